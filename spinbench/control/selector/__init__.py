@@ -1,0 +1,1 @@
+"""Selectors: which drafter drafts for which request. One file each, one YAML each in `conf/selector/`."""

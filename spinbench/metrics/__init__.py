@@ -1,0 +1,1 @@
+"""What a run measured: tables, metric definitions, identities and the run folder."""

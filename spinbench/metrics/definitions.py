@@ -1,0 +1,202 @@
+"""Every metric of a run: its key, unit, formula and function. Keys as in `vllm bench serve` where it has one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from spinbench.metrics.acceptance import (
+    PositionRates,
+    acceptance_length_by_category,
+    acceptance_length_by_drafter,
+    position_rates,
+)
+from spinbench.metrics.lanes import host_share, lane_occupancy, max_concurrent_requests, padding_share
+from spinbench.metrics.latency import LATENCIES, LatencySamples, completed_requests, latency_samples
+from spinbench.metrics.slo import requests_within_slo
+from spinbench.metrics.tables import RunTables
+
+MetricValue = int | float | None | list[float] | list[float | None] | dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The tables of a run and what several metrics share, computed once."""
+
+    tables: RunTables
+    completed: pd.DataFrame
+    latencies: LatencySamples
+    positions: PositionRates
+    drafts: pd.DataFrame
+    """The (round, request) rows in which at least one token was drafted."""
+    slo_ms: Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of the summary. `compute` gives None where the metric is not defined for the run."""
+
+    key: str
+    unit: str
+    formula: str
+    compute: Callable[[Measured], MetricValue]
+
+
+def _statistic(name: str, samples: np.ndarray) -> float | None:
+    if len(samples) == 0:
+        return None
+    if name.startswith("p"):
+        return float(np.percentile(samples, int(name[1:])))
+    # Population standard deviation and linear percentiles, as vLLM takes them.
+    return float({"mean": np.mean, "median": np.median, "std": np.std}[name](samples))
+
+
+def _latency_metric(statistic: str, latency: str) -> Metric:
+    return Metric(
+        key=f"{statistic}_{latency}_ms",
+        unit="ms",
+        formula=f"{statistic} of {LATENCIES[latency]}",
+        compute=lambda m: _statistic(statistic, m.latencies.of(latency)),
+    )
+
+
+def _per_second(m: Measured, count: float) -> float | None:
+    return count / m.tables.duration_s if m.tables.duration_s > 0 else None
+
+
+def _sum(table: pd.DataFrame, column: str) -> int:
+    return int(table[column].sum())
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator else None
+
+
+def _acceptance_length_of_drafts(m: Measured) -> float | None:
+    accepted_per_draft = _ratio(_sum(m.drafts, "accepted"), len(m.drafts))
+    return None if accepted_per_draft is None else 1 + accepted_per_draft
+
+
+def _acceptance_rate_percent(m: Measured) -> float | None:
+    return _ratio(100 * _sum(m.drafts, "accepted"), _sum(m.drafts, "drafted"))
+
+
+def _goodput(m: Measured) -> float | None:
+    return None if m.slo_ms is None else _per_second(m, requests_within_slo(m.latencies, m.slo_ms))
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("duration", "s", "end of the run - start of the run", lambda m: m.tables.duration_s),
+    Metric("num_prompts", "requests", "requests recorded", lambda m: len(m.tables.requests)),
+    Metric("completed", "requests", "requests that ended by end token or length", lambda m: len(m.completed)),
+    Metric(
+        "total_input_tokens",
+        "tokens",
+        "sum of prompt_tokens, completed requests",
+        lambda m: _sum(m.completed, "prompt_tokens"),
+    ),
+    Metric(
+        "total_output_tokens",
+        "tokens",
+        "sum of output_tokens, completed requests",
+        lambda m: _sum(m.completed, "output_tokens"),
+    ),
+    Metric("request_throughput", "requests/s", "completed / duration", lambda m: _per_second(m, len(m.completed))),
+    Metric(
+        "output_throughput",
+        "tokens/s",
+        "total_output_tokens / duration",
+        lambda m: _per_second(m, _sum(m.completed, "output_tokens")),
+    ),
+    Metric(
+        "total_token_throughput",
+        "tokens/s",
+        "(total_input_tokens + total_output_tokens) / duration",
+        lambda m: _per_second(m, _sum(m.completed, "prompt_tokens") + _sum(m.completed, "output_tokens")),
+    ),
+    Metric(
+        "request_goodput", "requests/s", "completed requests within every SLO / duration; null without an SLO", _goodput
+    ),
+    *(_latency_metric(stat, name) for name in LATENCIES for stat in ("mean", "median", "std", "p90", "p95", "p99")),
+    Metric("spec_decode_num_drafts", "drafts", "(round, request) pairs with drafted > 0", lambda m: len(m.drafts)),
+    Metric("spec_decode_draft_tokens", "tokens", "sum of drafted", lambda m: _sum(m.drafts, "drafted")),
+    Metric("spec_decode_accepted_tokens", "tokens", "sum of accepted", lambda m: _sum(m.drafts, "accepted")),
+    Metric(
+        "spec_decode_acceptance_rate",
+        "%",
+        "100 x accepted / drafted tokens (a percentage, as in vLLM)",
+        _acceptance_rate_percent,
+    ),
+    Metric(
+        "spec_decode_acceptance_length",
+        "tokens",
+        "1 + accepted tokens / drafts: rounds without a draft left out",
+        _acceptance_length_of_drafts,
+    ),
+    Metric(
+        "acceptance_length",
+        "tokens",
+        "emitted tokens / (round, request) pairs, all rounds: 1.0 = plain decoding",
+        lambda m: _ratio(_sum(m.tables.rounds, "emitted"), len(m.tables.rounds)),
+    ),
+    Metric(
+        "spec_decode_per_position_acceptance_rates",
+        "share",
+        "marginal: drafts with accepted >= i / all drafts, i = 1..longest draft",
+        lambda m: list(m.positions.marginal),
+    ),
+    Metric(
+        "spec_decode_per_position_conditional_acceptance_rates",
+        "share",
+        "drafts with accepted >= i / drafts with accepted >= i - 1 that proposed position i",
+        lambda m: list(m.positions.conditional),
+    ),
+    Metric(
+        "acceptance_length_per_drafter",
+        "tokens",
+        "emitted / (round, request) pairs of the drafter",
+        lambda m: acceptance_length_by_drafter(m.tables.rounds),
+    ),
+    Metric(
+        "acceptance_length_per_category",
+        "tokens",
+        "emitted / (round, request) pairs of the category",
+        lambda m: acceptance_length_by_category(m.tables),
+    ),
+    Metric(
+        "padding_share",
+        "share",
+        "padded cells / (useful + padded) cells, verify jobs",
+        lambda m: padding_share(m.tables),
+    ),
+    Metric("lane_occupancy", "share", "busy time of the lane / duration, per lane", lambda m: lane_occupancy(m.tables)),
+    Metric(
+        "host_share",
+        "share",
+        "time with a request in the system and no model running / time with a request in it",
+        lambda m: host_share(m.tables),
+    ),
+    Metric(
+        "max_concurrent_requests",
+        "requests",
+        "most requests in the system at once, waiting ones included",
+        lambda m: max_concurrent_requests(m.tables),
+    ),
+    Metric(
+        "num_preemptions", "preemptions", "sum of num_preemptions", lambda m: _sum(m.tables.requests, "num_preemptions")
+    ),
+)
+
+
+def summarise(tables: RunTables, slo_ms: Mapping[str, float] | None = None) -> dict[str, MetricValue]:
+    """Every metric of the run by key, in the order of `METRICS`; None where a metric has nothing to measure."""
+    measured = Measured(
+        tables=tables,
+        completed=completed_requests(tables.requests),
+        latencies=latency_samples(tables),
+        positions=position_rates(tables.rounds),
+        drafts=tables.rounds[tables.rounds["drafted"] > 0],
+        slo_ms=slo_ms,
+    )
+    return {metric.key: metric.compute(measured) for metric in METRICS}

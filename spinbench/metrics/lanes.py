@@ -1,0 +1,57 @@
+"""What the lanes did with the time: occupancy, idle time, padding, requests in flight."""
+
+import numpy as np
+
+from spinbench.metrics.tables import RunTables
+
+
+def lane_occupancy(tables: RunTables) -> dict[str, float]:
+    """Share of the run in which each lane was busy, by lane name; lanes never overlap with themselves."""
+    if not tables.duration_s > 0:
+        return {}
+    spans = tables.spans
+    busy_s = (spans["end_s"] - spans["start_s"]).groupby(spans["lane"]).sum()
+    return {str(lane): float(seconds / tables.duration_s) for lane, seconds in busy_s.items()}
+
+
+def host_share(tables: RunTables) -> float | None:
+    """Share of the time with a request in the system in which no model ran, so that only the host worked or waited.
+
+    Time in which the server had nothing to serve is not counted: it says something about the trace, not about the host.
+    """
+    requests, spans = tables.requests, tables.spans
+    models = spans[spans["kind"] != "host"]
+    busy = models[["start_s", "end_s"]].to_numpy(dtype=float)  # [spans, 2]
+    present = np.column_stack(
+        [requests["arrival_s"].to_numpy(dtype=float), requests["finish_s"].fillna(tables.end_s).to_numpy(dtype=float)]
+    )  # [requests, 2]
+    present_s = union_length_s(np.concatenate([busy, present]))
+    return (present_s - union_length_s(busy)) / present_s if present_s > 0 else None
+
+
+def union_length_s(intervals: np.ndarray) -> float:
+    """Seconds covered by at least one of the intervals [n, 2], which may overlap."""
+    if len(intervals) == 0:
+        return 0.0
+    starts, ends = intervals[np.argsort(intervals[:, 0], kind="stable")].T
+    covered_to = np.maximum.accumulate(ends)
+    gaps = np.maximum(starts[1:] - covered_to[:-1], 0.0)
+    return float(covered_to[-1] - starts[0] - gaps.sum())
+
+
+def padding_share(tables: RunTables) -> float | None:
+    """Padded cells over all cells that the verify jobs computed, 0 to 1; None when nothing was verified."""
+    verify = tables.spans[tables.spans["kind"] == "verify"]
+    padded, useful = int(verify["padded_cells"].sum()), int(verify["useful_cells"].sum())
+    return padded / (useful + padded) if useful + padded else None
+
+
+def max_concurrent_requests(tables: RunTables) -> int:
+    """The most requests in the system at once, waiting ones included; at equal times a request leaves first."""
+    requests = tables.requests
+    arrivals_s = requests["arrival_s"].to_numpy(dtype=float)
+    leaves_s = requests["finish_s"].dropna().to_numpy(dtype=float)
+    times_s = np.concatenate([leaves_s, arrivals_s])
+    steps = np.concatenate([np.full(len(leaves_s), -1), np.ones(len(arrivals_s), dtype=int)])
+    in_system = np.cumsum(steps[np.argsort(times_s, kind="stable")])
+    return int(in_system.max(initial=0))

@@ -1,0 +1,212 @@
+"""A run's folder: written so that nothing half-written counts, and read back with one-line errors."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from spinbench.control.record import RunRecord
+from spinbench.errors import UserError
+from spinbench.metrics.definitions import summarise
+from spinbench.metrics.identities import check_tables
+from spinbench.metrics.tables import (
+    REQUEST_SCHEMA,
+    ROUND_SCHEMA,
+    SPAN_SCHEMA,
+    TEXT_SCHEMA,
+    RunTables,
+    request_table,
+    round_table,
+    span_table,
+)
+from spinbench.metrics.timeline import chrome_trace
+
+FORMAT = 1
+"""Version of the folder's layout, stored in meta.json."""
+SUMMARY_FILE = "summary.json"
+"""Written last: a folder without it holds no run."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read from its folder."""
+
+    folder: Path
+    tables: RunTables
+    summary: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @property
+    def requests(self) -> pd.DataFrame:
+        """One row per request, see `RunTables.requests`."""
+        return self.tables.requests
+
+    @property
+    def rounds(self) -> pd.DataFrame:
+        """One row per (round, request), see `RunTables.rounds`."""
+        return self.tables.rounds
+
+    @property
+    def spans(self) -> pd.DataFrame:
+        """One row per job, see `RunTables.spans`."""
+        return self.tables.spans
+
+    @property
+    def complete(self) -> bool:
+        """False when the run was interrupted and only its finished requests are whole."""
+        return bool(self.summary["complete"])
+
+
+def write_run(
+    folder: Path,
+    record: RunRecord,
+    *,
+    config: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    texts: Mapping[str, str] | None,
+    prompts: Mapping[str, str] | None,
+    slo_ms: Mapping[str, float] | None = None,
+) -> None:
+    """Leaves the run in `folder`: three Parquet tables, trace.json, config.yaml, meta.json and, last, summary.json.
+
+    `texts` and `prompts` are by request id; `slo_ms` (from `parse_slo`) adds `request_goodput`. A run that was there is
+    replaced. Raises IdentityError when the record contradicts itself, before anything is written, and UserError when
+    the folder cannot be written.
+    """
+    requests, rounds, spans = (
+        request_table(record.requests, texts, prompts),
+        round_table(record.rounds),
+        span_table(record.spans),
+    )
+    tables = RunTables(
+        requests.to_pandas(), rounds.to_pandas(), spans.to_pandas(), record.drafters, record.start_s, record.end_s
+    )
+    check_tables(tables, record.complete)
+    summary = {"complete": record.complete, **summarise(tables, slo_ms), "slo_ms": dict(slo_ms) if slo_ms else None}
+    run_meta = {
+        **meta,
+        "format": FORMAT,
+        "start_s": record.start_s,
+        "end_s": record.end_s,
+        "drafters": list(record.drafters),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SUMMARY_FILE).unlink(missing_ok=True)  # the old run stops counting before its files change
+        for name, table in (("requests", requests), ("rounds", rounds), ("spans", spans)):
+            _write(
+                folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd")
+            )
+        _write_text(folder / "trace.json", json.dumps(chrome_trace(tables), separators=(",", ":")))
+        _write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        _write_text(folder / "meta.json", json.dumps(run_meta, indent=2, ensure_ascii=False) + "\n")
+        _write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the run: {error.strerror or error}") from error
+
+
+def read_run(folder: Path) -> Run:
+    """The run that `write_run` left in `folder`.
+
+    Raises UserError when the folder holds no run, a file is missing or damaged, or the format is too new.
+    """
+    if not (folder / SUMMARY_FILE).is_file():
+        raise UserError(f"{folder}: no run here ({SUMMARY_FILE} is missing; an unfinished run has none)")
+    meta = _read_json(folder / "meta.json")
+    found = meta.get("format")
+    if not isinstance(found, int) or found < 1:
+        raise UserError(f"{folder / 'meta.json'}: key 'format' is {found!r}, expected {FORMAT}")
+    if found > FORMAT:
+        raise UserError(
+            f"{folder / 'meta.json'}: written in format {found}, this version reads up to {FORMAT}: update spinbench"
+        )
+    absent = [key for key in ("start_s", "end_s", "drafters") if key not in meta]
+    if absent:
+        raise UserError(f"{folder / 'meta.json'}: key {absent[0]!r} is missing")
+    summary = _read_json(folder / SUMMARY_FILE)
+    if "complete" not in summary:
+        raise UserError(f"{folder / SUMMARY_FILE}: key 'complete' is missing")
+    tables = RunTables(
+        requests=_read_parquet(folder / "requests.parquet", [*REQUEST_SCHEMA.names, *TEXT_SCHEMA.names]),
+        rounds=_read_parquet(folder / "rounds.parquet", ROUND_SCHEMA.names),
+        spans=_read_parquet(folder / "spans.parquet", SPAN_SCHEMA.names),
+        drafters=tuple(meta["drafters"]),
+        start_s=float(meta["start_s"]),
+        end_s=float(meta["end_s"]),
+    )
+    return Run(folder=folder, tables=tables, summary=summary, meta=meta, config=_read_yaml(folder / "config.yaml"))
+
+
+def find_runs(roots: list[Path]) -> list[Path]:
+    """Every run folder at or below the given folders, sorted, each once.
+
+    Raises UserError when a folder does not exist or none of them holds a run.
+    """
+    found: set[Path] = set()
+    for root in roots:
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder")
+        found.update(path.parent for path in root.rglob(SUMMARY_FILE) if (path.parent / "meta.json").is_file())
+    if not found:
+        raise UserError(f"{', '.join(map(str, roots))}: no run here or below (a finished run has a {SUMMARY_FILE})")
+    return sorted(found)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing, so this is no complete run folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing, so this is no complete run folder") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: damaged or truncated: {str(error).splitlines()[0]}") from error
+    absent = [name for name in columns if name not in table.column_names]
+    if absent:
+        raise UserError(f"{path}: column {absent[0]!r} is missing")
+    return table.to_pandas()
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing, so this is no complete run folder") from None
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values")
+    return {str(key): value for key, value in content.items()}

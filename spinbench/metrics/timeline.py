@@ -1,0 +1,52 @@
+"""A run's spans as a Chrome trace, which Perfetto and chrome://tracing open."""
+
+from typing import Any
+
+from spinbench.metrics.tables import RunTables
+
+PROCESS_ID = 1
+
+
+def lane_order(tables: RunTables) -> list[str]:
+    """The lanes that did something: the target first, then the drafters as configured, others, the host last."""
+    seen = [str(lane) for lane in tables.spans["lane"].unique()]
+    known = ["target", *tables.drafters]
+    ordered = [lane for lane in known if lane in seen]
+    return (
+        ordered
+        + sorted(lane for lane in seen if lane not in known and lane != "host")
+        + [lane for lane in seen if lane == "host"]
+    )
+
+
+def chrome_trace(tables: RunTables) -> dict[str, Any]:
+    """The trace as JSON-ready data: one thread per lane, one event per job, microseconds from the run's start."""
+    thread_of = {lane: thread for thread, lane in enumerate(lane_order(tables), start=1)}
+    events: list[dict[str, Any]] = [_metadata("process_name", 0, {"name": "spinbench"})]
+    for lane, thread in thread_of.items():
+        events.append(_metadata("thread_name", thread, {"name": lane}))
+        events.append(_metadata("thread_sort_index", thread, {"sort_index": thread}))
+    for span in tables.spans.to_dict("records"):
+        events.append(
+            {
+                "ph": "X",
+                "name": span["kind"],
+                "cat": span["kind"],
+                "pid": PROCESS_ID,
+                "tid": thread_of[str(span["lane"])],
+                "ts": round((span["start_s"] - tables.start_s) * 1e6, 3),
+                "dur": round((span["end_s"] - span["start_s"]) * 1e6, 3),
+                "args": {
+                    "round": int(span["round_index"]),
+                    "requests": [str(request_id) for request_id in span["request_ids"]],
+                    "tokens": int(span["num_tokens"]),
+                    "useful_cells": int(span["useful_cells"]),
+                    "padded_cells": int(span["padded_cells"]),
+                },
+            }
+        )
+    return {"displayTimeUnit": "ms", "traceEvents": events}
+
+
+def _metadata(name: str, thread: int, args: dict[str, Any]) -> dict[str, Any]:
+    return {"ph": "M", "name": name, "pid": PROCESS_ID, "tid": thread, "args": args}

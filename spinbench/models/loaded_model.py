@@ -1,0 +1,56 @@
+"""A target and a drafter in memory, with the facts that decisions and reports need of them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+
+@dataclass(frozen=True)
+class TargetModel:
+    """The LLM whose output is served: in eval mode, on its device, in its dtype, without gradients."""
+
+    name: str
+    """What the user wrote."""
+    kind: Literal["embedded", "hub", "path"]
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    eos_token_ids: frozenset[int]
+    """Tokens that end an answer; empty when the model names none."""
+    max_model_len_tokens: int
+    """Prompt and answer together."""
+    weights_sha256: str
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding: every token id of a prompt is below it."""
+        return input_embedding(self.model).shape[0]
+
+
+@dataclass(frozen=True)
+class DrafterModel:
+    """A small causal LM that proposes target tokens; it reads target ids and has the target's dtype and device."""
+
+    name: str
+    model: PreTrainedModel
+    target_ids: torch.Tensor | None
+    """int64 [draft_vocab]: output id of the drafter -> target token id. None: its outputs are target ids."""
+    macs_per_token: int
+    weights_sha256: str
+
+
+def input_embedding(model: PreTrainedModel) -> torch.Tensor:
+    """The embedding matrix [vocab, width] that turns token ids into vectors."""
+    weight = model.get_input_embeddings().weight
+    if not isinstance(weight, torch.Tensor):
+        raise TypeError(f"{type(model).__name__} has no embedding matrix")
+    return weight
+
+
+def macs_per_token(model: nn.Module) -> int:
+    """Multiply-adds of all linear layers, head included, for one token; attention over the context is not counted."""
+    # a module is counted where it is used: a head whose weight is tied to the embedding still multiplies
+    return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear | Conv1D))

@@ -1,0 +1,1 @@
+"""The torch engine: real models, a paged KV pool, one lane."""

@@ -1,0 +1,96 @@
+"""Attention over the paged KV pool, registered with transformers, so that any Hugging Face causal LM runs unchanged."""
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from spinbench.runtime.paged_batch import PaddedKeys, PagedBatch, RowGroup
+
+ATTENTION_NAME = "spinbench_paged"
+
+
+def paged_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    *,
+    paged: PagedBatch,
+    **_: object,  # transformers hands every implementation its own extras (dropout, sliding_window, ...)
+) -> tuple[torch.Tensor, None]:
+    """Store the new keys and values in the pool, then attend.
+
+    `query` is [1, heads, rows, head_dim], `key` and `value` [1, kv_heads, rows, head_dim]; the rows of all requests lie
+    behind each other. Returns [1, rows, heads, head_dim].
+    """
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    keys, values = paged.pool.keys[layer], paged.pool.values[layer]
+    keys.index_copy_(0, paged.write_slots, key[0].transpose(0, 1))
+    values.index_copy_(0, paged.write_slots, value[0].transpose(0, 1))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if paged.padded is not None:
+        return _padded(query, keys, values, paged.padded, scale), None
+    out = torch.empty_like(query[0].transpose(0, 1), memory_format=torch.contiguous_format)  # [rows, heads, head_dim]
+    for group in paged.groups:
+        out[group.start : group.stop] = _one_request(query, keys, values, group, scale)
+    return out[None], None
+
+
+def _one_request(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, group: RowGroup, scale: float
+) -> torch.Tensor:
+    """Attention of one request's rows, [rows, heads, head_dim]."""
+    _, heads, _, head_dim = query.shape
+    rows = group.stop - group.start
+    if group.key_slots is None:
+        own = slice(group.first_slot, group.first_slot + group.num_keys)
+        k, v = keys[own], values[own]
+    else:
+        k, v = keys.index_select(0, group.key_slots), values.index_select(0, group.key_slots)
+    k, v = k.transpose(0, 1)[None], v.transpose(0, 1)[None]  # [1, kv_heads, num_keys, head_dim]
+    q = query[:, :, group.start : group.stop]
+    if rows > 1 and group.mask is None:
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+        return out[0].transpose(0, 1)
+    # The heads that share a key head become further rows of it: grouped-query attention without repeating the keys.
+    kv_heads = k.shape[1]
+    share = heads // kv_heads
+    out = F.scaled_dot_product_attention(
+        q.reshape(1, kv_heads, share * rows, head_dim), k, v, attn_mask=group.mask, scale=scale
+    )
+    return out.reshape(heads, rows, head_dim).transpose(0, 1)
+
+
+def _padded(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, padded: PaddedKeys, scale: float
+) -> torch.Tensor:
+    """One rectangular call for all requests, over keys copied into a padded tensor; [1, rows, heads, head_dim]."""
+    _, heads, rows, head_dim = query.shape
+    requests = rows // padded.query_width
+    kv_heads = keys.shape[1]
+    share = heads // kv_heads
+
+    def rectangle(pool: torch.Tensor) -> torch.Tensor:
+        return (
+            pool.index_select(0, padded.key_slots).view(requests, padded.key_width, kv_heads, head_dim).transpose(1, 2)
+        )
+
+    q = query[0].view(heads, requests, padded.query_width, head_dim).transpose(0, 1)
+    out = F.scaled_dot_product_attention(
+        q.reshape(requests, kv_heads, share * padded.query_width, head_dim),
+        rectangle(keys),
+        rectangle(values),
+        attn_mask=padded.mask,
+        scale=scale,
+    )
+    out = out.view(requests, heads, padded.query_width, head_dim).permute(0, 2, 1, 3)
+    return out.reshape(1, rows, heads, head_dim)
+
+
+def use_paged_attention(model: PreTrainedModel) -> None:
+    """Make `model` attend through the pool; its calls then need `paged=` and `use_cache=False`."""
+    AttentionInterface.register(ATTENTION_NAME, paged_attention)
+    AttentionMaskInterface.register(ATTENTION_NAME, lambda *args, **kwargs: None)
+    model.set_attn_implementation(ATTENTION_NAME)

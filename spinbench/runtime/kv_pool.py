@@ -1,0 +1,49 @@
+"""The memory behind the KV blocks of one model."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PretrainedConfig
+
+
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """What one token's KV takes in one model."""
+
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    @classmethod
+    def of(cls, config: PretrainedConfig) -> "KvShape":
+        """Read from a model's config; works for configs with and without grouped-query attention."""
+        text = config.get_text_config()
+        heads = text.num_attention_heads
+        kv_heads = getattr(text, "num_key_value_heads", None) or heads
+        head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
+        return cls(text.num_hidden_layers, heads, kv_heads, head_dim)
+
+    @property
+    def heads_per_kv_head(self) -> int:
+        """Query heads that share one key head."""
+        return self.num_heads // self.num_kv_heads
+
+    def bytes_per_token(self, dtype: torch.dtype) -> int:
+        """Keys and values of all layers."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * dtype.itemsize
+
+
+class KvPool:
+    """Keys and values of one model, [slots, kv_heads, head_dim] per layer.
+
+    Slot-major, so that a request whose blocks are consecutive is a view, and a new token's keys are one row. One extra
+    slot at the end takes the writes of padding rows.
+    """
+
+    def __init__(self, shape: KvShape, num_slots: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.shape = shape
+        size = (shape.num_layers, num_slots + 1, shape.num_kv_heads, shape.head_dim)
+        self.keys = torch.zeros(size, dtype=dtype, device=device)
+        self.values = torch.zeros(size, dtype=dtype, device=device)
+        self.null_slot = num_slots

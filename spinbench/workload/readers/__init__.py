@@ -1,0 +1,1 @@
+"""Trace formats: one file each, all turned into `Request`s."""

@@ -1,0 +1,80 @@
+"""The part of a trace that its options keep, with what was dropped and clipped counted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from spinbench.errors import UserError
+from spinbench.workload.request import Request
+from spinbench.workload.trace_options import TraceOptions
+
+CountTokens = Callable[[str], int]
+"""Tokens of a prompt's text, as the target will see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Requests kept, in the order they came in."""
+
+    requests: tuple[Request, ...]
+    dropped_requests: int
+    clipped_requests: int
+
+
+def select_requests(
+    requests: Sequence[Request], options: TraceOptions, path: Path, count_tokens: CountTokens | None = None
+) -> Selection:
+    """The requests that `options` keep. `path` is named in errors.
+
+    Raises UserError for a category that the trace does not have, for a text to be measured without `count_tokens`,
+    and when nothing is left.
+    """
+    kept = list(requests)
+    if options.categories is not None:
+        _check_categories(kept, options.categories, path)
+        kept = [request for request in kept if request.category in options.categories]
+    if options.max_prompt_tokens is not None:
+        limit = options.max_prompt_tokens
+        kept = [request for request in kept if _prompt_tokens(request, count_tokens) <= limit]
+        if not kept:
+            raise UserError(f"{path}: no request has a prompt of at most trace.max_prompt_tokens = {limit} tokens")
+    if options.num_prompts is not None:
+        kept = _choose(kept, options.num_prompts, options.sample_seed)
+    clipped = 0
+    if options.max_output_tokens is not None:
+        limit = options.max_output_tokens
+        clipped = sum(request.max_new_tokens > limit for request in kept)
+        kept = [replace(request, max_new_tokens=min(request.max_new_tokens, limit)) for request in kept]
+    return Selection(tuple(kept), dropped_requests=len(requests) - len(kept), clipped_requests=clipped)
+
+
+def _check_categories(requests: Sequence[Request], wanted: tuple[str, ...], path: Path) -> None:
+    known = sorted({request.category for request in requests if request.category is not None})
+    for category in wanted:
+        if category not in known:
+            has = f"categories are {', '.join(known)}" if known else "its requests have no category"
+            raise UserError(f'{path}: trace.categories names "{category}", which it does not have; {has}')
+
+
+def _prompt_tokens(request: Request, count_tokens: CountTokens | None) -> int:
+    if request.prompt_len_tokens is not None:
+        return request.prompt_len_tokens
+    if request.prompt_token_ids is not None:
+        return len(request.prompt_token_ids)
+    if request.prompt is None or count_tokens is None:
+        raise UserError(
+            f'trace.max_prompt_tokens needs a tokenizer to measure the text of request "{request.id}"; '
+            "leave it null or use a trace with lengths"
+        )
+    return count_tokens(request.prompt)
+
+
+def _choose(requests: list[Request], count: int, sample_seed: int | None) -> list[Request]:
+    if count >= len(requests):
+        return requests
+    if sample_seed is None:
+        return requests[:count]
+    chosen = np.random.default_rng(sample_seed).choice(len(requests), size=count, replace=False)
+    return [requests[index] for index in sorted(chosen.tolist())]

@@ -1,0 +1,137 @@
+"""Serves requests on tiny models, and the outputs that must come out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from spinbench.models.load import DrafterModel, TargetModel
+
+from spinbench.control.draft_length import DraftLength, FixedDraftLength
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
+from spinbench.control.loop import LoopSetting, ServingLoop
+from spinbench.control.record import RunRecord
+from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
+from spinbench.control.selector.fixed import FixedSelector
+from spinbench.control.selector.plain import PlainSelector
+from spinbench.control.selector.protocol import Selector, SelectorSetting
+from spinbench.control.selector.random import RandomSelector
+from spinbench.control.selector.round_robin import RoundRobinSelector
+from spinbench.control.selector.spin import SpinSelector
+from spinbench.runtime.body import make_body
+from spinbench.runtime.sampler import Sampling
+from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
+from spinbench.workload.request import Request
+from tests.runtime.tiny_models import VOCAB
+
+LAYOUTS: dict[str, VerificationLayout] = {"packed": PackedLayout(), "padded": PaddedLayout()}
+GREEDY = Sampling()
+NUCLEUS = Sampling(temperature=0.9, top_p=0.9, top_k=20)
+SELECTORS = (
+    "plain",
+    "fixed good",
+    "fixed poor",
+    "fixed small_vocabulary",
+    "fixed prompt_lookup",
+    "random",
+    "round_robin",
+    "epsilon_greedy",
+    "spin",
+)
+
+
+def requests(count: int, max_new_tokens: int, seed: int = 0) -> list[Request]:
+    """Requests of different lengths that arrive a little apart; some ignore the end token."""
+    rng = np.random.default_rng(seed)
+    return [
+        Request(
+            id=f"r{index}",
+            arrival_s=0.003 * index,
+            max_new_tokens=int(rng.integers(max_new_tokens // 2, max_new_tokens + 1)),
+            prompt_token_ids=tuple(rng.integers(4, VOCAB, size=int(rng.integers(1, 24))).tolist()),
+            ignore_eos=index % 2 == 0,
+            seed=100 + index,
+        )
+        for index in range(count)
+    ]
+
+
+def drafter_infos(models: Sequence[DrafterModel]) -> list[DrafterInfo]:
+    """The models, and prompt lookup."""
+    return [DrafterInfo(model.name, "model") for model in models] + [DrafterInfo("prompt_lookup", "prompt_lookup")]
+
+
+def make_selector(name: str, setting: SelectorSetting) -> Selector:
+    """A selector by the names in `SELECTORS`, with parameters that make it switch often."""
+    kind, _, drafter = name.partition(" ")
+    match kind:
+        case "plain":
+            return PlainSelector(setting)
+        case "fixed":
+            return FixedSelector(setting, drafter=drafter)
+        case "random":
+            return RandomSelector(setting, rounds_per_choice=1)
+        case "round_robin":
+            return RoundRobinSelector(setting, rounds_per_choice=2)
+        case "epsilon_greedy":
+            return EpsilonGreedySelector(
+                setting, epsilon=0.3, rounds_per_choice=1, reward="round_goodput", decay=0.9, prior_rounds=2
+            )
+        case "spin":
+            return SpinSelector(
+                setting, rounds_per_slot=2, slots_per_epoch=3, exploring_slots=1, reward="draft_goodput", decay=1.0,
+                prior_rounds=2, per_request=True, capacity=max(1, -(-setting.max_num_seqs // 2)),
+            )  # fmt: skip
+    raise ValueError(name)
+
+
+def serve(
+    target: TargetModel,
+    models: Sequence[DrafterModel],
+    trace: Sequence[Request],
+    *,
+    selector: str,
+    draft_length: DraftLength | int = 4,
+    max_num_seqs: int = 3,
+    layout: str = "packed",
+    sampling: Sampling = GREEDY,
+    num_kv_blocks: int = 200,
+    block_size: int = 4,
+) -> RunRecord:
+    """Serve `trace` on the runtime."""
+    infos = drafter_infos(models)
+    setting = SelectorSetting(tuple(infos), max_num_seqs, np.random.default_rng(7))
+    loop_setting = LoopSetting(
+        drafters=tuple(infos),
+        selector=make_selector(selector, setting),
+        draft_length=FixedDraftLength(draft_length) if isinstance(draft_length, int) else draft_length,
+        layout=LAYOUTS[layout],
+        eos_token_ids=target.eos_token_ids,
+        num_kv_blocks=num_kv_blocks,
+        block_size=block_size,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=64,
+    )
+    body = make_body(target, list(zip(infos, [*models, None], strict=True)), sampling, num_kv_blocks * block_size)
+    prompts = {request.id: request.prompt_token_ids or () for request in trace}
+    return ServingLoop(loop_setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()
+
+
+def outputs(record: RunRecord) -> dict[str, tuple[int, ...]]:
+    """Output token ids by request."""
+    return {request.request_id: request.output_token_ids for request in record.requests}
+
+
+def hf_outputs(target: TargetModel, trace: Sequence[Request]) -> dict[str, tuple[int, ...]]:
+    """What Hugging Face's own greedy `generate` answers, one request at a time, with transformers' own attention."""
+    target.model.set_attn_implementation("sdpa")
+    answers = {}
+    for request in trace:
+        prompt = torch.tensor([request.prompt_token_ids])
+        eos = None if request.ignore_eos else sorted(target.eos_token_ids)
+        out = target.model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=request.max_new_tokens,
+            eos_token_id=eos, pad_token_id=0,
+        )  # fmt: skip
+        answers[request.id] = tuple(out[0, prompt.shape[1] :].tolist())
+    return answers

@@ -1,0 +1,120 @@
+"""Speculative output equals plain decoding and Hugging Face's `generate`, token for token."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from spinbench.control.context import RoundContext
+from tests.runtime import serving, tiny_models
+
+TRACE = serving.requests(8, max_new_tokens=16)
+
+
+@functools.cache
+def _expected(family: str) -> dict[str, tuple[int, ...]]:
+    return serving.hf_outputs(tiny_models.target(family), TRACE)
+
+
+@functools.cache
+def _plain(family: str, sampled: bool) -> dict[str, tuple[int, ...]]:
+    sampling = serving.NUCLEUS if sampled else serving.GREEDY
+    record = serving.serve(tiny_models.target(family), [], TRACE, selector="plain", max_num_seqs=1, sampling=sampling)
+    return serving.outputs(record)
+
+
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_plain_decoding_equals_hf_generate(family):
+    for layout in serving.LAYOUTS:
+        for max_num_seqs in (1, 3, 8):
+            record = serving.serve(
+                tiny_models.target(family), [], TRACE, selector="plain", layout=layout, max_num_seqs=max_num_seqs
+            )
+            assert serving.outputs(record) == _expected(family)
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
+@pytest.mark.parametrize("layout", serving.LAYOUTS)
+@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
+@pytest.mark.parametrize("selector", serving.SELECTORS[1:])
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_speculation_is_lossless(family, selector, max_num_seqs, layout, sampled):
+    target = tiny_models.target(family)
+    models = tiny_models.drafters(target)
+    for num_speculative_tokens in (1, 2, 4, 8):
+        record = serving.serve(
+            target, models, TRACE, selector=selector, draft_length=num_speculative_tokens, max_num_seqs=max_num_seqs,
+            layout=layout, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
+        )  # fmt: skip
+        assert serving.outputs(record) == (_plain(family, True) if sampled else _expected(family))
+
+
+class RaggedDraftLength:
+    """A different K for every request and round, 0 included."""
+
+    max_num_speculative_tokens = 6
+
+    def lengths(self, contexts: Sequence[RoundContext], drafters: Sequence[int | None]) -> list[int]:
+        return [(3 * c.num_rounds + 5 * int(c.request_id[1:])) % 7 for c in contexts]
+
+
+@pytest.mark.parametrize("layout", serving.LAYOUTS)
+@pytest.mark.parametrize("selector", ["random", "spin", "fixed small_vocabulary"])
+def test_unequal_draft_lengths_in_one_round(selector, layout):
+    target = tiny_models.target("llama")
+    record = serving.serve(
+        target, tiny_models.drafters(target), TRACE, selector=selector, draft_length=RaggedDraftLength(), layout=layout
+    )
+    assert serving.outputs(record) == _expected("llama")
+    assert {part.num_speculative_tokens for part in record.rounds} == set(range(7))
+
+
+@pytest.mark.parametrize("layout", serving.LAYOUTS)
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
+def test_preemption_is_lossless(layout, sampled):
+    target = tiny_models.target("llama")
+    record = serving.serve(
+        target, tiny_models.drafters(target), TRACE, selector="random", max_num_seqs=8, layout=layout,
+        num_kv_blocks=20, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
+    )  # fmt: skip
+    assert sum(request.num_preemptions for request in record.requests) > 0
+    assert serving.outputs(record) == (_plain("llama", True) if sampled else _expected("llama"))
+
+
+def test_drafters_are_switched_and_caught_up():
+    target = tiny_models.target("llama")
+    record = serving.serve(target, tiny_models.drafters(target), TRACE, selector="random")
+    assert sum(part.catch_up_tokens for part in record.rounds) > 0
+    accepted = {name: sum(p.accepted for p in record.rounds if p.drafter == name) for name in record.drafters}
+    assert all(accepted[name] > 0 for name in ("good", "poor", "small_vocabulary")), accepted
+
+
+def test_prompt_lookup_is_accepted_where_the_output_repeats():
+    target = tiny_models.target("llama")
+    with torch.no_grad():  # a model that only copies its input through falls into loops
+        for layer in target.model.model.layers:
+            layer.mlp.down_proj.weight.zero_()
+            layer.self_attn.o_proj.weight.mul_(0.01)
+    trace = [dataclasses.replace(request, ignore_eos=True) for request in TRACE]
+    record = serving.serve(target, [], trace, selector="fixed prompt_lookup")
+    plain = serving.serve(target, [], trace, selector="plain")
+    assert serving.outputs(record) == serving.outputs(plain)
+    assert max(part.accepted for part in record.rounds) == 4
+
+
+def test_a_perfect_drafter_is_always_accepted():
+    target = tiny_models.target("llama")
+    twin = tiny_models.DrafterModel("twin", tiny_models.noisy_copy(target.model, 0, 0.0), None, 1, "0" * 64)
+    for sampling in (serving.GREEDY, serving.Sampling(temperature=1.0)):
+        record = serving.serve(target, [twin], TRACE, selector="fixed twin", sampling=sampling)
+        missed = [p for p in record.rounds if p.accepted < p.drafted]
+        # the only drafted tokens lost are those behind an end token
+        ended = {r.request_id for r in record.requests if r.finish_reason == "stop"}
+        last = {
+            r.request_id: max(p.round_index for p in record.rounds if p.request_id == r.request_id)
+            for r in record.requests
+            if r.output_tokens > 1
+        }
+        assert all(p.request_id in ended and p.round_index == last[p.request_id] for p in missed)
