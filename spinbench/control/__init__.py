@@ -1,1 +1,1 @@
-"""Every decision: admission, selection, draft length, layout, rounds. Needs neither torch nor simpy; both engines run it."""
+"""Every decision: admission, selection, draft length, layout, rounds. Free of torch and simpy; both engines run it."""

@@ -4,10 +4,35 @@ Target and drafters share one numbering: slot s of a request is slot s in every 
 stretch of the request in all of them and one budget decides for all.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from spinbench.control.request_state import RequestState
 from spinbench.errors import UserError
+
+
+def blocks_for(num_tokens: int, block_size: int) -> int:
+    """Blocks that `num_tokens` tokens take."""
+    return -(-num_tokens // block_size)
+
+
+def blocks_for_longest(max_tokens: Iterable[int], max_num_seqs: int, block_size: int) -> int:
+    """Blocks with which the `max_num_seqs` longest requests fit side by side, so that nothing is ever preempted.
+
+    `max_tokens` are the requests' longest possible lengths, prompt and answer.
+    """
+    return sum(sorted((blocks_for(tokens, block_size) for tokens in max_tokens), reverse=True)[:max_num_seqs])
+
+
+def check_request_fits(request_id: str, max_tokens: int, num_blocks: int, block_size: int) -> None:
+    """Raise UserError if a request of at most `max_tokens` tokens could not be served even alone."""
+    need = blocks_for(max_tokens, block_size)
+    if need > num_blocks:
+        raise UserError(
+            f"request {request_id!r} may need {need} KV blocks ({max_tokens} tokens) and the pool has "
+            f"{num_blocks} of {block_size} tokens; raise kv.num_blocks or lower its max_new_tokens"
+        )
 
 
 class KvBudget:
@@ -33,16 +58,11 @@ class KvBudget:
 
     def blocks_for(self, num_tokens: int) -> int:
         """Blocks that `num_tokens` tokens take."""
-        return -(-num_tokens // self.block_size)
+        return blocks_for(num_tokens, self.block_size)
 
     def check_fits(self, state: RequestState) -> None:
         """Raise UserError if this request could not be served even alone."""
-        need = self.blocks_for(state.max_tokens)
-        if need > self.num_blocks:
-            raise UserError(
-                f"request {state.request.id!r} may need {need} KV blocks ({state.max_tokens} tokens) and the pool has "
-                f"{self.num_blocks} of {self.block_size} tokens; raise kv.num_blocks or lower its max_new_tokens"
-            )
+        check_request_fits(state.request.id, state.max_tokens, self.num_blocks, self.block_size)
 
     def missing_blocks(self, state: RequestState, num_tokens: int) -> int:
         """Blocks to be added before `state` can hold `num_tokens` tokens."""

@@ -1,0 +1,184 @@
+"""The loop on a scripted body: neither torch nor simpy is needed to decide."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.draft_length import FixedDraftLength
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.job import CatchUpJob, DraftJob, PrefillJob, VerifyJob
+from spinbench.control.layout import PackedLayout
+from spinbench.control.loop import LoopSetting, ServingLoop
+from spinbench.control.record import RunRecord
+from spinbench.errors import UserError
+from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
+from spinbench.workload.request import Request
+from tests.control.scripted_body import EOS, ScriptedBody, true_token
+
+DRAFTERS = (DrafterInfo("a", "model"), DrafterInfo("b", "model"), DrafterInfo("lookup", "prompt_lookup"))
+
+
+class Script:
+    """A selector that follows a list of choices, round by round, and remembers what it saw."""
+
+    needs_confidence = True
+
+    def __init__(self, choices: Sequence[int | None]) -> None:
+        self._choices = choices
+        self.contexts: list[list[RoundContext]] = []
+        self.outcomes: list[list[RoundOutcome]] = []
+
+    def choose(self, contexts: Sequence[RoundContext]) -> list[int | None]:
+        self.contexts.append(list(contexts))
+        return [self._choices[context.num_rounds % len(self._choices)] for context in contexts]
+
+    def observe(self, outcomes: Sequence[RoundOutcome]) -> None:
+        self.outcomes.append(list(outcomes))
+
+
+def _request(name: str, prompt: int = 5, new: int = 12, **more) -> Request:
+    return Request(id=name, arrival_s=more.pop("arrival_s", 0.0), max_new_tokens=new, prompt_token_ids=(1,) * prompt, **more)
+
+
+def _serve(requests, body, selector, *, k=4, max_num_seqs=8, num_kv_blocks=100, pattern=None) -> RunRecord:
+    setting = LoopSetting(
+        DRAFTERS, selector, FixedDraftLength(k), PackedLayout(), frozenset({EOS}), num_kv_blocks, 4, max_num_seqs, 64
+    )
+    prompts = {request.id: request.prompt_token_ids for request in requests}
+    queue = ArrivalQueue(requests, pattern or ArrivalPattern(kind="trace"))
+    return ServingLoop(setting, body, queue, prompts).run()
+
+
+def test_one_request_step_by_step():
+    body, selector = ScriptedBody(accepts=(2, 0, 0)), Script([0])
+    record = _serve([_request("x", prompt=5, new=9)], body, selector)
+    # prefill emits 1; then rounds of 2 accepted + bonus: 1 + 3 + 3 = 7; of the 2 left only one is drafted: + 2 = 9
+    assert [part.emitted for part in record.rounds] == [3, 3, 2]
+    assert [part.drafted for part in record.rounds] == [4, 4, 1]
+    assert record.requests[0].output_token_ids == tuple(true_token(position) for position in range(5, 14))
+    kinds = [type(job) for job in body.jobs]
+    assert kinds == [PrefillJob, CatchUpJob, DraftJob, VerifyJob, DraftJob, VerifyJob, DraftJob, VerifyJob]
+    assert record.requests[0].first_token_s == 1.0
+    assert record.requests[0].finish_s == 8.0  # 8 jobs of a second
+
+
+def test_a_drafter_is_fed_exactly_what_it_has_not_seen():
+    body, selector = ScriptedBody(accepts=(2, 4, 0)), Script([0, 0, 1, 0])
+    _serve([_request("x", prompt=5, new=40)], body, selector)
+    seen = {0: 0, 1: 0}
+    for job in body.jobs:
+        if isinstance(job, CatchUpJob):
+            assert job.spans[0].start == seen[job.drafter]
+            seen[job.drafter] = job.spans[0].stop
+        elif isinstance(job, DraftJob):
+            (item,) = job.items
+            assert item.span.start == seen[job.drafter]
+            assert item.span.num_tokens in (1, 2)
+            accepted = min((2, 4)[job.drafter], item.num_speculative_tokens)
+            # its own last token was never fed to it
+            seen[job.drafter] = item.span.stop + min(accepted, item.num_speculative_tokens - 1)
+
+
+def test_end_token_inside_an_accepted_run_drops_the_rest():
+    body, selector = ScriptedBody(accepts=(4, 0, 0), eos_at=8), Script([0])
+    record = _serve([_request("x", prompt=5, new=30)], body, selector)
+    # positions 5 (prefill), then 6, 7, 8 = end; 9 and 10 were accepted by the target and are dropped
+    assert record.requests[0].output_token_ids == (true_token(5), true_token(6), true_token(7), EOS)
+    assert record.requests[0].finish_reason == "stop"
+    assert (record.rounds[0].accepted, record.rounds[0].emitted) == (2, 3)
+
+
+def test_end_token_is_ignored_on_request():
+    body = ScriptedBody(accepts=(4, 0, 0), eos_at=8)
+    record = _serve([_request("x", prompt=5, new=10, ignore_eos=True)], body, Script([0]))
+    assert record.requests[0].output_tokens == 10
+    assert record.requests[0].finish_reason == "length"
+
+
+def test_each_drafter_drafts_its_own_group_in_one_round():
+    class ByName(Script):
+        def choose(self, contexts):
+            return [{"p": 0, "q": 1, "r": 0, "s": None}[context.request_id] for context in contexts]
+
+    body = ScriptedBody(accepts=(1, 3, 0))
+    record = _serve([_request(name) for name in "pqrs"], body, ByName([0]))
+    first = {part.request_id: part for part in record.rounds if part.round_index == 0}
+    assert {name: part.drafter for name, part in first.items()} == {"p": "a", "q": "b", "r": "a", "s": None}
+    assert {name: part.emitted for name, part in first.items()} == {"p": 2, "q": 4, "r": 2, "s": 1}
+    drafts = [job for job in body.jobs if isinstance(job, DraftJob)][:2]
+    assert [(job.drafter, len(job.items)) for job in drafts] == [(0, 2), (1, 1)]
+
+
+def test_the_context_carries_what_a_selector_needs():
+    selector = Script([0])
+    _serve([_request("x", category="code"), _request("y")], ScriptedBody(accepts=(2, 0, 0)), selector)
+    first, second = selector.contexts[0][0], selector.contexts[1][0]
+    assert (first.category, first.batch_size, first.num_rounds, first.last_round) == ("code", 2, 0, None)
+    assert first.missing_kv_tokens == (6, 6, 0)  # 5 of the prompt and the first token; lookup keeps no KV
+    assert second.missing_kv_tokens == (1, 9, 0)  # drafter a followed: 6 + 2 accepted; bonus not seen yet
+    assert second.last_round is not None
+    assert (second.last_round.drafted, second.last_round.accepted, second.last_round.confidence) == (4, 2, 0.5)
+    outcome = selector.outcomes[0][0]
+    assert (outcome.draft_time_s, outcome.verify_time_s, outcome.group_size) == (1.0, 1.0, 2)
+
+
+def test_arrivals_are_waited_for():
+    record = _serve([_request("x"), _request("late", arrival_s=100.0)], ScriptedBody(accepts=(4, 0, 0)), Script([0]))
+    late = next(request for request in record.requests if request.request_id == "late")
+    assert (late.first_scheduled_s, late.first_token_s) == (100.0, 101.0)
+
+
+def test_closed_loop_keeps_the_concurrency():
+    pattern = ArrivalPattern(kind="all_at_once", max_concurrency=2)
+    record = _serve([_request(name) for name in "abcde"], ScriptedBody(accepts=(1, 0, 0)), Script([0]), pattern=pattern)
+    assert max(part.batch_size for part in record.rounds) == 2
+    assert len(record.requests) == 5
+
+
+def test_a_request_that_cannot_fit_alone_is_an_error():
+    with pytest.raises(UserError, match=r"'x' may need 5 KV blocks"):
+        _serve([_request("x", prompt=5, new=12)], ScriptedBody(), Script([None]), num_kv_blocks=4)
+
+
+def test_interruption_keeps_what_is_finished():
+    class Interrupted(ScriptedBody):
+        def next_event(self, deadline_s):
+            if self.now() >= 6:
+                raise KeyboardInterrupt
+            return super().next_event(deadline_s)
+
+    record = _serve([_request("short", new=2), _request("long", new=30)], Interrupted(accepts=(0, 0, 0)), Script([None]))
+    assert not record.complete
+    assert {r.request_id: r.finish_reason for r in record.requests} == {"short": "length", "long": "aborted"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_every_request_gets_its_text_under_any_memory(data):
+    count = data.draw(st.integers(1, 7))
+    requests = [
+        _request(
+            f"r{index}", prompt=data.draw(st.integers(1, 9)), new=data.draw(st.integers(1, 14)),
+            arrival_s=float(data.draw(st.integers(0, 20))),
+        )
+        for index in range(count)
+    ]  # fmt: skip
+    requests.sort(key=lambda request: request.arrival_s)
+    largest = max(-(-(len(r.prompt_token_ids) + r.max_new_tokens) // 4) for r in requests)
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    record = _serve(
+        requests, ScriptedBody(accepts=(3, 1, 0)), Script([0, None, 1, 2, *rng.integers(0, 3, 3).tolist()]),
+        num_kv_blocks=largest + data.draw(st.integers(0, 6)), max_num_seqs=data.draw(st.integers(1, 5)),
+        k=data.draw(st.integers(0, 5)),
+    )  # fmt: skip
+    assert len(record.requests) == count
+    for request, served in ((r, s) for r in requests for s in record.requests if s.request_id == r.id):
+        start = len(request.prompt_token_ids)
+        assert served.output_token_ids == tuple(map(true_token, range(start, start + request.max_new_tokens)))
+        emitted = sum(part.emitted for part in record.rounds if part.request_id == request.id)
+        assert served.num_prefill_emitted_tokens == 1 + served.num_preemptions
+        assert served.output_tokens == served.num_prefill_emitted_tokens + emitted
