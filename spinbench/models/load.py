@@ -1,0 +1,118 @@
+"""Loads targets and drafters by name: the embedded default, packaged drafters, folders, hub ids."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from spinbench.errors import UserError
+from spinbench.models.checkpoint import (
+    Checkpoint,
+    cached_hub_folder,
+    first_line,
+    folder_checkpoint,
+    hub_checkpoint,
+    load_causal_lm,
+    looks_like_path,
+    quiet_transformers,
+    weights_sha256,
+)
+from spinbench.models.fetch import DEFAULT_MODEL, fetch_default_model
+from spinbench.models.loaded_model import DrafterModel, TargetModel, input_embedding, macs_per_token
+from spinbench.models.packed_drafter import find_packed_drafter, load_packed_drafter, packaged_drafters
+
+__all__ = ["DrafterModel", "TargetModel", "load_drafter", "load_target", "macs_per_token"]
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+)
+
+
+def load_target(spec: str, dtype: torch.dtype, device: torch.device) -> TargetModel:
+    """The target named by `spec`: the embedded default (fetched when it is not cached), a model folder or a hub id.
+
+    Raises UserError when there is no such model, or its files are incomplete or corrupt.
+    """
+    if spec == DEFAULT_MODEL:
+        kind, checkpoint = "embedded", folder_checkpoint(fetch_default_model(), "target")
+    elif Path(spec).expanduser().exists() or looks_like_path(spec):
+        kind, checkpoint = "path", folder_checkpoint(Path(spec).expanduser(), "target")
+    else:
+        kind, checkpoint = "hub", hub_checkpoint(spec, "target")
+    model = load_causal_lm(checkpoint, "target", dtype, device)
+    folder = checkpoint.folder or cached_hub_folder(checkpoint.source)
+    return TargetModel(
+        name=spec,
+        kind=kind,
+        model=model,
+        tokenizer=_load_tokenizer(checkpoint, folder),
+        eos_token_ids=_eos_token_ids(model),
+        max_model_len_tokens=_max_model_len_tokens(spec, model),
+        weights_sha256=weights_sha256(folder, model),
+    )
+
+
+def load_drafter(spec: str, target: TargetModel) -> DrafterModel:
+    """The drafter named by `spec`, in the target's dtype and on its device.
+
+    `spec` is a packaged drafter, a folder with `drafter.json`, a model folder or a hub id. Raises UserError when there
+    is no such drafter, its files are corrupt, or its vocabulary is not the target's.
+    """
+    packed = find_packed_drafter(spec)
+    if packed is not None:
+        return load_packed_drafter(spec, packed, target)
+    path = Path(spec).expanduser()
+    if path.exists() or looks_like_path(spec):
+        checkpoint = folder_checkpoint(path, "drafter")
+    else:
+        role = f"drafter (packaged: {', '.join(packaged_drafters()) or 'none'})"
+        checkpoint = hub_checkpoint(spec, role)
+    model = load_causal_lm(checkpoint, "drafter", target.model.dtype, target.model.device)
+    vocab_size = input_embedding(model).shape[0]
+    if vocab_size != target.vocab_size:
+        raise UserError(
+            f"drafter {spec!r}: vocabulary of {vocab_size} tokens, target {target.name!r} has {target.vocab_size}: "
+            "choose a drafter that shares the target's tokenizer"
+        )
+    folder = checkpoint.folder or cached_hub_folder(checkpoint.source)
+    return DrafterModel(
+        name=spec,
+        model=model,
+        target_ids=None,
+        macs_per_token=macs_per_token(model),
+        weights_sha256=weights_sha256(folder, model),
+    )
+
+
+def _load_tokenizer(checkpoint: Checkpoint, folder: Path | None) -> PreTrainedTokenizerBase | None:
+    has_files = folder is not None and any((folder / name).is_file() for name in TOKENIZER_FILES)
+    if not has_files and not checkpoint.on_hub:
+        return None
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(checkpoint.source, local_files_only=has_files)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = first_line(error)
+        raise UserError(f"target {checkpoint.source!r}: its tokenizer cannot be loaded ({reason})") from error
+
+
+def _eos_token_ids(model: PreTrainedModel) -> frozenset[int]:
+    generation = model.generation_config
+    eos = generation.eos_token_id if generation is not None and generation.eos_token_id is not None else None
+    if eos is None:
+        eos = getattr(model.config, "eos_token_id", None)
+    if eos is None:
+        return frozenset()
+    return frozenset([eos] if isinstance(eos, int) else eos)
+
+
+def _max_model_len_tokens(spec: str, model: PreTrainedModel) -> int:
+    length = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(length, int):
+        raise UserError(f"target {spec!r}: config.json names no max_position_embeddings: its context length is unknown")
+    return length
