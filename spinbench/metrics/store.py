@@ -36,7 +36,7 @@ SUMMARY_FILE = "summary.json"
 """Written last: a folder without it holds no run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A run as read from its folder."""
 

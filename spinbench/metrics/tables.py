@@ -63,7 +63,7 @@ SPAN_SCHEMA = pa.schema(
 TEXT_SCHEMA = pa.schema([("output_text", pa.string()), ("prompt", pa.string())])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunTables:
     """What every metric is computed from: three tables, the drafters' names and the run's two end points."""
 

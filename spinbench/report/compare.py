@@ -1,0 +1,134 @@
+"""Who is fastest and by how much: the comparison table and the sentence that says it."""
+
+import math
+
+import pandas as pd
+
+from spinbench.metrics.latency import completed_requests
+from spinbench.report.section import Section, Setting
+
+THROUGHPUT = "output_throughput"
+
+
+def comparison_table(section: Section, batch: int) -> pd.DataFrame:
+    """One row per setting of the batch size: medians over repeats, spread of the throughput, speed-up over plain.
+
+    Speed-ups, spread included, divide by plain's median, so that plain's own row shows the baseline's noise.
+    """
+    return pd.DataFrame([_row(section, setting) for setting in section.at(batch)])
+
+
+def _row(section: Section, setting: Setting) -> dict[str, str | int | float]:
+    throughput = setting.values(THROUGHPUT)
+    baseline = section.baseline_of(setting)
+    plain = baseline.median(THROUGHPUT) if baseline else float("nan")
+    return {
+        "method": setting.label,
+        "engine": setting.engine,
+        "is_baseline": setting.is_baseline,
+        "repeats": len(setting.runs),
+        "tokens_per_s": setting.median(THROUGHPUT),
+        "tokens_per_s_min": float(throughput.min()) if len(throughput) else float("nan"),
+        "tokens_per_s_max": float(throughput.max()) if len(throughput) else float("nan"),
+        "speedup": setting.median(THROUGHPUT) / plain,
+        "speedup_min": float(throughput.min()) / plain if len(throughput) else float("nan"),
+        "speedup_max": float(throughput.max()) / plain if len(throughput) else float("nan"),
+        "acceptance_length": setting.median("acceptance_length"),
+        "ttft_p50_ms": setting.median("median_ttft_ms"),
+        "ttft_p99_ms": setting.median("p99_ttft_ms"),
+        "tpot_p50_ms": setting.median("median_tpot_ms"),
+        "tpot_p99_ms": setting.median("p99_tpot_ms"),
+        "host_share": setting.median("host_share"),
+        "padding_share": setting.median("padding_share"),
+    }
+
+
+def fastest(table: pd.DataFrame) -> list[str]:
+    """The methods of a comparison table that may be the fastest: the best median, then those that reach it."""
+    ranked = table.sort_values("tokens_per_s", ascending=False, kind="stable")
+    level = ranked["tokens_per_s_max"] >= ranked["tokens_per_s_min"].iloc[0]
+    return [str(name) for name in ranked.loc[level, "method"]]
+
+
+def headline(section: Section, batch: int) -> str:
+    """One sentence: the fastest setting, its speed-up and spread, and whether the runner-up is really slower."""
+    ranked = (
+        comparison_table(section, batch).sort_values("tokens_per_s", ascending=False, kind="stable").to_dict("records")
+    )
+    best = ranked[0]
+    spread = _spread(best["tokens_per_s_min"], best["tokens_per_s_max"], best["repeats"])
+    gain = "" if best["is_baseline"] or math.isnan(best["speedup"]) else f"{best['speedup']:.2f}x plain, "
+    speed = f"{gain}{best['tokens_per_s']:.1f} output tokens/s ({spread})"
+    text = f"At batch {batch} the fastest is **{best['method']}**: {speed}"
+    if len(ranked) < 2:
+        return text + "."
+    second = ranked[1]
+    told_apart = best["tokens_per_s_min"] > second["tokens_per_s_max"]
+    next_gain = "" if math.isnan(second["speedup"]) else f"{second['speedup']:.2f}x, "
+    text += f"; next is {second['method']} ({next_gain}{second['tokens_per_s']:.1f} tokens/s)"
+    if best["repeats"] < 2 or second["repeats"] < 2:
+        return text + ". There are too few repeats to tell the two apart."
+    return text + ("." if told_apart else ", and the repeats of the two overlap: they cannot be told apart.")
+
+
+def headlines(section: Section) -> list[str]:
+    """The answer first: per batch size the fastest setting, and what choosing among drafters gave."""
+    lines = [headline(section, batch) for batch in section.batches]
+    return lines + [line for batch in section.batches if (line := selector_sentence(section, batch))]
+
+
+def selector_sentence(section: Section, batch: int) -> str | None:
+    """One sentence: the best selector against the best fixed drafter; None when the batch size lacks either."""
+    choosing = [setting for setting in section.at(batch) if len(setting.drafters_used) > 1]
+    fixed = [setting for setting in section.at(batch) if len(setting.drafters_used) == 1]
+    if not choosing or not fixed:
+        return None
+    best, rival = (max(settings, key=lambda setting: setting.median(THROUGHPUT)) for settings in (choosing, fixed))
+    ratio = best.median(THROUGHPUT) / rival.median(THROUGHPUT)
+    overlap = best.values(THROUGHPUT).min() <= rival.values(THROUGHPUT).max() and (
+        best.values(THROUGHPUT).max() >= rival.values(THROUGHPUT).min()
+    )
+    noise = ", within the spread of the repeats" if overlap else ""
+    what = f"Choosing among drafters ({best.label}) gives {ratio:.2f}x the best fixed choice ({rival.label})"
+    return f"{what} at batch {batch}{noise}."
+
+
+def _spread(low: float, high: float, repeats: int) -> str:
+    return f"{low:.1f} to {high:.1f} over {repeats} repeats" if repeats > 1 else "one run, spread unknown"
+
+
+def category_table(section: Section, batch: int) -> pd.DataFrame:
+    """Output tokens per second of service by category and setting, pooled over repeats; one column per label.
+
+    Service runs from first scheduling to finish, so at batch 1 this is the decoding speed that a request saw.
+    """
+    columns: dict[str, pd.Series] = {}
+    for setting in section.at(batch):
+        requests = pd.concat([completed_requests(run.requests) for run in setting.runs])
+        service_s = requests["finish_s"] - requests["first_scheduled_s"]
+        by_category = requests.assign(service_s=service_s).dropna(subset=["category"]).groupby("category")
+        totals = by_category[["output_tokens", "service_s"]].sum()
+        columns[setting.label] = totals["output_tokens"] / totals["service_s"]
+    return pd.DataFrame(columns)
+
+
+def fastest_by_category(section: Section, batch: int) -> pd.DataFrame:
+    """Per category: the fastest fixed drafter, the fastest of all, and both as a multiple of plain."""
+    speeds = category_table(section, batch)
+    plain = next((setting.label for setting in section.at(batch) if setting.is_baseline), None)
+    fixed = [s.label for s in section.at(batch) if len(s.drafters_used) == 1 and s.label in speeds]
+    rows = []
+    for category, row in speeds.iterrows():
+        best_fixed = str(row[fixed].idxmax()) if fixed else ""
+        best = str(row.idxmax())
+        rows.append(
+            {
+                "category": category,
+                "plain_tokens_per_s": row[plain] if plain else float("nan"),
+                "best_fixed_drafter": best_fixed,
+                "best_fixed_speedup": row[best_fixed] / row[plain] if best_fixed and plain else float("nan"),
+                "best_method": best,
+                "best_speedup": row[best] / row[plain] if plain else float("nan"),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,65 @@
+"""What share of the verified cells was padding."""
+
+import pandas as pd
+
+from spinbench.report.colours import shade_by_setting
+from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title, write_beside
+from spinbench.report.section import Section
+
+
+def padding_plot(section: Section, colours: dict[str, str]) -> Plot | None:
+    """Bars of the padding share per setting, a panel per batch size; None when no run padded anything."""
+    data = padding_table(section)
+    if not (data["padding_share"] > 0).any():
+        return None
+    hatch_of = shade_by_setting((setting.method, setting.label) for setting in section.settings)
+    rows = [f"{label}" for label in section.labels]
+    with plot_style():
+        figure = new_figure(1.6 + 0.36 * len(rows))
+        panels = figure.subplots(1, len(section.batches), sharey=True, squeeze=False)[0]
+        for axes, batch in zip(panels, section.batches, strict=True):
+            for setting in section.at(batch):
+                share = 100 * setting.median("padding_share")
+                place = rows.index(setting.label)
+                axes.barh(
+                    place,
+                    share,
+                    color=colours[setting.method],
+                    hatch=hatch_of[setting.label],
+                    edgecolor="white",
+                    height=0.7,
+                )
+                if share == share:
+                    text = f"{share:.1f} %  {setting.verification}"
+                    write_beside(axes, share, place, text)
+            axes.set_yticks(range(len(rows)), rows)
+            axes.set_ylim(len(rows) - 0.4, -0.6)
+            axes.set_xlim(0, max(1.0, 100 * float(data["padding_share"].max())) * 1.8)
+            axes.set(title=f"batch {batch}", xlabel="padded share of verified cells (%)")
+            axes.grid(visible=False, axis="y")
+        worst = data.sort_values("padding_share", ascending=False).iloc[0]
+        share = f"{worst['padding_share']:.0%} of its cells at batch {worst['batch']}"
+        title = f"{worst['method']} pads most: {share}"
+        set_title(figure, title)
+    return Plot(
+        name="padding",
+        figure=figure,
+        data=data,
+        title=title,
+        alt="Bars of the share of padded cells per method and layout.",
+        caption="Padded cells / (useful + padded cells) over all verify jobs, median of the repeats.",
+    )
+
+
+def padding_table(section: Section) -> pd.DataFrame:
+    """Padding share of every setting: method, verification layout, batch, padding_share (0 to 1)."""
+    rows = [
+        {
+            "method": setting.label,
+            "verification": setting.verification,
+            "batch": setting.batch,
+            "padding_share": setting.median("padding_share"),
+        }
+        for setting in section.settings
+    ]
+    return pd.DataFrame(rows)

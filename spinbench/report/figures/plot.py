@@ -1,0 +1,80 @@
+"""A figure with everything that belongs to it, and how it is drawn and stored the same everywhere."""
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+WIDTH_IN = 10.0
+DOTS_PER_INCH = 140
+TITLE_CHARACTERS = 72
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A drawn figure, the numbers in it, and the words around it."""
+
+    name: str
+    """File name without ending."""
+    figure: Figure
+    data: pd.DataFrame
+    title: str
+    """What the figure shows, as a finding, in one line."""
+    alt: str
+    """What is drawn, without the finding."""
+    caption: str
+
+    def save(self, folder: Path, prefix: str = "") -> tuple[Path, Path]:
+        """Writes `<prefix><name>.png` and `.csv`, with the same bytes for the same numbers, and gives their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        image, table = folder / f"{prefix}{self.name}.png", folder / f"{prefix}{self.name}.csv"
+        with plot_style():
+            self.figure.savefig(image, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+        self.data.to_csv(table, index=False, float_format="%.6g")
+        return image, table
+
+
+@contextmanager
+def plot_style() -> Iterator[None]:
+    """The look of all figures, without touching matplotlib's global settings for anybody else."""
+    look: dict[Any, Any] = {
+        **sns.axes_style("whitegrid"),
+        **sns.plotting_context("notebook", font_scale=1.1),
+        "axes.titlesize": 14,
+        "figure.titlesize": 15,
+        "figure.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "hatch.linewidth": 1.2,
+    }
+    with mpl.rc_context(look):
+        yield
+
+
+def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
+    """An empty figure that draws without a screen and without matplotlib's global list of figures."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Puts the finding above the figure, broken into lines that fit."""
+    figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS))
+
+
+def write_beside(axes: Axes, x: float, y: float, text: str) -> None:
+    """A value to the right of its bar, kept readable over grid lines."""
+    patch = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    axes.annotate(
+        text, (x, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=12, bbox=patch, zorder=3
+    )

@@ -1,0 +1,86 @@
+"""The first rounds of one run, lane by lane."""
+
+import pandas as pd
+from matplotlib.patches import Patch
+
+from spinbench.metrics.timeline import lane_order
+from spinbench.report.colours import SPAN_KINDS
+from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
+from spinbench.report.section import Section, Setting
+
+NUM_ROUNDS = 6
+
+
+def timeline_plot(section: Section) -> Plot | None:
+    """Jobs of the first rounds on their lanes, of the run with most to see; None when no run verified anything."""
+    candidates = [setting for setting in section.settings if len(setting.runs[0].rounds)]
+    if not candidates:
+        return None
+    setting = max(candidates, key=lambda s: (s.method == "spin", len(s.drafters_used), s.batch))
+    data = first_rounds(setting)
+    lanes = [lane for lane in lane_order(setting.runs[0].tables) if lane in set(data["lane"])]
+    end_ms = float(data["end_ms"].max())
+    with plot_style():
+        figure = new_figure(2.1 + 0.55 * len(lanes))
+        axes = figure.subplots()
+        for job in data.to_dict("records"):
+            colour, place = SPAN_KINDS[job["kind"]], lanes.index(job["lane"])
+            width_ms = max(job["end_ms"] - job["start_ms"], 0.003 * end_ms)  # the shortest job stays visible
+            axes.barh(place, width_ms, left=job["start_ms"], color=colour, edgecolor=colour, height=0.75)
+            wide = width_ms > 0.045 * end_ms
+            axes.annotate(
+                str(job["requests"]),
+                (job["start_ms"] + (width_ms / 2 if wide else width_ms), place),
+                xytext=(0 if wide else 3, 0),
+                textcoords="offset points",
+                ha="center" if wide else "left",
+                va="center",
+                fontsize=12 if wide else 10,
+            )
+        axes.set_yticks(range(len(lanes)), lanes)
+        axes.set_ylim(len(lanes) - 0.4, -0.6)
+        axes.set_xlim(0, 1.02 * end_ms)
+        axes.set_xlabel("time (ms)")
+        axes.grid(visible=False, axis="y")
+        kinds = [kind for kind in SPAN_KINDS if kind in set(data["kind"])]
+        patches = [Patch(color=SPAN_KINDS[kind]) for kind in kinds]
+        names = [kind.replace("_", "-") for kind in kinds]
+        figure.legend(patches, names, loc="outside lower center", ncols=5, frameon=False, fontsize=12)
+        title = _finding(setting, data, end_ms)
+        set_title(figure, title)
+    return Plot(
+        name="timeline",
+        figure=figure,
+        data=data,
+        title=title,
+        alt=f"Jobs on {len(lanes)} lanes over {end_ms:.0f} milliseconds.",
+        caption="The number on a job: the requests it served. The whole run is in its trace.json, for Perfetto.",
+    )
+
+
+def first_rounds(setting: Setting) -> pd.DataFrame:
+    """Jobs of the first rounds with a full batch: lane, kind, round_index, start_ms and end_ms (from 0), requests."""
+    tables = setting.runs[0].tables
+    rounds = tables.rounds
+    full = rounds.loc[rounds["batch_size"] == rounds["batch_size"].max(), "round_index"].min()
+    spans = tables.spans
+    wanted = spans["round_index"].between(full, full + NUM_ROUNDS - 1)
+    begin_s, end_s = spans.loc[wanted, "start_s"].min(), spans.loc[wanted, "end_s"].max()
+    shown = spans[(spans["start_s"] >= begin_s) & (spans["end_s"] <= end_s)]
+    return pd.DataFrame(
+        {
+            "lane": shown["lane"],
+            "kind": shown["kind"],
+            "round_index": shown["round_index"],
+            "start_ms": (shown["start_s"] - begin_s) * 1e3,
+            "end_ms": (shown["end_s"] - begin_s) * 1e3,
+            "requests": shown["request_ids"].map(len),
+        }
+    ).reset_index(drop=True)
+
+
+def _finding(setting: Setting, data: pd.DataFrame, end_ms: float) -> str:
+    busy_ms = (data["end_ms"] - data["start_ms"]).groupby(data["lane"]).sum()
+    target = float(busy_ms.get("target", 0.0)) / end_ms if end_ms else 0.0
+    where = f"{setting.label} at batch {setting.batch}"
+    return f"{where}: the target works {target:.0%} of the time in the first {NUM_ROUNDS} full rounds"

@@ -1,0 +1,120 @@
+"""Where the numbers come from: models, trace, hardware, versions, commands, and a few answers as they were served."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from spinbench.metrics.store import Run
+from spinbench.report.section import Section, Setting
+
+SHOWN_HASH_DIGITS = 12
+SHOWN_CHARACTERS = 900
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt and the answer that was served."""
+
+    request_id: str
+    category: str
+    prompt: str
+    answer: str
+    acceptance_length: float
+    """Tokens per round of this request; NaN when it had no round."""
+    fence: str
+    """A Markdown fence longer than any in the two texts."""
+
+
+def model_table(section: Section) -> pd.DataFrame:
+    """One row per model of the section: role, name, kind, multiply-adds per token, hash."""
+    target = section.runs[0].meta["models"]["target"]
+    rows = [_model_row("target", target)]
+    seen: dict[tuple[str, str], dict[str, str]] = {}
+    for run in section.runs:
+        for drafter in run.meta["models"].get("drafters", []):
+            seen.setdefault((drafter["name"], str(drafter.get("sha256"))), _model_row("drafter", drafter))
+    order = {name: place for place, name in enumerate(section.drafters)}
+    return pd.DataFrame(
+        rows + [row for _, row in sorted(seen.items(), key=lambda item: (order.get(item[0][0], 99), item[0]))]
+    )
+
+
+def facts(section: Section) -> list[tuple[str, str]]:
+    """Trace, dtype, hardware, versions, commits and dates of the section's runs, as (what, value) lines."""
+    metas = [run.meta for run in section.runs]
+    trace = metas[0]["trace"]
+    count = f", {trace['num_requests']} requests" if trace.get("num_requests") else ""
+    lines = [
+        ("trace", f"{trace['name']}{count}, sha256 {trace['sha256'][:SHOWN_HASH_DIGITS]}"),
+        ("dtype", section.dtype),
+        ("hardware", section.hardware),
+        ("engines", _joined(str(meta["engine"]) for meta in metas)),
+        ("sampling", _joined(_flat(meta["sampling"]) for meta in metas if meta.get("sampling"))),
+        ("versions", _joined(_flat(meta["versions"]) for meta in metas if meta.get("versions"))),
+        ("git commit", _joined(str(meta["git_commit"]) for meta in metas if meta.get("git_commit"))),
+        ("runs made", _period([str(meta["created"]) for meta in metas if meta.get("created")])),
+    ]
+    return [(what, value) for what, value in lines if value]
+
+
+def commands(section: Section) -> list[str]:
+    """The commands that made the runs, each once, in the order of the settings."""
+    return list(dict.fromkeys(str(run.meta["command"]) for run in section.runs if run.meta.get("command")))
+
+
+def samples(setting: Setting, count: int = 4) -> list[Sample]:
+    """Up to `count` answers of the setting's first run, of different categories as far as there are."""
+    run = setting.runs[0]
+    requests = run.requests.dropna(subset=["output_text"]).sort_values("request_id")
+    requests = requests[requests["finish_reason"] != "aborted"]
+    firsts = pd.concat([requests.drop_duplicates("category"), requests]).drop_duplicates("request_id")
+    return [_sample(run, row) for row in firsts.head(count).to_dict("records")]
+
+
+def _sample(run: Run, row: dict[Any, Any]) -> Sample:
+    rounds = run.rounds[run.rounds["request_id"] == row["request_id"]]
+    prompt = _cut(row["prompt"]) if isinstance(row["prompt"], str) else ""
+    answer = _cut(row["output_text"])
+    fence = "```"
+    while fence in prompt or fence in answer:
+        fence += "`"
+    return Sample(
+        request_id=str(row["request_id"]),
+        category=row["category"] if isinstance(row["category"], str) else "",
+        prompt=prompt,
+        answer=answer,
+        acceptance_length=float(rounds["emitted"].mean()) if len(rounds) else float("nan"),
+        fence=fence,
+    )
+
+
+def _model_row(role: str, model: dict[str, Any]) -> dict[str, str]:
+    macs = model.get("macs_per_token")
+    return {
+        "role": role,
+        "name": str(model["name"]),
+        "kind": str(model.get("kind") or "not recorded"),
+        "multiply-adds per token": f"{macs / 1e6:,.1f} M" if macs else "–",
+        "sha256": str(model.get("sha256") or "–")[:SHOWN_HASH_DIGITS],
+    }
+
+
+def _cut(text: str) -> str:
+    text = text.strip("\n")
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " [...]"
+
+
+def _joined(values: Any) -> str:
+    return "; ".join(dict.fromkeys(values))
+
+
+def _flat(value: Any) -> str:
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _period(dates: Sequence[str]) -> str:
+    if not dates:
+        return ""
+    return min(dates) if min(dates) == max(dates) else f"{min(dates)} to {max(dates)}"

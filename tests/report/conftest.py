@@ -1,0 +1,39 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spinbench.control.record import RunRecord
+
+from .made_runs import made_record, with_other_output, write_made_run, write_made_runs
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four methods at batch 1 and 4 with two repeats, and a peer that keeps no rounds."""
+    root = write_made_runs(
+        tmp_path_factory.mktemp("runs"),
+        ("plain", "fixed smollm2-d256-code", "prompt lookup", "spin"),
+        (1, 4),
+        repeats=2,
+    )
+    write_made_run(
+        root / "hf", "hf generate", 4, 0, peer_record(), engine="hf", num_speculative_tokens=None, verification=None
+    )
+    return root
+
+
+def peer_record() -> RunRecord:
+    """What a peer without rounds or spans leaves: all tokens come out of its one call."""
+    record = made_record("plain", 4, 0)
+    requests = tuple(replace(r, num_prefill_emitted_tokens=r.output_tokens) for r in record.requests)
+    return replace(record, requests=requests, rounds=(), spans=())
+
+
+@pytest.fixture(scope="session")
+def lossy_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plain decoding, and a method that has one token of request q003 wrong."""
+    root = tmp_path_factory.mktemp("lossy")
+    write_made_run(root / "plain", "plain", 4, 0)
+    write_made_run(root / "spin", "spin", 4, 0, with_other_output(made_record("spin", 4, 0), "q003", 7))
+    return root

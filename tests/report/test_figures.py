@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from spinbench.report.figures.acceptance import acceptance_plot, drafter_rounds
+from spinbench.report.figures.padding import padding_plot, padding_table
+from spinbench.report.figures.selection import NO_DRAFTER, drafter_shares, selection_plot
+from spinbench.report.figures.timeline import NUM_ROUNDS, first_rounds, timeline_plot
+from spinbench.report.section import load_sections
+
+from .made_runs import write_made_run
+
+
+@pytest.fixture(scope="session")
+def section(runs: Path):
+    return load_sections([runs])[0][0]
+
+
+def test_shares_of_drafters_add_up_to_one(section) -> None:
+    spin = next(s for s in section.at(4) if s.method == "spin")
+    shares = drafter_shares(spin, section.drafters)
+    assert shares[[*section.drafters, NO_DRAFTER]].sum(axis=1).tolist() == pytest.approx([1.0] * len(shares))
+    assert shares["round_index"].is_monotonic_increasing
+    assert shares[NO_DRAFTER].sum() == 0
+
+
+def test_drafters_are_compared_on_runs_that_do_not_choose(section) -> None:
+    assert set(drafter_rounds(section)["drafter"]) == {"smollm2-d256-code", "prompt-lookup"}
+
+
+def test_the_heat_map_holds_the_means_of_its_rounds(section) -> None:
+    plot = acceptance_plot(section)
+    assert plot is not None
+    rounds = drafter_rounds(section)
+    cell = rounds[(rounds["drafter"] == "prompt-lookup") & (rounds["category"] == "code")]
+    row = plot.data.set_index(["drafter", "category"]).loc[("prompt-lookup", "code")]
+    assert row.tolist() == pytest.approx([cell["emitted"].mean(), len(cell)])
+
+
+def test_padding_is_drawn_only_where_there_is_some(section, tmp_path: Path) -> None:
+    assert padding_plot(section, {}) is None
+    write_made_run(tmp_path, "spin", 4, 0, verification="padded")
+    (padded,), _ = load_sections([tmp_path])
+    table = padding_table(padded)
+    assert 0 < table.loc[0, "padding_share"] < 1
+    plot = padding_plot(padded, {"spin": "red"})
+    assert plot is not None
+    assert plot.title == f"spin pads most: {table.loc[0, 'padding_share']:.0%} of its cells at batch 4"
+
+
+def test_the_timeline_shows_the_first_full_rounds(section) -> None:
+    spin = next(s for s in section.at(4) if s.method == "spin")
+    jobs = first_rounds(spin)
+    verify = jobs[jobs["kind"] == "verify"]
+    assert len(verify) == NUM_ROUNDS
+    assert verify["requests"].iloc[0] == 4
+    assert jobs["start_ms"].min() == 0
+    assert timeline_plot(section) is not None
+
+
+def test_nothing_chosen_nothing_drawn(tmp_path: Path) -> None:
+    write_made_run(tmp_path, "plain", 4, 0)
+    (plain,), _ = load_sections([tmp_path])
+    assert selection_plot(plain, {}) is None
+    assert acceptance_plot(plain) is None
