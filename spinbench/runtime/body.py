@@ -38,8 +38,17 @@ class TorchBody:
         self._start_s = time.perf_counter()
 
     def now(self) -> float:
-        """Seconds since this body was made."""
+        """Seconds since this body was made, or since its clock was restarted."""
         return time.perf_counter() - self._start_s
+
+    @property
+    def forward_s(self) -> float:
+        """Host time spent inside model forwards since this body was made; on a CPU, the models' own time."""
+        return self._verifier.runner.forward_s + sum(drafter.forward_s for _, drafter in self._drafters)
+
+    def restart_clock(self) -> None:
+        """Count from zero again: after a warm-up, before the loop that serves the trace is made."""
+        self._start_s = time.perf_counter()
 
     def submit(self, job: Job) -> None:
         """Queue a job."""

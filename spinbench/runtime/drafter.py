@@ -25,6 +25,11 @@ class Drafts:
 class Drafter(Protocol):
     """Proposes tokens for a group of requests."""
 
+    @property
+    def forward_s(self) -> float:
+        """Host time spent inside a model's forward so far."""
+        ...
+
     def catch_up(self, spans: Sequence[TokenSpan]) -> None:
         """Fill in the KV of tokens that this drafter has not seen."""
         ...
@@ -41,6 +46,11 @@ class ModelDrafter:
         self.runner = ModelRunner(drafter.model, num_slots)
         self._target_ids = drafter.target_ids
         self._sampler = sampler
+
+    @property
+    def forward_s(self) -> float:
+        """Host time spent inside the model's forward so far."""
+        return self.runner.forward_s
 
     def catch_up(self, spans: Sequence[TokenSpan]) -> None:
         """One packed pass; no logits are computed beyond one row."""
@@ -94,6 +104,11 @@ class PromptLookupDrafter:
     def __init__(self, info: DrafterInfo, device: torch.device) -> None:
         self._info = info
         self._device = device
+
+    @property
+    def forward_s(self) -> float:
+        """No model, no forward."""
+        return 0.0
 
     def catch_up(self, spans: Sequence[TokenSpan]) -> None:
         """Nothing: the request's own index has seen every token."""

@@ -1,0 +1,163 @@
+"""Decoding speed as ratios in one run: our plain decoding, each drafter, and Hugging Face, at batch 1 and 8.
+
+    python -m benchmarks.decode_speed --out reports/benchmarks/decode_speed.csv
+
+Every repeat runs all methods one after another, so that a slow spell of the machine hits all of them alike; a ratio is
+taken within a repeat, and its median over the repeats is printed with the smallest and the largest.
+"""
+
+import argparse
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from rich.console import Console
+from rich.progress import track
+from transformers import PreTrainedModel
+
+from benchmarks.hf_peers import hf_generate, with_full_vocabulary
+from spinbench.control.draft_length import FixedDraftLength
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.kv_budget import blocks_for_longest
+from spinbench.control.layout import PackedLayout
+from spinbench.control.loop import LoopSetting, ServingLoop
+from spinbench.control.selector.fixed import FixedSelector
+from spinbench.control.selector.plain import PlainSelector
+from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.models.load import DrafterModel, TargetModel, load_drafter, load_target
+from spinbench.models.packed_drafter import packaged_drafters
+from spinbench.models.prompts import tokenize_requests
+from spinbench.runtime.body import make_body
+from spinbench.runtime.sampler import Sampling
+from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
+from spinbench.workload.request import Request
+from spinbench.workload.trace import read_trace
+
+BLOCK_SIZE = 16
+LOOKUP = DrafterInfo("prompt_lookup", "prompt_lookup")
+
+
+def run_ours(
+    target: TargetModel,
+    requests: list[Request],
+    prompts: dict[str, tuple[int, ...]],
+    batch_size: int,
+    drafter: DrafterModel | DrafterInfo | None,
+    num_speculative_tokens: int,
+) -> dict[str, float]:
+    """Serve all requests with one drafter (or none); seconds, acceptance length and the share of host time."""
+    if drafter is None:
+        infos, models = (), ()
+    elif isinstance(drafter, DrafterInfo):
+        infos, models = (drafter,), (None,)
+    else:
+        infos, models = (DrafterInfo(drafter.name, "model", drafter.macs_per_token),), (drafter,)
+    longest = (len(prompts[request.id]) + request.max_new_tokens for request in requests)
+    num_blocks = blocks_for_longest(longest, batch_size, BLOCK_SIZE)
+    setting = SelectorSetting(infos, batch_size, np.random.default_rng(0))
+    body = make_body(target, tuple(zip(infos, models, strict=True)), Sampling(), num_blocks * BLOCK_SIZE)
+    loop = LoopSetting(
+        drafters=infos,
+        selector=FixedSelector(setting, drafter=infos[0].name) if infos else PlainSelector(setting),
+        draft_length=FixedDraftLength(num_speculative_tokens=num_speculative_tokens),
+        layout=PackedLayout(),
+        eos_token_ids=target.eos_token_ids,
+        num_kv_blocks=num_blocks,
+        block_size=BLOCK_SIZE,
+        max_num_seqs=batch_size,
+        max_num_batched_tokens=2048,
+    )
+    record = ServingLoop(loop, body, ArrivalQueue(requests, ArrivalPattern(kind="all_at_once")), prompts).run()
+    seconds = record.end_s - record.start_s
+    emitted, rounds = sum(part.emitted for part in record.rounds), len(record.rounds)
+    return {
+        "seconds": seconds,
+        "acceptance_length": emitted / rounds,
+        "host_share": 1 - body.forward_s / seconds,
+    }
+
+
+def main() -> None:
+    """Measure and print; write the CSV if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trace", type=Path, default=Path("traces/mixed.jsonl"))
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--num-prompts", type=int, default=16, help="first requests of the trace")
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--num-speculative-tokens", type=int, default=4)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--assistant", default="smollm2-d576-general", help="drafter for HF assisted generation")
+    parser.add_argument("--out", type=Path, help="CSV of every single measurement")
+    options = parser.parse_args()
+
+    target = load_target("smollm2-135m-instruct", getattr(torch, options.dtype), torch.device("cpu"))
+    drafters = {name: load_drafter(name, target) for name in packaged_drafters()}
+    requests = [
+        replace(request, max_new_tokens=options.max_new_tokens, ignore_eos=True)
+        for request in read_trace(options.trace).requests[: options.num_prompts]
+    ]
+    token_ids = tokenize_requests(requests, target, True)
+    prompts = {request.id: ids for request, ids in zip(requests, token_ids, strict=True)}
+    assistant = with_full_vocabulary(drafters[options.assistant], target.vocab_size)
+    num_tokens = options.num_prompts * options.max_new_tokens
+    k = options.num_speculative_tokens
+
+    def ours(drafter: DrafterModel | DrafterInfo | None) -> Callable[[int], dict[str, float]]:
+        return lambda batch: run_ours(target, requests, prompts, batch, drafter, k)
+
+    def peer(helper: PreTrainedModel | None = None, tokens: int | None = None) -> Callable[[int], dict[str, float]]:
+        return lambda batch: {
+            "seconds": hf_generate(target, token_ids, options.max_new_tokens, batch, helper, tokens)[0]
+        }
+
+    methods = {"hf generate": peer(), "plain": ours(None), "prompt lookup": ours(LOOKUP)}
+    methods |= {name: ours(drafter) for name, drafter in drafters.items()}
+    at_batch_one = {
+        f"hf assisted, K={k}": peer(assistant, k),
+        "hf assisted, its defaults": peer(assistant, None),
+    }
+    rows = []
+    plan = [(repeat, batch) for repeat in range(-1, options.repeats) for batch in options.batch_sizes]
+    for repeat, batch in track(plan, description="measuring"):
+        for method, run in (methods | at_batch_one if batch == 1 else methods).items():
+            measured = run(batch)
+            if repeat >= 0:  # repeat -1 warms up
+                rows.append({"batch_size": batch, "method": method, "repeat": repeat, **measured})
+    table = pd.DataFrame(rows)
+    table["output_throughput"] = num_tokens / table["seconds"]
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        table.round(4).to_csv(options.out, index=False)
+    console = Console(width=160)
+    console.print(
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, transformers "
+        f"{transformers.__version__}, {options.dtype}; {options.num_prompts} prompts of {options.trace}, "
+        f"{options.max_new_tokens} tokens each, K={k}, {options.repeats} repeats"
+    )
+    console.print(ratios(table).to_markdown(index=False, floatfmt=".3g"))
+
+
+def ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """Per batch size and method: throughput, and its ratio over plain and over HF within each repeat."""
+    keyed = table.set_index(["batch_size", "repeat", "method"])["output_throughput"].unstack("method")
+    rows = []
+    for (batch, method), group in table.groupby(["batch_size", "method"], sort=False):
+        runs = keyed.loc[batch]
+        row = {"batch": batch, "method": method, "tokens/s": group["output_throughput"].median()}
+        for base in ("plain", "hf generate"):
+            ratio = runs[method] / runs[base]
+            row[f"over {base}"] = f"{ratio.median():.2f} ({ratio.min():.2f}..{ratio.max():.2f})"
+        row["acceptance length"] = group["acceptance_length"].median()
+        row["host share"] = group["host_share"].median()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    main()
