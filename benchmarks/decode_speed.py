@@ -147,8 +147,9 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
     """Per batch size and method: throughput, and its ratio over plain and over HF within each repeat."""
     keyed = table.set_index(["batch_size", "repeat", "method"])["output_throughput"].unstack("method")
     rows = []
-    for (batch, method), group in table.groupby(["batch_size", "method"], sort=False):
-        runs = keyed.loc[batch]
+    for batch, method in table[["batch_size", "method"]].drop_duplicates().itertuples(index=False):
+        group = table[(table["batch_size"] == batch) & (table["method"] == method)]
+        runs = keyed.xs(batch, level="batch_size")
         row = {"batch": batch, "method": method, "tokens/s": group["output_throughput"].median()}
         for base in ("plain", "hf generate"):
             ratio = runs[method] / runs[base]

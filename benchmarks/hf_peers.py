@@ -3,10 +3,11 @@
 import copy
 import time
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
 from spinbench.models.load import DrafterModel, TargetModel
 
@@ -58,7 +59,7 @@ def hf_generate(
     """
     target.model.set_attn_implementation("sdpa")
     generation = _generation_config(max_new_tokens)
-    more = {}
+    more: dict[str, Any] = {}
     if assistant is not None:
         assistant.set_attn_implementation("sdpa")
         assistant.generation_config = copy.deepcopy(generation)
@@ -79,7 +80,9 @@ def hf_generate(
             mask[row, width - len(prompt) :] = 1
         begun = time.perf_counter()
         with torch.inference_mode():
-            out = target.model.generate(tokens, attention_mask=mask, generation_config=generation, **more)
+            out = cast(GenerationMixin, target.model).generate(
+                tokens, attention_mask=mask, generation_config=generation, **more
+            )
         seconds += time.perf_counter() - begun
         answers.extend(tuple(row) for row in out[:, width:].tolist())
     return seconds, answers

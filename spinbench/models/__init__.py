@@ -1,0 +1,1 @@
+"""Models: fetched, converted, loaded, distilled; and prompts turned into their tokens."""
