@@ -3,11 +3,11 @@
 import copy
 import time
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from spinbench.models.load import DrafterModel, TargetModel
 
@@ -57,7 +57,8 @@ def hf_generate(
     With an assistant: assisted generation (batch 1 only). `num_assistant_tokens` fixes K; `None` leaves Hugging Face's
     own defaults, with its confidence threshold and growing K.
     """
-    target.model.set_attn_implementation("sdpa")
+    model: Any = target.model  # transformers' own annotations do not show `generate` on PreTrainedModel
+    model.set_attn_implementation("sdpa")
     generation = _generation_config(max_new_tokens)
     more: dict[str, Any] = {}
     if assistant is not None:
@@ -80,9 +81,7 @@ def hf_generate(
             mask[row, width - len(prompt) :] = 1
         begun = time.perf_counter()
         with torch.inference_mode():
-            out = cast(GenerationMixin, target.model).generate(
-                tokens, attention_mask=mask, generation_config=generation, **more
-            )
+            out = model.generate(tokens, attention_mask=mask, generation_config=generation, **more)
         seconds += time.perf_counter() - begun
         answers.extend(tuple(row) for row in out[:, width:].tolist())
     return seconds, answers
