@@ -6,10 +6,14 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class DrafterInfo:
-    """One arm: a model with weights and a KV cache, or prompt lookup with neither."""
+    """One arm: a model with weights and a KV cache, prompt lookup with neither, or both in one.
+
+    `lookup_then_model` copies where the newest tokens occurred before and asks its model elsewhere: small models are
+    poor at copying, and copying is free.
+    """
 
     name: str
-    kind: Literal["model", "prompt_lookup"]
+    kind: Literal["model", "prompt_lookup", "lookup_then_model"]
     macs_per_token: int = 0
     """Multiply-adds for one drafted token; 0 for prompt lookup."""
     max_match_tokens: int = 3
@@ -20,4 +24,10 @@ class DrafterInfo:
     @property
     def has_kv_cache(self) -> bool:
         """Whether tokens must be prefilled into this drafter before it can draft."""
-        return self.kind == "model"
+        return self.kind != "prompt_lookup"
+
+    def drafts_by_lookup(self, match_order: int) -> bool:
+        """Whether it copies, rather than asks a model, for a request whose newest tokens match `match_order` long."""
+        if self.kind == "lookup_then_model":
+            return match_order >= self.min_match_tokens
+        return self.kind == "prompt_lookup"

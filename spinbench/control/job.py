@@ -41,8 +41,10 @@ class DraftItem:
     """Draft `num_speculative_tokens` tokens behind the request's newest token."""
 
     span: TokenSpan
-    """Known tokens that the drafter has not seen yet, at least the newest one; empty for prompt lookup."""
+    """Known tokens that the drafter's model has not seen yet, at least the newest one; empty for a lookup."""
     num_speculative_tokens: int
+    by_lookup: bool
+    """Copy from the request's own tokens instead of running a model."""
 
 
 @dataclass(frozen=True, slots=True)

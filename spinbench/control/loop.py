@@ -194,7 +194,7 @@ class ServingLoop:
             kept = self._cut_at_end(state, list(emitted))
             accepted = len(kept) - 1
             state.target_kv_tokens = state.num_tokens + accepted
-            if part.drafter is not None and self._setting.drafters[part.drafter].has_kv_cache and part.drafted:
+            if part.drafter is not None and part.drafted and not part.by_lookup:
                 # the drafter never took its own last token in
                 state.drafter_kv_tokens[part.drafter] = state.num_tokens + min(accepted, part.drafted - 1)
             state.last_round = LastRound(part.drafter, part.drafted, accepted, part.confidence)

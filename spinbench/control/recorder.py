@@ -29,16 +29,14 @@ class Recorder:
                 kind, states = "catch_up", [span.state for span in spans]
                 num_tokens = sum(span.num_tokens for span in spans)
                 useful = sum(span.num_tokens * span.stop for span in spans)
-            case DraftJob(drafter, items):
+            case DraftJob(_, items):
                 kind, states = "draft", [item.span.state for item in items]
-                num_tokens = 0
-                if self._drafters[drafter].has_kv_cache:
-                    # the last drafted token is not fed back
-                    num_tokens = sum(item.span.num_tokens + item.num_speculative_tokens - 1 for item in items)
-                    useful = sum(
-                        _draft_cells(item.span.num_tokens, item.span.stop, item.num_speculative_tokens)
-                        for item in items
-                    )
+                items = [item for item in items if not item.by_lookup]
+                # the last drafted token is not fed back
+                num_tokens = sum(item.span.num_tokens + item.num_speculative_tokens - 1 for item in items)
+                useful = sum(
+                    _draft_cells(item.span.num_tokens, item.span.stop, item.num_speculative_tokens) for item in items
+                )
             case VerifyJob(items, layout):
                 kind, states = "verify", [item.state for item in items]
                 num_tokens = sum(layout.query_tokens)

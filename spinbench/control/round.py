@@ -18,6 +18,11 @@ from spinbench.control.job import (
 from spinbench.control.layout import VerificationLayout
 from spinbench.control.request_state import RequestState
 
+MAX_UNSEEN_TOKENS = 16
+"""Known tokens that a drafter takes in with its first draft step. After a round of its own it lacks two at the most (its
+last draft was never fed back), after one of others a few more: cheaper together than as a job of their own. With more
+than this it did not follow the request, and catches up first."""
+
 
 @dataclass(slots=True)
 class RoundPart:
@@ -28,6 +33,7 @@ class RoundPart:
     num_speculative_tokens: int
     context_tokens: int
     lookup_match_order: int
+    by_lookup: bool = False
     catch_up_tokens: int = 0
     drafted: int = 0
     confidence: float | None = None
@@ -77,23 +83,22 @@ class Round:
 
     def _jobs_of_group(self, drafter: int, group: list[RoundPart]) -> list[Job]:
         jobs: list[Job] = []
-        has_kv_cache = self._drafters[drafter].has_kv_cache
+        info = self._drafters[drafter]
         behind: list[TokenSpan] = []
         items: list[DraftItem] = []
         for part in group:
             state = part.state
             newest = state.num_tokens
-            if not has_kv_cache:
-                items.append(DraftItem(TokenSpan(state, newest, newest), part.num_speculative_tokens))
+            part.by_lookup = info.drafts_by_lookup(part.lookup_match_order)
+            if part.by_lookup:
+                items.append(DraftItem(TokenSpan(state, newest, newest), part.num_speculative_tokens, True))
                 continue
             start = state.drafter_kv_tokens[drafter]
-            # After a round of its own a drafter lacks at most the newest two tokens (its last draft was never fed
-            # back), and takes them in with its first step. More than that means that it did not follow the request.
-            if newest - start > 2:
+            if newest - start > MAX_UNSEEN_TOKENS:
                 behind.append(TokenSpan(state, start, newest - 1))
                 part.catch_up_tokens = newest - 1 - start
                 start = newest - 1
-            items.append(DraftItem(TokenSpan(state, start, newest), part.num_speculative_tokens))
+            items.append(DraftItem(TokenSpan(state, start, newest), part.num_speculative_tokens, False))
         if behind:
             jobs.append(CatchUpJob(drafter, tuple(behind)))
         jobs.append(DraftJob(drafter, tuple(items), self._measure_confidence))

@@ -19,7 +19,7 @@ from spinbench.control.job import (
     VerifyResult,
 )
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.runtime.drafter import Drafter, ModelDrafter, PromptLookupDrafter
+from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.verifier import Verifier
@@ -106,8 +106,11 @@ def make_body(
     verifier = Verifier(ModelRunner(target.model, num_slots), sampler)
     lanes: list[tuple[DrafterInfo, Drafter]] = []
     for info, model in drafters:
+        lookup = PromptLookupDrafter(info, target.model.device)
         if model is None:
-            lanes.append((info, PromptLookupDrafter(info, target.model.device)))
+            lanes.append((info, lookup))
+        elif info.kind == "lookup_then_model":
+            lanes.append((info, LookupThenModelDrafter(lookup, ModelDrafter(model, num_slots, sampler))))
         else:
             lanes.append((info, ModelDrafter(model, num_slots, sampler)))
     return TorchBody(verifier, lanes)

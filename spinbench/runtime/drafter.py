@@ -122,3 +122,36 @@ class PromptLookupDrafter:
         ]
         tensors = tuple(torch.tensor(tokens, dtype=torch.int64, device=self._device) for tokens in found)
         return Drafts(tensors, tuple(float(bool(tokens)) for tokens in found) if measure_confidence else None)
+
+
+class LookupThenModelDrafter:
+    """Copies for the items that are marked so, and runs a model for the others."""
+
+    def __init__(self, lookup: PromptLookupDrafter, model: ModelDrafter) -> None:
+        self._lookup = lookup
+        self._model = model
+
+    @property
+    def forward_s(self) -> float:
+        """Host time spent inside the model's forward so far."""
+        return self._model.forward_s
+
+    def catch_up(self, spans: Sequence[TokenSpan]) -> None:
+        """The model's own."""
+        self._model.catch_up(spans)
+
+    def draft(self, items: Sequence[DraftItem], measure_confidence: bool) -> Drafts:
+        """Each item by the part that it is meant for, in the order of the items."""
+        token_ids: dict[int, torch.Tensor] = {}
+        confidence: dict[int, float] = {}
+        for drafter, by_lookup in ((self._lookup, True), (self._model, False)):
+            places = [place for place, item in enumerate(items) if item.by_lookup == by_lookup]
+            if places:
+                drafts = drafter.draft([items[place] for place in places], measure_confidence)
+                token_ids.update(zip(places, drafts.token_ids, strict=True))
+                confidence.update(zip(places, drafts.confidence or (), strict=False))
+        ordered = range(len(items))
+        return Drafts(
+            tuple(token_ids[place] for place in ordered),
+            tuple(confidence[place] for place in ordered) if measure_confidence else None,
+        )

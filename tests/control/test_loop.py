@@ -13,6 +13,7 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, PrefillJob, VerifyJob
 from spinbench.control.layout import PackedLayout
 from spinbench.control.loop import LoopSetting, ServingLoop
+from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
@@ -55,11 +56,11 @@ def _serve(requests, body, selector, *, k=4, max_num_seqs=8, num_kv_blocks=100, 
 
 def test_one_request_step_by_step():
     body, selector = ScriptedBody(accepts=(2, 0, 0)), Script([0])
-    record = _serve([_request("x", prompt=5, new=9)], body, selector)
+    record = _serve([_request("x", prompt=MAX_UNSEEN_TOKENS, new=9)], body, selector)
     # prefill emits 1; then rounds of 2 accepted + bonus: 1 + 3 + 3 = 7; of the 2 left only one is drafted: + 2 = 9
     assert [part.emitted for part in record.rounds] == [3, 3, 2]
     assert [part.drafted for part in record.rounds] == [4, 4, 1]
-    assert record.requests[0].output_token_ids == tuple(true_token(position) for position in range(5, 14))
+    assert record.requests[0].output_token_ids == tuple(true_token(position) for position in range(16, 25))
     kinds = [type(job) for job in body.jobs]
     assert kinds == [PrefillJob, CatchUpJob, DraftJob, VerifyJob, DraftJob, VerifyJob, DraftJob, VerifyJob]
     assert record.requests[0].first_token_s == 1.0
@@ -67,8 +68,8 @@ def test_one_request_step_by_step():
 
 
 def test_a_drafter_is_fed_exactly_what_it_has_not_seen():
-    body, selector = ScriptedBody(accepts=(2, 4, 0)), Script([0, 0, 1, 0])
-    _serve([_request("x", prompt=5, new=40)], body, selector)
+    body, selector = ScriptedBody(accepts=(2, 4, 0)), Script([0, 0, *[1] * 6, *[0] * 3])
+    _serve([_request("x", prompt=30, new=70)], body, selector)
     seen = {0: 0, 1: 0}
     for job in body.jobs:
         if isinstance(job, CatchUpJob):
@@ -77,7 +78,7 @@ def test_a_drafter_is_fed_exactly_what_it_has_not_seen():
         elif isinstance(job, DraftJob):
             (item,) = job.items
             assert item.span.start == seen[job.drafter]
-            assert item.span.num_tokens in (1, 2)
+            assert 1 <= item.span.num_tokens <= MAX_UNSEEN_TOKENS
             accepted = min((2, 4)[job.drafter], item.num_speculative_tokens)
             # its own last token was never fed to it
             seen[job.drafter] = item.span.stop + min(accepted, item.num_speculative_tokens - 1)

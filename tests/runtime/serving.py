@@ -33,6 +33,7 @@ SELECTORS = (
     "fixed poor",
     "fixed small_vocabulary",
     "fixed prompt_lookup",
+    "fixed good+prompt_lookup",
     "random",
     "round_robin",
     "epsilon_greedy",
@@ -57,8 +58,12 @@ def requests(count: int, max_new_tokens: int, seed: int = 0) -> list[Request]:
 
 
 def drafter_infos(models: Sequence[DrafterModel]) -> list[DrafterInfo]:
-    """The models, and prompt lookup."""
-    return [DrafterInfo(model.name, "model") for model in models] + [DrafterInfo("prompt_lookup", "prompt_lookup")]
+    """The models, prompt lookup, and the first model behind a lookup."""
+    infos = [DrafterInfo(model.name, "model") for model in models]
+    infos.append(DrafterInfo("prompt_lookup", "prompt_lookup"))
+    if models:
+        infos.append(DrafterInfo(f"{models[0].name}+prompt_lookup", "lookup_then_model", min_match_tokens=1))
+    return infos
 
 
 def make_selector(name: str, setting: SelectorSetting) -> Selector:
@@ -112,7 +117,7 @@ def serve(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=64,
     )
-    body = make_body(target, list(zip(infos, [*models, None], strict=True)), sampling, num_kv_blocks * block_size)
+    body = make_body(target, list(zip(infos, [*models, None, *models[:1]], strict=True)), sampling, num_kv_blocks * block_size)
     prompts = {request.id: request.prompt_token_ids or () for request in trace}
     return ServingLoop(loop_setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()
 

@@ -104,6 +104,16 @@ def test_prompt_lookup_is_accepted_where_the_output_repeats():
     assert max(part.accepted for part in record.rounds) == 4
 
 
+def test_lookup_then_model_uses_both():
+    target = tiny_models.target("llama")
+    record = serving.serve(target, tiny_models.drafters(target), TRACE, selector="fixed good+prompt_lookup")
+    assert serving.outputs(record) == _expected("llama")
+    copied = [part for part in record.rounds if part.lookup_match_order > 0 and part.drafted]
+    modelled = [part for part in record.rounds if part.lookup_match_order == 0 and part.drafted]
+    assert copied
+    assert sum(part.accepted for part in modelled) > len(modelled)
+
+
 def test_a_perfect_drafter_is_always_accepted():
     target = tiny_models.target("llama")
     twin = tiny_models.DrafterModel("twin", tiny_models.noisy_copy(target.model, 0, 0.0), None, 1, "0" * 64)

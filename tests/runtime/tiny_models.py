@@ -94,7 +94,7 @@ def noisy_copy(source: PreTrainedModel, seed: int, amount: float) -> PreTrainedM
 def drafters(of: TargetModel) -> list[DrafterModel]:
     """A good one, a poor one, and one with a draft vocabulary in another order."""
     good = DrafterModel("good", noisy_copy(of.model, 1, 0.01), None, 1, "1" * 64)
-    poor = DrafterModel("poor", noisy_copy(of.model, 2, 0.06), None, 1, "2" * 64)
+    poor = DrafterModel("poor", noisy_copy(of.model, 2, 0.03), None, 1, "2" * 64)
     small = noisy_copy(of.model, 3, 0.02)
     ids = torch.randperm(VOCAB, generator=torch.Generator().manual_seed(4))[: VOCAB - 11]
     head = small.get_output_embeddings()

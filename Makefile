@@ -1,0 +1,58 @@
+# Needs Python 3.11 or newer with pip and venv, and a network that reaches a package index.
+#   make demo    set-up, default model, a sweep of every method at batch 1 and 8, table and report
+#   make test    set-up, default model, tests
+#   make lint    set-up, style, types, import rules
+#   make clean   removes what demo and tests left, not the environment (make distclean does)
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= runs/demo
+REPORT ?= $(DEMO)/report
+
+PIP = $(VENV)/bin/pip --disable-pip-version-check
+SPINBENCH = $(VENV)/bin/spinbench
+STAMP = $(VENV)/.set-up
+
+# Both sweeps of the demo: method x batch x repeat.
+DEMO_SWEEP = replay -m experiment=demo hydra.sweep.dir=$(DEMO) scheduler.max_num_seqs=1,8 repeat=0,1,2
+DEMO_DRAFTERS = smollm2-d128-general,smollm2-d576-slim-code-maths,smollm2-d576-slim-prose-chat,smollm2-d576-slim-general,smollm2-d576-general,prompt_lookup,smollm2-d576-general+prompt_lookup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup fetch demo test lint clean distclean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: $(STAMP)
+
+# Once, and again when what is to be installed changes.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e ".[dev]"
+	@touch $@
+
+fetch: $(STAMP)
+	$(SPINBENCH) fetch
+
+demo: fetch
+	rm -rf $(DEMO)
+	$(SPINBENCH) $(DEMO_SWEEP) selector=plain,random,epsilon_greedy,spin,spin_round_goodput
+	$(SPINBENCH) $(DEMO_SWEEP) selector=fixed selector.drafter=$(DEMO_DRAFTERS)
+	$(SPINBENCH) report $(DEMO) -o $(REPORT)
+
+test: fetch
+	$(VENV)/bin/python -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

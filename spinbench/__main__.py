@@ -1,0 +1,7 @@
+"""`python -m spinbench`: the same as the `spinbench` command."""
+
+import sys
+
+from spinbench.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,43 @@
+"""What `spinbench distill` does: check the config, load the target, train what is not trained yet."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from spinbench.cli.assemble import choose_device
+from spinbench.cli.hydra_app import Point
+from spinbench.cli.interrupt import Interrupted
+from spinbench.cli.schema import EngineSection, Section, parse_config
+from spinbench.models.distill.config import DistillConfig
+from spinbench.models.distill.pipeline import run_distill
+from spinbench.models.load import load_target
+
+
+class DistillCommandConfig(Section):
+    """Everything that `spinbench distill` is told."""
+
+    engine: EngineSection
+    target: Annotated[str, Field(min_length=1)]
+    distill: DistillConfig
+
+
+class Distill:
+    """The command."""
+
+    def check(self, point: Point) -> None:
+        """Raise UserError for what is wrong with the config; loads no model."""
+        choose_device(parse_config(point.config, DistillCommandConfig).engine)
+
+    def run(self, point: Point) -> None:
+        """Train what is not trained yet. Raises UserError, and Interrupted on Ctrl-C."""
+        config = parse_config(point.config, DistillCommandConfig)
+        if config.engine.num_threads is not None:
+            torch.set_num_threads(config.engine.num_threads)
+        try:
+            target = load_target(config.target, getattr(torch, config.engine.dtype), choose_device(config.engine))
+            run_distill(config.distill, target)
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"start again with distill.work_dir={config.distill.work_dir} to go on from the last checkpoint"
+            ) from error

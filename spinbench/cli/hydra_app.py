@@ -1,0 +1,221 @@
+"""A command as a Hydra app: overrides, sweeps, --cfg, completion; each mistake in one line, before anything runs.
+
+`hydra.main` prints tracebacks and messages of many lines, and finds a bad point of a sweep only when its turn comes.
+So this drives Hydra's own application object, whose interface is stable within the version range of pyproject.toml.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from hydra import version as hydra_version
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from spinbench.cli.hydra_error import explain_hydra_error, explain_omegaconf_error
+from spinbench.cli.locations import shipped_folder
+from spinbench.cli.main import USER_ERROR, one_line
+from spinbench.errors import UserError
+
+MAX_NAME_BYTES = 255
+"""Longest file name on common file systems."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a command: one combination of a sweep, or the only one."""
+
+    config: DictConfig
+    """Without the `hydra` node."""
+    folder: Path
+    """For results; made when the point runs."""
+    choices: Mapping[str, str]
+    """The choice of every config group."""
+    overrides: tuple[str, ...]
+
+
+class Command(Protocol):
+    """What a Hydra app does."""
+
+    def check(self, point: Point) -> None:
+        """Raise UserError for what is wrong, as far as it shows without the work. All points are checked first."""
+        ...
+
+    def run(self, point: Point) -> None:
+        """Do the work. UserError fails this point; KeyboardInterrupt ends a sweep."""
+        ...
+
+
+def run_hydra_app(command_name: str, make_command: Callable[[], Command], arguments: Sequence[str]) -> int:
+    """Run a command on its arguments; returns the exit code. Raises UserError when nothing was started.
+
+    The primary config has the command's name; the command is made only when it is to run.
+    """
+    args = _parse(command_name, arguments)
+    with _session(command_name, args) as hydra:
+        name, overrides = args.config_name or command_name, list(args.overrides)
+        if args.shell_completion:
+            hydra.shell_completion(config_name=name, overrides=overrides)
+            return 0
+        if args.help or args.hydra_help:
+            show = hydra.app_help if args.help else hydra.hydra_help
+            show(config_name=name, args_parser=_parser(command_name), args=args)
+            return 0
+        with _hydra_errors(hydra, name, overrides):
+            # composes once, so that a mistake in the overrides has one line in every mode
+            several = args.multirun or hydra.get_mode(name, overrides) == RunMode.MULTIRUN
+            master = hydra.compose_config(name, overrides, RunMode.MULTIRUN if several else RunMode.RUN)
+            if args.cfg:
+                hydra.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
+                return 0
+            if args.info:
+                hydra.show_info(args.info, name, overrides)
+                return 0
+            HydraConfig.instance().set_config(master)  # for ${hydra:...} in the folder's name
+            points = _sweep_points(hydra, master) if several else [_point(master.hydra, master.hydra.run.dir, master)]
+        command = make_command()
+        _check(command, points)
+        return _run(command, hydra, name, overrides, several)
+
+
+def _run(command: Command, hydra: Hydra, name: str, overrides: list[str], several: bool) -> int:
+    def job(config: DictConfig) -> UserError | None:
+        try:
+            command.run(_point(HydraConfig.get(), HydraConfig.get().runtime.output_dir, config))
+        except UserError as error:
+            # returned, not raised: Hydra would print a line of its own, and a sweep's other points shall still run
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return error
+        return None
+
+    if several:
+        jobs: list[JobReturn] = [job for batch in hydra.multirun(name, job, overrides) or [] for job in batch]
+    else:
+        jobs = [hydra.run(name, job, overrides)]
+    return USER_ERROR if any(isinstance(done.return_value, UserError) for done in jobs) else 0
+
+
+def _check(command: Command, points: list[Point]) -> None:
+    seen: set[Path] = set()
+    for point in points:
+        where = f" (in {' '.join(point.overrides)})" if len(points) > 1 and point.overrides else ""
+        try:
+            if point.folder in seen:
+                raise UserError(f"{point.folder}: two points of this sweep share this folder; set hydra.sweep.subdir")
+            if len(point.folder.name.encode()) > MAX_NAME_BYTES:
+                raise UserError(
+                    f"the folder of a point would be named {point.folder.name[:40]}..., longer than {MAX_NAME_BYTES} "
+                    "bytes; set 'hydra.sweep.subdir=${hydra.job.num}'"
+                )
+            command.check(point)
+        except UserError as error:
+            raise UserError(f"{error}{where}") from error
+        seen.add(point.folder)
+
+
+def _point(hydra: Any, folder: object, config: DictConfig) -> Point:
+    """The point that `config` stands for; `hydra` is the node of that name, which the config may still hold."""
+    if "hydra" in config:
+        config = config.copy()
+        with open_dict(config):
+            del config["hydra"]
+    return Point(config, _relative(Path(str(folder))), dict(hydra.runtime.choices), _task_overrides(hydra))
+
+
+def _sweep_points(hydra: Hydra, master: DictConfig) -> list[Point]:
+    """Every point of a sweep, composed as Hydra's launcher will. Other sweepers choose theirs as they go."""
+    if not str(master.hydra.sweeper["_target_"]).endswith(".BasicSweeper"):
+        return []
+    given = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    parsed = parser.parse_overrides([*given, *_task_overrides(master.hydra)])
+    points = []
+    for number, overrides in enumerate(BasicSweeper.split_arguments(parsed, None)[0]):
+        config = hydra.config_loader.load_sweep_config(master, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        HydraConfig.instance().set_config(config)  # for ${hydra:...} in the folder's name
+        folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+        points.append(_point(config.hydra, folder, config))
+    return points
+
+
+def _task_overrides(hydra: Any) -> tuple[str, ...]:
+    """As they were written: an interpolation in one stays an interpolation."""
+    written = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return tuple(map(str, written)) if isinstance(written, list) else ()
+
+
+def _relative(path: Path) -> Path:
+    """Relative to the working directory where it lies below it: what a person wants to read."""
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
+@contextmanager
+def _session(task_name: str, args: argparse.Namespace) -> Iterator[Hydra]:
+    hydra_version.setbase("1.3")
+    # for hydra.sweep.subdir: a path among the overrides must not become folders inside folders
+    OmegaConf.register_new_resolver("folder_name", lambda text: str(text).replace("/", "_"), replace=True)
+    search_path = create_config_search_path(str(Path(args.config_path or shipped_folder("conf")).absolute()))
+    if args.config_dir is not None:
+        if not Path(args.config_dir).is_dir():
+            raise UserError(f"--config-dir {args.config_dir}: no such folder")
+        folder = Path(args.config_dir).absolute()
+        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@contextmanager
+def _hydra_errors(hydra: Hydra, name: str, overrides: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except HydraException as error:
+
+        def compose(others: list[str]) -> Any:
+            return hydra.compose_config(name, others, RunMode.MULTIRUN)
+
+        raise UserError(explain_hydra_error(error, overrides, compose)) from error
+    except OmegaConfBaseException as error:
+        raise UserError(explain_omegaconf_error(error)) from error
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = get_args_parser()
+    parser.prog = f"spinbench {name}"
+    return parser
+
+
+def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"spinbench {name}: {message}; see spinbench {name} --help")
+
+    parser = _parser(name)
+    parser.error = refuse
+    args = parser.parse_intermixed_args(arguments)
+    modes = [args.run, args.multirun, args.cfg is not None, args.info is not None, args.shell_completion]
+    if sum(map(bool, modes)) > 1:
+        refuse("only one of --run, --multirun, --cfg, --info and --shell-completion can be given")
+    if args.resolve and not args.cfg and not args.help:
+        refuse("--resolve goes with --cfg")
+    if args.experimental_rerun is not None:
+        refuse("--experimental-rerun is not supported: a run's folder has its config.yaml and its command in meta.json")
+    return args

@@ -1,0 +1,70 @@
+"""`spinbench COMMAND ...`: finds the command, and turns a user's mistake into one line and exit code 2."""
+
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import version
+
+from spinbench.errors import UserError
+
+USER_ERROR = 2
+"""Exit code for anything that the user can put right, Ctrl-C included."""
+
+COMMANDS = {
+    "fetch": "get the default model, once",
+    "replay": "serve a trace on real models with speculative decoding",
+    "report": "tables and figures from the folders of runs",
+    "distill": "train drafters for a target",
+}
+
+HELP = """\
+usage: spinbench COMMAND ...
+
+Speculative decoding with several drafters, run for real and measured.
+
+{commands}
+
+  spinbench COMMAND --help    what a command takes
+  spinbench --version         the version
+
+Tab completion: eval "$(spinbench replay -sc install=bash)"
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0, or 2 for a user's mistake or Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted: {one_line(interrupt) or 'nothing was written'}", file=sys.stderr)
+    return USER_ERROR
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks."""
+    return " ".join(str(error).split())
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if command in ("-h", "--help", "help"):
+        print(HELP.format(commands="\n".join(f"  {name:<9}{text}" for name, text in COMMANDS.items())))
+        return 0
+    if command == "--version":
+        print(f"spinbench {version('spinbench')}")
+        return 0
+    if command in ("-sc", "--shell-completion"):
+        from spinbench.cli.completion import complete
+
+        return complete(tuple(COMMANDS), rest)
+    if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"unknown command {command!r}; {hint}commands are {', '.join(COMMANDS)}")
+    # a command's imports cost seconds (torch), so only the one asked for is imported
+    run: Callable[[list[str]], int] = import_module(f"spinbench.cli.{command}").main
+    return run(rest)

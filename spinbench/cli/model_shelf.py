@@ -1,0 +1,31 @@
+"""Models loaded once per command, so that the points of a sweep do not wait for them again."""
+
+import torch
+
+from spinbench.models.load import DrafterModel, TargetModel, load_drafter, load_target
+
+
+class ModelShelf:
+    """The last target asked for and its drafters. Models are never written to, so runs can share them."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, torch.dtype, torch.device] | None = None
+        self._target: TargetModel | None = None
+        self._drafters: dict[str, DrafterModel] = {}
+
+    def target(self, spec: str, dtype: torch.dtype, device: torch.device) -> TargetModel:
+        """The target; loaded if it is another than last time. Raises UserError as `load_target` does."""
+        key = (spec, dtype, device)
+        if self._target is None or self._key != key:
+            self._key, self._target, self._drafters = None, None, {}  # free the memory before it is needed
+            self._target = load_target(spec, dtype, device)
+            self._key = key
+        return self._target
+
+    def drafter(self, spec: str) -> DrafterModel:
+        """A drafter for the target on the shelf. Raises UserError as `load_drafter` does."""
+        if self._target is None:
+            raise RuntimeError("a drafter is loaded for a target, and there is none yet")
+        if spec not in self._drafters:
+            self._drafters[spec] = load_drafter(spec, self._target)
+        return self._drafters[spec]

@@ -1,0 +1,53 @@
+"""Makes what a config names by `_target_`: selectors, draft-length policies, layouts, ours or a user's own."""
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from pydantic import ValidationError
+
+from spinbench.cli.config_error import explain_validation_error
+from spinbench.errors import UserError
+
+
+def make_part(key: str, section: Mapping[str, Any], **given: object) -> Any:
+    """The object that `section` of the config describes, built from its parameters and `given`.
+
+    Raises UserError when there is no such class, or a parameter is unknown, missing or wrong.
+    """
+    target = section.get("_target_")
+    if not isinstance(target, str) or not target:
+        raise UserError(f"{key}._target_ is {target!r}; it must be the dotted name of a class")
+    module, _, name = target.rpartition(".")
+    try:
+        made = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{key}._target_ is {target}; there is no such class that can be imported") from error
+    _check_names(key, target, made, set(section) - {"_target_"}, set(given))
+    try:
+        # partial: Hydra would turn the dataclasses among `given` into plain mappings
+        make = instantiate({**section, "_partial_": True}, _convert_="all")
+        return make(**given)
+    except ValidationError as error:
+        raise UserError(explain_validation_error(error, prefix=f"{key}.")) from error
+    except InstantiationException as error:
+        raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+
+
+def _check_names(key: str, target: str, made: Any, named: set[str], given: set[str]) -> None:
+    if not callable(made):
+        raise UserError(f"{key}._target_ is {target}; that is no class")
+    parameters = inspect.signature(made).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    own = [name for name in parameters if name not in given]
+    for name in sorted(named):
+        if name not in own:
+            keys = f"keys of {key} are {', '.join(own)}" if own else f"{target.rpartition('.')[2]} takes none"
+            raise UserError(f"unknown key '{key}.{name}'; {keys}")
+    for name in own:
+        if name not in named and parameters[name].default is inspect.Parameter.empty:
+            raise UserError(f"{key}.{name} is missing")

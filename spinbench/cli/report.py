@@ -1,0 +1,46 @@
+"""`spinbench report`: tables and figures from the folders of runs."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+
+from spinbench.errors import UserError
+from spinbench.report.page import write_report
+from spinbench.report.terminal import print_table
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(arguments)
+    folders: list[Path] = args.folders
+    out: Path = args.output or (folders[0] / "report" if len(folders) == 1 else Path("report"))
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give a folder with -o")
+    print_table(folders)
+    page = write_report(folders, out)
+    Console().print(f"report in {escape(str(page))}", highlight=False, soft_wrap=True)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="spinbench report",
+        description="Compare all runs at or below the given folders: a table here, and a Markdown page with figures.",
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder, or one that holds runs")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="folder of the page, its figures and tables (default: DIR/report, or ./report for several DIR)",
+    )
+    return parser

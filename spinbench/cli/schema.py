@@ -1,0 +1,157 @@
+"""What a replay's config must be: every key with its type and range. Defaults and meanings are in conf/."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spinbench.cli.config_error import explain_validation_error
+from spinbench.cli.hydra_error import explain_omegaconf_error
+from spinbench.control.ngram_index import NgramIndex
+from spinbench.errors import UserError
+from spinbench.workload.arrivals import ArrivalPattern
+from spinbench.workload.readers.registry import TraceFormat
+from spinbench.workload.trace_options import TraceOptions
+
+PROMPT_LOOKUP = "prompt_lookup"
+"""The drafter without a model, as models.drafters names it."""
+LOOKUP_SUFFIX = f"+{PROMPT_LOOKUP}"
+"""Behind a model's name: a drafter that copies where it can and asks the model elsewhere."""
+
+DtypeName = Literal["float32", "bfloat16", "float64"]
+Positive = Annotated[int, Field(ge=1)]
+MatchLength = Annotated[int, Field(ge=1, le=NgramIndex.MAX_ORDER)]
+Part = dict[str, Any]
+"""A `_target_` and its parameters, checked by the class that it names."""
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, and 4 is no text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class EngineSection(Section):
+    """The hardware and the number format."""
+
+    dtype: DtypeName
+    device: Literal["auto", "cpu", "cuda"]
+    num_threads: Positive | None
+
+
+class PromptLookupSection(Section):
+    """The n-grams of prompt lookup."""
+
+    max_match_tokens: MatchLength
+    min_match_tokens: MatchLength
+    min_match_tokens_before_model: MatchLength
+
+
+class ModelsSection(Section):
+    """The target and its candidate drafters."""
+
+    target: Annotated[str, Field(min_length=1)]
+    drafters: list[Annotated[str, Field(min_length=1)]]
+    prompt_lookup: PromptLookupSection
+    use_chat_template: bool
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelsSection":
+        twice = next((name for name in self.drafters if self.drafters.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"models.drafters names {twice!r} twice; each drafter can be there once")
+        lookup = self.prompt_lookup
+        for key in ("min_match_tokens", "min_match_tokens_before_model"):
+            if getattr(lookup, key) > lookup.max_match_tokens:
+                raise UserError(
+                    f"models.prompt_lookup.{key} is {getattr(lookup, key)}; it must be at most max_match_tokens "
+                    f"({lookup.max_match_tokens})"
+                )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceSection(TraceOptions):
+    """A trace file and the part of it that is replayed."""
+
+    path: str
+    format: TraceFormat
+
+
+class SchedulerSection(Section):
+    """Continuous batching."""
+
+    max_num_seqs: Positive
+    max_num_batched_tokens: Positive
+
+
+class KvSection(Section):
+    """The KV cache."""
+
+    block_size: Positive
+    num_blocks: Positive | None
+
+
+class SamplingSection(Section):
+    """How tokens are drawn; the ranges are those of `spinbench.runtime.sampler.Sampling`."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+class ReplayConfig(Section):
+    """Everything that `spinbench replay` is told."""
+
+    engine: EngineSection
+    models: ModelsSection
+    trace: TraceSection
+    arrivals: ArrivalPattern
+    selector: Part
+    drafting: Part
+    verification: Part
+    scheduler: SchedulerSection
+    kv: KvSection
+    sampling: SamplingSection
+    slo: str | None
+    method: Annotated[str, Field(min_length=1)] | None
+    repeat: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values. Raises UserError for a value left open or an interpolation that leads nowhere."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = "" if error.full_key else _broken_key(config)  # in the midst of resolving, OmegaConf names none
+        raise UserError(f"{key and key + ': '}{explain_omegaconf_error(error)}") from error
+    return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
+
+
+def _broken_key(config: DictConfig) -> str:
+    """The first key whose value cannot be read, with dots; empty when there is none."""
+    for name in config:
+        try:
+            value = config[name]
+        except OmegaConfBaseException:
+            return str(name)
+        inner = _broken_key(value) if isinstance(value, DictConfig) else ""
+        if inner:
+            return f"{name}.{inner}"
+    return ""
+
+
+def parse_config(config: DictConfig, schema: type[Schema]) -> Schema:
+    """The config, checked. Raises UserError naming the first key that is wrong and what would be right."""
+    try:
+        # as JSON: strict about types, yet lists and mappings may become tuples and dataclasses
+        return schema.model_validate_json(json.dumps(resolved(config)))
+    except ValidationError as error:
+        raise UserError(explain_validation_error(error, schema=schema)) from error

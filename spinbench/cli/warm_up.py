@@ -1,0 +1,44 @@
+"""First-use costs, paid before the clock starts: kernels are chosen and memory is touched at a model's first passes."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from spinbench.cli.assemble import Assembly
+from spinbench.control.loop import LoopSetting, ServingLoop
+from spinbench.control.selector.plain import PlainSelector
+from spinbench.control.selector.protocol import Selector, SelectorSetting
+from spinbench.control.selector.round_robin import RoundRobinSelector
+from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
+
+MAX_PROMPT_TOKENS = 32
+"""Prompts are cut to this: what matters is that each model runs, at the batch's width, not how long."""
+
+
+def warm_up(assembly: Assembly) -> None:
+    """Serve a few short throw-away requests with every drafter in turn, then restart the body's clock.
+
+    Raises KeyboardInterrupt if Ctrl-C ends it.
+    """
+    setting = assembly.setting
+    setting = replace(setting, selector=_each_drafter(setting))
+    # K + 1 tokens are emitted in a round at the most, so no drafter is left out unless the trace's answers are shorter
+    most_tokens = (setting.draft_length.max_num_speculative_tokens + 1) * (len(setting.drafters) + 1)
+    requests, prompts = [], {}
+    for request in assembly.trace.requests[: setting.max_num_seqs]:
+        requests.append(
+            replace(request, arrival_s=0.0, max_new_tokens=min(request.max_new_tokens, most_tokens), ignore_eos=True)
+        )
+        # never longer than the request itself, so it fits the KV pool
+        prompts[request.id] = assembly.prompts[request.id][:MAX_PROMPT_TOKENS]
+    queue = ArrivalQueue(requests, ArrivalPattern(kind="all_at_once"))
+    if not ServingLoop(setting, assembly.body, queue, prompts).run().complete:
+        raise KeyboardInterrupt
+    assembly.body.restart_clock()
+
+
+def _each_drafter(setting: LoopSetting) -> Selector:
+    selector_setting = SelectorSetting(setting.drafters, setting.max_num_seqs, np.random.default_rng(0))
+    if not setting.drafters:
+        return PlainSelector(selector_setting)
+    return RoundRobinSelector(selector_setting, rounds_per_choice=1)

@@ -1,0 +1,265 @@
+"""Every kind of mistake ends in one line that names what to change, exit code 2, and no results."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import CommandLine, Outcome, trace_lines, write_trace
+
+Prepare = Callable[[CommandLine], list[str]]
+
+
+def assert_refused(outcome: Outcome, *parts: str) -> None:
+    assert outcome.code == 2
+    lines = outcome.err.splitlines()
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0]
+    assert "Traceback" not in outcome.out + outcome.err
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def changed_line(number: int, **changes: Any) -> Prepare:
+    def prepare(spinbench: CommandLine) -> list[str]:
+        lines = trace_lines(20)
+        lines[number - 1] |= changes
+        write_trace(spinbench.folder, lines)
+        return []
+
+    return prepare
+
+
+def broken_json(spinbench: CommandLine) -> list[str]:
+    path = write_trace(spinbench.folder, trace_lines(20))
+    lines = path.read_text().splitlines()
+    lines[16] = lines[16][:-1] + ",,}"
+    path.write_text("\n".join(lines))
+    return []
+
+
+def empty_trace(spinbench: CommandLine) -> list[str]:
+    (spinbench.folder / "tiny.jsonl").write_text("")
+    return []
+
+
+def no_tokenizer(spinbench: CommandLine) -> list[str]:
+    folder = spinbench.folder / "bare"
+    shutil.copytree(spinbench.models.target, folder)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    return ["models.target=bare"]
+
+
+def corrupt_weights(spinbench: CommandLine) -> list[str]:
+    folder = spinbench.folder / "corrupt"
+    shutil.copytree(spinbench.models.target, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    return ["models.target=corrupt"]
+
+
+def corrupt_drafter(spinbench: CommandLine) -> list[str]:
+    folder = spinbench.folder / "corrupt"
+    shutil.copytree(spinbench.models.good_drafter, folder)
+    (folder / "model.safetensors").write_bytes(b"no safetensors at all")
+    return ["models.drafters=[corrupt]"]
+
+
+def other_vocabulary(spinbench: CommandLine) -> list[str]:
+    return [f"models.drafters=[{spinbench.models.other_vocabulary}]"]
+
+
+def full_folder(spinbench: CommandLine) -> list[str]:
+    folder = spinbench.folder / "run"
+    folder.mkdir()
+    (folder / "precious.txt").write_text("mine")
+    return []
+
+
+def file_as_folder(spinbench: CommandLine) -> list[str]:
+    (spinbench.folder / "run").write_text("mine")
+    return []
+
+
+def overrides(*values: str) -> Prepare:
+    return lambda spinbench: list(values)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Something that a user gets wrong."""
+
+    prepare: Prepare
+    said: tuple[str, ...]
+
+
+MISTAKES = {
+    # the trace
+    "missing file": Mistake(overrides("trace.path=nope.jsonl"), ("nope.jsonl", "no such file", "mixed.jsonl")),
+    "a folder as trace": Mistake(overrides("trace.path=."), ("is a folder",)),
+    "empty trace": Mistake(empty_trace, ("tiny.jsonl", "is empty")),
+    "bad JSON": Mistake(broken_json, ("tiny.jsonl:17: not JSON",)),
+    "negative arrival": Mistake(changed_line(3, arrival_s=-1.5), ("tiny.jsonl:3: arrival_s is -1.5", ">= 0")),
+    "duplicate id": Mistake(changed_line(9, id="r0"), ("tiny.jsonl:9: duplicate id", "line 1")),
+    "unknown key in the trace": Mistake(changed_line(2, colour=1), ("tiny.jsonl:2: unknown key", "colour")),
+    "no output tokens": Mistake(changed_line(4, max_new_tokens=0), ("tiny.jsonl:4: max_new_tokens is 0",)),
+    "prompt beyond the context": Mistake(changed_line(5, prompt="x" * 300), ("'r4'", "300", "128")),
+    "token outside the vocabulary": Mistake(
+        changed_line(5, prompt=None, prompt_token_ids=[5000]), ("'r4'", "5000", "258")
+    ),
+    "unknown category": Mistake(overrides("trace.categories=[poems]"), ("poems", "chat, code, story")),
+    "unknown trace format": Mistake(overrides("trace.format=csv"), ("trace.format is csv", "spec_bench, azure_2023")),
+    "trace of another format": Mistake(overrides("trace.format=azure_2023"), ("tiny.jsonl:1:", "TIMESTAMP")),
+    # the models
+    "missing model folder": Mistake(overrides("models.target=./nowhere"), ("'nowhere'", "no such folder")),
+    "no target given": Mistake(overrides("models.target=???"), ("models.target",)),
+    "corrupt target": Mistake(corrupt_weights, ("'corrupt'", "safetensors")),
+    "corrupt drafter": Mistake(corrupt_drafter, ("'corrupt'", "safetensors")),
+    "drafter of another vocabulary": Mistake(other_vocabulary, ("299", "259")),
+    "text without a tokenizer": Mistake(no_tokenizer, ("no tokenizer", "prompt_token_ids")),
+    "missing drafter folder": Mistake(overrides("models.drafters=[./nowhere]"), ("nowhere", "no such folder")),
+    "the same drafter twice": Mistake(
+        overrides("models.drafters=[prompt_lookup,prompt_lookup]"), ("models.drafters", "'prompt_lookup' twice")
+    ),
+    "n-grams upside down": Mistake(
+        overrides("models.prompt_lookup.max_match_tokens=1", "models.prompt_lookup.min_match_tokens=2"),
+        ("models.prompt_lookup.min_match_tokens is 2", "at most max_match_tokens (1)"),
+    ),
+    # decisions
+    "unknown selector": Mistake(overrides("selector=best"), ("selector=best", "epsilon_greedy, fixed, plain", "spin")),
+    "unknown drafter": Mistake(
+        overrides("selector=fixed", "selector.drafter=huge"), ("selector.drafter is 'huge'", "prompt_lookup")
+    ),
+    "no drafter given": Mistake(overrides("selector=fixed"), ("selector.drafter has no value",)),
+    "no drafters at all": Mistake(overrides("models.drafters=[]"), ("selector=spin", "models.drafters is empty")),
+    "K below zero": Mistake(
+        overrides("drafting.num_speculative_tokens=-1"), ("drafting.num_speculative_tokens is -1", ">= 0")
+    ),
+    "K of no integer": Mistake(
+        overrides("drafting.num_speculative_tokens=many"), ("drafting.num_speculative_tokens is many", "an integer")
+    ),
+    "capacity below the batch": Mistake(
+        overrides("selector.capacity=[1,1,0]"), ("selector.capacity gives 2 places", "scheduler.max_num_seqs = 3")
+    ),
+    "capacity for too few drafters": Mistake(
+        overrides("selector.capacity=[9]"), ("selector.capacity has 1 entries", "3 drafters")
+    ),
+    "capacity zero": Mistake(overrides("selector.capacity=0"), ("selector.capacity is 0", ">= 1 or a list")),
+    "more exploring than slots": Mistake(
+        overrides("selector.exploring_slots=9"), ("selector.exploring_slots is 9", "selector.slots_per_epoch (8)")
+    ),
+    "decay out of range": Mistake(overrides("selector.decay=1.5"), ("selector.decay is 1.5", "<= 1")),
+    "unknown reward": Mistake(
+        overrides("selector.reward=fun"), ("selector.reward is fun", "draft_goodput, round_goodput")
+    ),
+    "class that is not there": Mistake(overrides("selector._target_=no.Such"), ("selector._target_ is no.Such",)),
+    "unknown layout": Mistake(overrides("verification=diagonal"), ("verification=diagonal", "packed, padded")),
+    # numbers and names
+    "no batch": Mistake(overrides("scheduler.max_num_seqs=0"), ("scheduler.max_num_seqs is 0", ">= 1")),
+    "batch of a half": Mistake(overrides("scheduler.max_num_seqs=1.5"), ("scheduler.max_num_seqs is 1.5", "integer")),
+    "text for a number": Mistake(overrides("kv.block_size=big"), ("kv.block_size is big", "an integer")),
+    "number for a truth value": Mistake(
+        overrides("models.use_chat_template=3"), ("models.use_chat_template is 3", "true or false")
+    ),
+    "nucleus above one": Mistake(overrides("sampling.top_p=2"), ("sampling.top_p is 2", "at most 1")),
+    "temperature below zero": Mistake(overrides("sampling.temperature=-1"), ("sampling.temperature is -1",)),
+    "unknown dtype": Mistake(overrides("engine.dtype=int4"), ("engine.dtype is int4", "float32, bfloat16, float64")),
+    "negative seed": Mistake(overrides("seed=-1"), ("seed is -1", ">= 0")),
+    "a pool too small for one request": Mistake(
+        overrides("kv.num_blocks=1"), ("'r0'", "may need 2 KV blocks", "kv.num_blocks")
+    ),
+    "a pool beyond memory": Mistake(
+        overrides("kv.num_blocks=1000000000000"), ("GB are free", "kv.num_blocks")
+    ),
+    "arrivals without effect": Mistake(
+        overrides("arrivals=closed_loop", "+arrivals.request_rate=3"), ("arrivals.request_rate is 3", "no effect")
+    ),
+    "no clients": Mistake(
+        overrides("arrivals=closed_loop", "arrivals.max_concurrency=0"), ("arrivals.max_concurrency is 0", ">= 1")
+    ),
+    "bad SLO": Mistake(overrides("slo=fast"), ("fast", "ttft:200 tpot:50")),
+    # keys
+    "unknown key": Mistake(overrides("scheduler.batch=3"), ("'scheduler.batch'", "max_num_seqs")),
+    "unknown group": Mistake(overrides("selectr=spin"), ("'selectr'", "did you mean selector?")),
+    "added key": Mistake(overrides("+speed=11"), ("'speed'", "keys are engine, models")),
+    "added key in a section": Mistake(overrides("+kv.speed=11"), ("'kv.speed'", "keys of kv are block_size, num_blocks")),
+    "added key in a dataclass": Mistake(overrides("+trace.speed=1"), ("'trace.speed'", "num_prompts")),
+    "added parameter": Mistake(overrides("+selector.speed=11"), ("'selector.speed'", "rounds_per_slot")),
+    "removed key": Mistake(overrides("~kv.block_size"), ("kv.block_size is missing",)),
+    "unreadable override": Mistake(overrides("selector=["), ("'selector=['", "key=value")),
+    "sweep without -m": Mistake(overrides("selector=plain,spin"), ("selector=plain,spin", "add -m")),
+    "interpolation to nowhere": Mistake(overrides("method=${nowhere}"), ("nowhere", "method")),
+    "unknown option": Mistake(overrides("--fast"), ("--fast", "--help")),
+    # folders
+    "a folder that is not empty": Mistake(full_folder, ("run: is not empty", "hydra.run.dir")),
+    "a file as folder": Mistake(file_as_folder, ("run: is a file", "hydra.run.dir")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_gets_one_line_and_leaves_nothing(spinbench: CommandLine, mistake: Mistake) -> None:
+    extra = mistake.prepare(spinbench)
+    base = spinbench.overrides()
+    before = files_in(spinbench.folder)
+    assert_refused(spinbench("replay", *base, *extra), *mistake.said)
+    assert files_in(spinbench.folder) == before
+
+
+def test_a_finished_run_is_not_overwritten(spinbench: CommandLine) -> None:
+    assert spinbench.replay("selector=plain").code == 0
+    before = json.loads(Path("run/meta.json").read_text())
+    assert_refused(spinbench.replay("selector=plain"), "run: holds a run already", "hydra.run.dir")
+    assert json.loads(Path("run/meta.json").read_text()) == before
+
+
+def test_a_bad_point_of_a_sweep_stops_it_before_the_first(spinbench: CommandLine) -> None:
+    base, before = spinbench.overrides(), files_in(spinbench.folder)
+    outcome = spinbench(
+        "replay", "-m", *base, "selector=plain,spin", "drafting.num_speculative_tokens=1,2,-3",
+        "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}",
+    )  # fmt: skip
+    assert_refused(outcome, "drafting.num_speculative_tokens is -3", "(in ", "selector=plain")
+    assert files_in(spinbench.folder) == before
+
+
+def test_points_that_share_a_folder_are_refused(spinbench: CommandLine) -> None:
+    outcome = spinbench("replay", "-m", *spinbench.overrides(), "seed=1,2", "hydra.sweep.subdir=same")
+    assert_refused(outcome, "share this folder", "hydra.sweep.subdir")
+
+
+def test_a_folder_name_too_long_is_refused(spinbench: CommandLine) -> None:
+    outcome = spinbench("replay", "-m", *spinbench.overrides(), "seed=1,2", f"method={'x' * 300}")
+    assert_refused(outcome, "longer than 255", "hydra.sweep.subdir")
+
+
+def test_a_point_that_fails_late_does_not_stop_the_others(spinbench: CommandLine) -> None:
+    models = f"{spinbench.models.target},./nowhere"
+    outcome = spinbench(
+        "replay", "-m", *spinbench.overrides(), "selector=plain", f"models.target={models}",
+        "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}",
+    )  # fmt: skip
+    assert_refused(outcome, "'nowhere'", "no such folder")
+    assert [path.name for path in sorted(Path("sweep").iterdir()) if path.is_dir()] == ["0"]
+    assert Path("sweep/0/summary.json").is_file()
+
+
+def test_report_on_folders_without_a_run(spinbench: CommandLine) -> None:
+    Path("empty").mkdir()
+    assert_refused(spinbench("report", "empty"), "empty", "no run here")
+    assert_refused(spinbench("report", "nowhere"), "nowhere", "no such folder")
+    assert_refused(spinbench("report"), "DIR", "--help")
+    assert files_in(spinbench.folder) == {"empty"}
+
+
+def test_unknown_commands(spinbench: CommandLine) -> None:
+    assert_refused(spinbench("reply"), "'reply'", "did you mean 'replay'?")
+    assert_refused(spinbench("fetch", "--now"), "--now")

@@ -1,0 +1,95 @@
+"""The shipped config: every choice of every group composes and is valid, and says what each key means."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel
+
+from spinbench.cli.assemble import drafter_infos, loop_setting, sampling
+from spinbench.cli.config_error import field_names
+from spinbench.cli.locations import find_trace, shipped_folder
+from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.workload.load import load_trace
+
+CONF = shipped_folder("conf")
+CHOICES = [
+    f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment"
+]
+MANDATORY = {
+    "models=huggingface": ["models.target=some/where", "models.drafters=[prompt_lookup]"],
+    "selector=fixed": ["selector.drafter=prompt_lookup"],
+    "trace=spec_bench": ["trace.path=questions.jsonl"],
+    "trace=azure_2023": ["trace.path=conversations.csv"],
+}
+
+
+def composed(*overrides: str, name: str = "replay") -> DictConfig:
+    OmegaConf.register_new_resolver("folder_name", str, replace=True)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_is_valid(choice: str) -> None:
+    config = parse_config(composed(choice, *MANDATORY.get(choice, [])), ReplayConfig)
+    setting = loop_setting(config, drafter_infos(config), frozenset(), 1)
+    assert len(setting.drafters) == len(config.models.drafters)
+    sampling(config)
+
+
+def test_the_default_is_spin_on_smollm2_with_its_drafters_and_prompt_lookup() -> None:
+    config = parse_config(composed(), ReplayConfig)
+    assert config.selector["_target_"].endswith(".SpinSelector")
+    assert config.selector["reward"] == "draft_goodput"
+    assert config.models.drafters == [
+        "smollm2-d128-general", "smollm2-d576-slim-code-maths", "smollm2-d576-slim-prose-chat", "smollm2-d576-slim-general",
+        "smollm2-d576-general", "prompt_lookup", "smollm2-d576-general+prompt_lookup",
+    ]  # fmt: skip
+
+
+def test_arrivals_follow_the_seed() -> None:
+    assert parse_config(composed("arrivals=poisson", "seed=7"), ReplayConfig).arrivals.seed == 7
+
+
+def test_the_demo_takes_two_prompts_of_each_category() -> None:
+    config = parse_config(composed("experiment=demo"), ReplayConfig)
+    requests = load_trace(find_trace(config.trace.path), config.trace.format, config.trace).requests
+    categories = [request.category for request in requests]
+    assert len(requests) == 16
+    assert {categories.count(category) for category in categories} == {2}
+    assert config.arrivals.kind == "all_at_once"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_key_is_explained_by_a_comment_above_it(path: Path) -> None:
+    if path.parent.name == "experiment":
+        pytest.skip("keys of an experiment are explained where they are defined")
+    lines = path.read_text().split("\nhydra:")[0].splitlines()
+    assert lines[0].startswith("# ")
+    for number, line in enumerate(lines):
+        key = re.match(r" *(\w+):", line)
+        opens_a_section = number + 1 < len(lines) and re.match(r" +#| +-", lines[number + 1]) and line.endswith(":")
+        if key and key[1] not in ("defaults", "_target_") and not line.startswith("  - "):
+            assert lines[number - 1].lstrip().startswith("#") or opens_a_section, f"{path.name}: {line}"
+
+
+def test_every_key_of_the_schema_is_in_the_config() -> None:
+    config = composed("experiment=demo")
+    for name, field in ReplayConfig.model_fields.items():
+        assert name in config
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            assert set(config[name]) == set(field_names(field.annotation))
+    assert set(config.trace) == set(field_names(ReplayConfig, ["trace"]))
+
+
+def test_the_distillation_config_is_valid() -> None:
+    from spinbench.cli.distill_command import DistillCommandConfig
+
+    config = parse_config(composed("distill.work_dir=here", name="distill"), DistillCommandConfig)
+    assert config.distill.output_dir == "here/drafters"
+    # one way to set the threads: engine.num_threads
+    known = {*field_names(DistillCommandConfig, ["distill"])} - {"threads"}
+    assert set(composed(name="distill").distill) == known

@@ -1,0 +1,145 @@
+"""Ctrl-C: in true processes, since a signal goes to a process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spinbench.cli.interrupt import InterruptibleBody
+from spinbench.control.job import Job, JobDone
+from spinbench.metrics.store import read_run
+from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides, trace_lines, write_trace
+
+DEADLINE_S = 120.0
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "spinbench", *arguments], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+
+
+WATCHED = """
+import sys
+from spinbench.control.recorder import Recorder
+add_request = Recorder.add_request
+def watched(self, state, finish_s, reason):
+    add_request(self, state, finish_s, reason)
+    if state.request.id == "r0" and finish_s is not None and state.num_output_tokens == 12:
+        print("first request finished", flush=True)
+Recorder.add_request = watched
+from spinbench.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, telling when it is in the middle of its work."""
+
+
+def test_ctrl_c_in_mid_run_leaves_what_is_finished(tmp_path: Path, tiny: TinyModels) -> None:
+    lines = trace_lines(3)
+    lines[1]["arrival_s"] = 3600.0  # so that the run is surely not over
+    lines[2]["arrival_s"] = 3600.0
+    write_trace(tmp_path, lines)
+    command = ["replay", *tiny_overrides(tiny, tmp_path), "arrivals=trace", "selector=plain"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", WATCHED, *command], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    # the warm-up finishes a request of this name as well
+    for _ in range(2):
+        assert process.stdout.readline() == "first request finished\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 2
+    assert err.splitlines() == ["interrupted: 1 of 3 requests were finished; their results, marked partial, are in run"]
+    run = read_run(tmp_path / "run")
+    assert not run.complete
+    assert list(run.requests["request_id"]) == ["r0"]
+    assert run.summary["completed"] == 1
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["run", "sweep"])
+def test_ctrl_c_while_loading_leaves_nothing(tmp_path: Path, tiny: TinyModels, several: bool) -> None:
+    program = (
+        "import sys, time, spinbench.cli.model_shelf as shelf\n"
+        "def load(*_):\n    print('loading', flush=True)\n    time.sleep(3600)\n"
+        "shelf.load_target = load\n"
+        "from spinbench.cli.main import main\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    mode = ["-m", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}", "seed=0,1"] if several else []
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "replay", *mode, *tiny_overrides(tiny, tmp_path)], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while "loading" not in (line := process.stdout.readline()):
+        assert line, "it ended before it loaded anything"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 2
+    assert err.splitlines() == ["interrupted: no request was finished; nothing was written"]
+    left = {path.name for path in tmp_path.rglob("*")} - {"tiny.jsonl"}
+    assert left == ({"sweep", "multirun.yaml"} if several else set())
+
+
+def test_a_true_process_says_a_mistake_in_one_line(tmp_path: Path, tiny: TinyModels) -> None:
+    process = start(tmp_path, "replay", *tiny_overrides(tiny, tmp_path), "selector=best")
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("error: selector=best")
+
+
+class FakeBody:
+    """Counts events; Ctrl-C comes at the second."""
+
+    def __init__(self) -> None:
+        self.events = 0
+
+    def now(self) -> float:
+        return float(self.events)
+
+    def submit(self, job: Job) -> None:
+        raise AssertionError(job)
+
+    def next_event(self, deadline_s: float | None) -> JobDone | None:
+        self.events += 1
+        if self.events == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        return None
+
+
+def test_an_interrupt_inside_an_event_is_raised_there() -> None:
+    body = InterruptibleBody(FakeBody())
+    before = signal.getsignal(signal.SIGINT)
+    with body.listening():
+        assert body.next_event(None) is None
+        with pytest.raises(KeyboardInterrupt):
+            body.next_event(None)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_between_events_waits_for_the_next() -> None:
+    body = InterruptibleBody(FakeBody())
+    with body.listening():
+        body.next_event(None)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert body.now() == 1.0
+        with pytest.raises(KeyboardInterrupt):
+            body.next_event(None)
+    assert body.now() == 1.0
+
+
+def test_an_interrupt_outside_a_run_is_one_line_too(spinbench: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spinbench.cli.replay.main", interrupted)
+    outcome = spinbench("replay")
+    assert (outcome.code, outcome.err) == (2, "interrupted: nothing was written\n")

@@ -1,0 +1,119 @@
+"""Looking around without running: help, version, --cfg, --info, tab completion."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spinbench.cli.locations import find_trace, shipped_folder
+from tests.cli.conftest import CommandLine
+
+
+def test_help_names_the_commands(spinbench: CommandLine) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        outcome = spinbench(*arguments)
+        assert outcome.code == 0
+        for command in ("fetch", "replay", "report", "distill"):
+            assert f"  {command} " in outcome.out
+
+
+def test_version(spinbench: CommandLine) -> None:
+    from importlib.metadata import version
+
+    assert spinbench("--version").out == f"spinbench {version('spinbench')}\n"
+
+
+@pytest.mark.parametrize("command", ["replay", "distill"])
+def test_help_of_a_hydra_app_lists_groups_and_keys(spinbench: CommandLine, command: str) -> None:
+    outcome = spinbench(command, "--help")
+    assert outcome.code == 0
+    assert f"spinbench {command}" in outcome.out
+    assert "engine: runtime" in outcome.out
+    assert "dtype: bfloat16" in outcome.out
+
+
+@pytest.mark.parametrize("command", ["report", "fetch"])
+def test_help_of_the_others(spinbench: CommandLine, command: str) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        spinbench(command, "--help")
+
+
+def test_show_the_config(spinbench: CommandLine) -> None:
+    outcome = spinbench("replay", "--cfg", "job", "selector=random", "selector.rounds_per_choice=9")
+    assert outcome.code == 0
+    assert "rounds_per_choice: 9" in outcome.out
+    assert "hydra:" not in outcome.out
+    assert not list(Path().iterdir())
+
+
+def test_options_may_stand_between_overrides(spinbench: CommandLine) -> None:
+    outcome = spinbench("replay", "selector=random", "--cfg", "job", "seed=5")
+    assert (outcome.code, "seed: 5" in outcome.out) == (0, True)
+
+
+def test_show_where_it_comes_from(spinbench: CommandLine) -> None:
+    outcome = spinbench("replay", "--info", "defaults")
+    assert outcome.code == 0
+    assert "selector/spin" in outcome.out
+
+
+def test_a_mistake_while_looking_is_one_line_too(spinbench: CommandLine) -> None:
+    outcome = spinbench("replay", "--cfg", "job", "verification=round")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "packed, padded" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("spinbench ", ["fetch", "replay", "report", "distill"]),
+        ("spinbench re", ["replay", "report"]),
+        ("spinbench replay selector=sp", ["selector=spin"]),
+        ("spinbench replay verification=", ["verification=packed", "verification=padded"]),
+        ("spinbench replay selector=random selector.rou", ["selector.rounds_per_choice="]),
+        ("spinbench distill eng", ["engine="]),
+        ("spinbench report ", []),
+    ],
+)
+def test_tab_completion(
+    spinbench: CommandLine, monkeypatch: pytest.MonkeyPatch, line: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    outcome = spinbench("-sc", "query=bash")
+    assert outcome.code == 0
+    found = outcome.out.split()
+    assert [word for word in found if not word.endswith(".")] == expected
+
+
+def test_completion_is_installed_by_a_script(spinbench: CommandLine) -> None:
+    outcome = spinbench("replay", "-sc", "install=bash")
+    assert outcome.code == 0
+    assert "complete -o nospace" in outcome.out
+
+
+def test_a_trace_is_looked_for_here_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_trace("mixed.jsonl") == shipped_folder("traces") / "mixed.jsonl"
+    assert find_trace("sub/nope.jsonl") == Path("sub/nope.jsonl")
+    (tmp_path / "mixed.jsonl").write_text("")
+    assert find_trace("mixed.jsonl") == Path("mixed.jsonl")
+
+
+def test_as_a_module(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "spinbench", "replay", "--cfg", "job", "--package", "drafting"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "num_speculative_tokens: 4" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["replay", "--cfg", "job"], ["-sc", "query=bash"]])
+def test_looking_does_not_import_torch(tmp_path: Path, arguments: list[str]) -> None:
+    program = f"import sys; from spinbench.cli.main import main; main({arguments}); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=os.environ | {"COMP_LINE": "spinbench replay sel"},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "False"

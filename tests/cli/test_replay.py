@@ -1,0 +1,183 @@
+"""Whole replays through the command line, on tiny models."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from spinbench.metrics.store import read_run
+from tests.cli.conftest import CommandLine, trace_lines, write_trace
+
+SELECTORS = ("plain", "random", "round_robin", "epsilon_greedy", "spin")
+
+
+def outputs(folder: Path) -> dict[str, list[int]]:
+    requests = read_run(folder).requests
+    return {row.request_id: [int(token) for token in row.output_token_ids] for row in requests.itertuples()}
+
+
+def test_every_selector_and_layout_leaves_the_same_text(spinbench: CommandLine) -> None:
+    assert spinbench.replay("selector=plain", "hydra.run.dir=plain").code == 0
+    expected = outputs(Path("plain"))
+    # 12 + 13 + 14 + 15 + 16 tokens
+    assert sum(map(len, expected.values())) == 70
+
+    fixed = [f"selector=fixed selector.drafter={name}" for name in (spinbench.models.good_drafter, "prompt_lookup")]
+    for number, selector in enumerate([*(f"selector={name}" for name in SELECTORS), *fixed]):
+        for layout in ("packed", "padded"):
+            folder = f"run-{number}-{layout}"
+            done = spinbench.replay(*selector.split(), f"verification={layout}", f"hydra.run.dir={folder}")
+            assert (done.code, done.err) == (0, "")
+            assert outputs(Path(folder)) == expected, selector
+            assert f"in {folder}" in done.out
+    assert spinbench("report", *[f"run-{n}-packed" for n in range(7)], "-o", "report").code == 0
+    assert (spinbench.folder / "report" / "report.md").is_file()
+
+
+def test_a_run_says_what_made_it(spinbench: CommandLine) -> None:
+    assert spinbench.replay("selector=epsilon_greedy", "slo='ttft:1e6'", "repeat=2").code == 0
+    run = read_run(Path("run"))
+    assert run.complete
+    assert run.meta["method"] == "epsilon-greedy"
+    assert (run.meta["baseline"], run.meta["repeat"], run.meta["max_num_seqs"]) == (False, 2, 3)
+    assert (run.meta["selector"], run.meta["verification"], run.meta["engine"]) == (
+        "epsilon_greedy",
+        "packed",
+        "runtime",
+    )
+    assert run.meta["models"]["target"]["kind"] == "path"
+    assert [len(drafter["sha256"]) for drafter in run.meta["models"]["drafters"]] == [64, 64]
+    assert run.meta["trace"]["num_requests"] == 5
+    assert run.meta["command"].startswith("spinbench replay models=huggingface ")
+    assert run.config["repeat"] == 2
+    assert run.summary["request_goodput"] == pytest.approx(run.summary["request_throughput"])
+    texts = dict(zip(run.requests["request_id"], run.requests["output_text"], strict=True))
+    assert all(isinstance(text, str) for text in texts.values())
+    assert list(run.requests.loc[run.requests["request_id"] == "r1", "prompt"]) == ["Say 1 words, and more "]
+    # the warm-up is over before the clock starts
+    assert (run.requests["arrival_s"] == 0).all()
+    assert run.meta["start_s"] < 1.0
+    assert not list(Path("run").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "label", "num_speculative_tokens"),
+    [
+        (["selector=plain"], "plain", 0),
+        (["selector=fixed", "selector.drafter=prompt_lookup"], "prompt lookup", 4),
+        (["selector=fixed", "selector.drafter={good}"], "fixed {good}", 4),
+        (["selector=round_robin", "drafting.num_speculative_tokens=2"], "round robin", 2),
+        (["selector=spin", "method=mine"], "mine", 4),
+    ],
+)
+def test_the_name_of_a_method(
+    spinbench: CommandLine, overrides: list[str], label: str, num_speculative_tokens: int
+) -> None:
+    good = str(spinbench.models.good_drafter)
+    assert spinbench.replay(*(text.format(good=good) for text in overrides), "trace.num_prompts=1").code == 0
+    meta = read_run(Path("run")).meta
+    assert meta["method"] == label.format(good=good)
+    assert meta["num_speculative_tokens"] == num_speculative_tokens
+
+
+@pytest.mark.parametrize(
+    ("override", "column", "expected"),
+    [
+        ("drafting.num_speculative_tokens=2", "num_speculative_tokens", 2),
+        ("scheduler.max_num_seqs=1", "batch_size", 1),
+    ],
+)
+def test_a_knob_that_bounds_a_round(spinbench: CommandLine, override: str, column: str, expected: int) -> None:
+    assert spinbench.replay("selector=random", override).code == 0
+    assert read_run(Path("run")).rounds[column].max() == expected
+
+
+def rounds(spinbench: CommandLine, folder: str, *overrides: str) -> pd.DataFrame:
+    assert spinbench.replay(*overrides, f"hydra.run.dir={folder}").code == 0
+    return read_run(Path(folder)).rounds[["request_id", "drafter", "drafted", "accepted"]]
+
+
+@pytest.mark.parametrize(
+    ("selector", "override"),
+    [
+        ("random", "seed=1"),
+        ("random", "repeat=1"),
+        ("random", "selector.rounds_per_choice=1"),
+        ("round_robin", "selector.rounds_per_choice=1"),
+        ("epsilon_greedy", "selector.epsilon=1"),
+        ("spin", "selector.rounds_per_slot=1"),
+        ("spin", "selector.slots_per_epoch=1"),
+        ("spin", "selector.exploring_slots=0"),
+        ("spin", "selector.capacity=1"),
+        ("fixed", "models.prompt_lookup.min_match_tokens=3"),
+        ("fixed", "models.prompt_lookup.max_match_tokens=1"),
+    ],
+)
+def test_a_knob_that_changes_who_drafts_what(spinbench: CommandLine, selector: str, override: str) -> None:
+    choice = [f"selector={selector}"]
+    if selector == "fixed":
+        choice.append("selector.drafter=prompt_lookup")
+    with_knob = rounds(spinbench, "changed", *choice, override)
+    assert not rounds(spinbench, "default", *choice).equals(with_knob)
+
+
+def test_sampling_changes_the_text_and_its_knobs_too(spinbench: CommandLine) -> None:
+    settings = {
+        "greedy": ["sampling=greedy"],
+        "hot": ["sampling=drafter_invariant"],
+        "hotter": ["sampling=drafter_invariant", "sampling.temperature=3"],
+        "nucleus": ["sampling=drafter_invariant", "sampling.top_p=0.3"],
+        "few": ["sampling=drafter_invariant", "sampling.top_k=1"],
+    }
+    texts = {}
+    for name, overrides in settings.items():
+        assert spinbench.replay("selector=plain", *overrides, f"hydra.run.dir={name}").code == 0
+        texts[name] = outputs(Path(name))
+    assert texts["few"] == texts["greedy"]
+    assert len({json.dumps(text) for text in texts.values()}) == 4
+
+
+def test_a_small_pool_preempts_and_changes_no_text(spinbench: CommandLine) -> None:
+    assert spinbench.replay("hydra.run.dir=roomy").code == 0
+    assert spinbench.replay("hydra.run.dir=tight", "kv.num_blocks=22", "kv.block_size=4").code == 0
+    roomy, tight = read_run(Path("roomy")), read_run(Path("tight"))
+    assert roomy.summary["num_preemptions"] == 0
+    assert tight.summary["num_preemptions"] > 0
+    assert outputs(Path("roomy")) == outputs(Path("tight"))
+
+
+def test_prompts_are_measured_with_the_targets_tokenizer(spinbench: CommandLine) -> None:
+    # bytes are tokens: 'Say 0 words, ' is 13, and each 'and more ' adds 9
+    assert spinbench.replay("trace.max_prompt_tokens=13").code == 0
+    run = read_run(Path("run"))
+    assert sorted(run.requests["request_id"]) == ["r0", "r3"]
+    assert run.meta["trace"]["dropped_requests"] == 3
+
+
+def test_a_sweep_runs_every_point_in_a_folder_of_its_name(spinbench: CommandLine) -> None:
+    overrides = [
+        text for text in spinbench.overrides() if not text.startswith(("scheduler", "models.", "trace", "eng"))
+    ]
+    held = [text for text in spinbench.overrides() if text.startswith(("models.", "trace", "engine"))]
+    exclude = "[models,models.target,models.drafters,trace.path,engine.dtype,engine.num_threads,arrivals]"
+    done = spinbench(
+        "replay", "-m", *overrides, *held, "selector=plain,spin", "scheduler.max_num_seqs=1,2",
+        "hydra.sweep.dir=sweep", f"hydra.job.config.override_dirname.exclude_keys={exclude}",
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    names = sorted(path.name for path in Path("sweep").iterdir() if path.is_dir())
+    assert names == [f"scheduler.max_num_seqs={n},selector={s}" for n in (1, 2) for s in ("plain", "spin")]
+    assert all(read_run(Path("sweep") / name).complete for name in names)
+    reported = spinbench("report", "sweep")
+    assert reported.code == 0
+    assert Path("sweep/report/report.md").is_file()
+
+
+def test_arrivals_follow_the_trace(spinbench: CommandLine) -> None:
+    lines = trace_lines(2)
+    lines[1]["arrival_s"] = 0.5
+    write_trace(spinbench.folder, lines)
+    assert spinbench.replay("arrivals=trace", "arrivals.time_scale=0.5").code == 0
+    arrivals = read_run(Path("run")).requests.set_index("request_id")["arrival_s"]
+    assert arrivals["r1"] == pytest.approx(0.25)
