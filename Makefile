@@ -42,7 +42,7 @@ demo: fetch
 	$(SPINBENCH) report $(DEMO) -o $(REPORT)
 
 test: fetch
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

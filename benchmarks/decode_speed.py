@@ -47,20 +47,15 @@ def run_ours(
     requests: list[Request],
     prompts: dict[str, tuple[int, ...]],
     batch_size: int,
-    drafter: DrafterModel | DrafterInfo | None,
+    drafters: tuple[tuple[DrafterInfo, DrafterModel | None], ...],
     num_speculative_tokens: int,
 ) -> dict[str, float]:
     """Serve all requests with one drafter (or none); seconds, acceptance length and the share of host time."""
-    if drafter is None:
-        infos, models = (), ()
-    elif isinstance(drafter, DrafterInfo):
-        infos, models = (drafter,), (None,)
-    else:
-        infos, models = (DrafterInfo(drafter.name, "model", drafter.macs_per_token),), (drafter,)
+    infos = tuple(info for info, _ in drafters)
     longest = (len(prompts[request.id]) + request.max_new_tokens for request in requests)
     num_blocks = blocks_for_longest(longest, batch_size, BLOCK_SIZE)
     setting = SelectorSetting(infos, batch_size, np.random.default_rng(0))
-    body = make_body(target, tuple(zip(infos, models, strict=True)), Sampling(), num_blocks * BLOCK_SIZE)
+    body = make_body(target, drafters, Sampling(), num_blocks * BLOCK_SIZE)
     loop = LoopSetting(
         drafters=infos,
         selector=FixedSelector(setting, drafter=infos[0].name) if infos else PlainSelector(setting),
@@ -108,16 +103,19 @@ def main() -> None:
     num_tokens = options.num_prompts * options.max_new_tokens
     k = options.num_speculative_tokens
 
-    def ours(drafter: DrafterModel | DrafterInfo | None) -> Callable[[int], dict[str, float]]:
-        return lambda batch: run_ours(target, requests, prompts, batch, drafter, k)
+    def ours(*drafters: tuple[DrafterInfo, DrafterModel | None]) -> Callable[[int], dict[str, float]]:
+        return lambda batch: run_ours(target, requests, prompts, batch, drafters, k)
 
     def peer(helper: PreTrainedModel | None = None, tokens: int | None = None) -> Callable[[int], dict[str, float]]:
         return lambda batch: {
             "seconds": hf_generate(target, token_ids, options.max_new_tokens, batch, helper, tokens)[0]
         }
 
-    methods = {"hf generate": peer(), "plain": ours(None), "prompt lookup": ours(LOOKUP)}
-    methods |= {name: ours(drafter) for name, drafter in drafters.items()}
+    methods = {"hf generate": peer(), "plain": ours(), "prompt lookup": ours((LOOKUP, None))}
+    for name, drafter in drafters.items():
+        methods[name] = ours((DrafterInfo(name, "model", drafter.macs_per_token), drafter))
+    both = DrafterInfo(f"{options.assistant}+prompt_lookup", "lookup_then_model", min_match_tokens=2)
+    methods[both.name] = ours((both, drafters[options.assistant]))
     at_batch_one = {
         f"hf assisted, K={k}": peer(assistant, k),
         "hf assisted, its defaults": peer(assistant, None),

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from spinbench.errors import UserError
 from spinbench.runtime.paged_batch import PaddedKeys, PagedBatch, RowGroup
 
 ATTENTION_NAME = "spinbench_paged"
@@ -18,13 +19,15 @@ def paged_attention(
     scaling: float | None = None,
     *,
     paged: PagedBatch,
-    **_: object,  # transformers hands every implementation its own extras (dropout, sliding_window, ...)
+    **extras: object,
 ) -> tuple[torch.Tensor, None]:
     """Store the new keys and values in the pool, then attend.
 
     `query` is [1, heads, rows, head_dim], `key` and `value` [1, kv_heads, rows, head_dim]; the rows of all requests lie
-    behind each other. Returns [1, rows, heads, head_dim].
+    behind each other. Returns [1, rows, heads, head_dim]. Raises UserError for a model whose attention is of another
+    kind: transformers hands over what is special about it in `extras`.
     """
+    _refuse_other_attention(paged, extras)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     keys, values = paged.pool.keys[layer], paged.pool.values[layer]
     keys.index_copy_(0, paged.write_slots, key[0].transpose(0, 1))
@@ -36,6 +39,18 @@ def paged_attention(
     for group in paged.groups:
         out[group.start : group.stop] = _one_request(query, keys, values, group, scale)
     return out[None], None
+
+
+def _refuse_other_attention(paged: PagedBatch, extras: dict[str, object]) -> None:
+    for name in ("softcap", "s_aux", "position_bias"):
+        if extras.get(name) is not None:
+            raise UserError(f"this model's attention uses {name}, which the paged attention does not compute")
+    window = extras.get("sliding_window")
+    if isinstance(window, int) and paged.longest_context > window:
+        raise UserError(
+            f"a context of {paged.longest_context} tokens exceeds this model's sliding window of {window}, which the "
+            "paged attention does not apply; shorten prompts or max_new_tokens"
+        )
 
 
 def _one_request(

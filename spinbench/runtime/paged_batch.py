@@ -46,6 +46,8 @@ class PagedBatch:
     write_slots: torch.Tensor
     """[rows] int64: where each row's key and value go."""
     groups: tuple[RowGroup, ...]
+    longest_context: int
+    """Keys of the longest request."""
     padded: PaddedKeys | None = None
 
 
@@ -85,7 +87,7 @@ def packed_batch(spans: Sequence[TokenSpan], pool: KvPool, share: int) -> PagedB
         )
         start += rows
     slots = np.concatenate([span.state.slots(span.start, span.stop) for span in spans])
-    return PagedBatch(pool, torch.from_numpy(slots).to(device), tuple(groups))
+    return PagedBatch(pool, torch.from_numpy(slots).to(device), tuple(groups), max(span.stop for span in spans))
 
 
 def padded_batch(spans: Sequence[TokenSpan], pool: KvPool, share: int, query_width: int) -> PagedBatch:
@@ -108,4 +110,4 @@ def padded_batch(spans: Sequence[TokenSpan], pool: KvPool, share: int, query_wid
         query_width,
         key_width,
     )
-    return PagedBatch(pool, torch.from_numpy(write_slots.reshape(-1)).to(device), (), padded)
+    return PagedBatch(pool, torch.from_numpy(write_slots.reshape(-1)).to(device), (), key_width, padded)

@@ -42,7 +42,9 @@ class Script:
 
 
 def _request(name: str, prompt: int = 5, new: int = 12, **more) -> Request:
-    return Request(id=name, arrival_s=more.pop("arrival_s", 0.0), max_new_tokens=new, prompt_token_ids=(1,) * prompt, **more)
+    return Request(
+        id=name, arrival_s=more.pop("arrival_s", 0.0), max_new_tokens=new, prompt_token_ids=(1,) * prompt, **more
+    )
 
 
 def _serve(requests, body, selector, *, k=4, max_num_seqs=8, num_kv_blocks=100, pattern=None) -> RunRecord:
@@ -152,7 +154,9 @@ def test_interruption_keeps_what_is_finished():
                 raise KeyboardInterrupt
             return super().next_event(deadline_s)
 
-    record = _serve([_request("short", new=2), _request("long", new=30)], Interrupted(accepts=(0, 0, 0)), Script([None]))
+    record = _serve(
+        [_request("short", new=2), _request("long", new=30)], Interrupted(accepts=(0, 0, 0)), Script([None])
+    )
     assert not record.complete
     assert {r.request_id: r.finish_reason for r in record.requests} == {"short": "length", "long": "aborted"}
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from spinbench.models.load import DrafterModel, TargetModel
 
 from spinbench.control.draft_length import DraftLength, FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
@@ -18,6 +17,7 @@ from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.random import RandomSelector
 from spinbench.control.selector.round_robin import RoundRobinSelector
 from spinbench.control.selector.spin import SpinSelector
+from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.body import make_body
 from spinbench.runtime.sampler import Sampling
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
@@ -117,7 +117,9 @@ def serve(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=64,
     )
-    body = make_body(target, list(zip(infos, [*models, None, *models[:1]], strict=True)), sampling, num_kv_blocks * block_size)
+    body = make_body(
+        target, list(zip(infos, [*models, None, *models[:1]], strict=True)), sampling, num_kv_blocks * block_size
+    )
     prompts = {request.id: request.prompt_token_ids or () for request in trace}
     return ServingLoop(loop_setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()
 

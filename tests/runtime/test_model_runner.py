@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, MistralConfig
 
 from spinbench.control.job import TokenSpan
 from spinbench.control.request_state import RequestState
+from spinbench.errors import UserError
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.workload.request import Request
 from tests.runtime import tiny_models
@@ -59,6 +61,23 @@ def test_prefill_then_ragged_verification(family, scattered):
         real = torch.cat([row * width + torch.arange(span.num_tokens) for row, span in enumerate(second)])
         logits = runner.padded(second, rectangle.view(-1), width, real)
         assert (logits - expected).abs().max() < 1e-12
+
+
+def test_attention_of_another_kind_is_refused_not_miscomputed():
+    config = MistralConfig(
+        vocab_size=tiny_models.VOCAB, hidden_size=24, intermediate_size=32, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=6, sliding_window=10, max_position_embeddings=64,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval().requires_grad_(False)
+    states = _states(False)
+    expected = model(torch.from_numpy(states[1].token_ids(0, 9))[None], use_cache=False).logits[0]
+    runner = ModelRunner(model, 60 * BLOCK)
+    within, beyond = TokenSpan(states[1], 0, 9), TokenSpan(states[2], 0, 17)
+    with torch.inference_mode():
+        logits = runner.packed([within], torch.from_numpy(states[1].token_ids(0, 9)), torch.arange(9))
+        assert (logits - expected).abs().max() < 1e-12
+        with pytest.raises(UserError, match="context of 17 tokens exceeds this model's sliding window of 10"):
+            runner.packed([beyond], torch.from_numpy(states[2].token_ids(0, 17)), torch.arange(17))
 
 
 def test_only_the_asked_rows_get_logits():

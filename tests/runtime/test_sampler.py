@@ -89,7 +89,14 @@ def test_shared_noise_makes_a_near_drafter_agree_more_than_chance():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("temperature", -0.1), ("temperature", float("nan")), ("temperature", float("inf")), ("top_p", 0.0), ("top_p", 2.0), ("top_k", -1)],
+    [
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("temperature", float("inf")),
+        ("top_p", 0.0),
+        ("top_p", 2.0),
+        ("top_k", -1),
+    ],
 )
 def test_bad_settings_name_the_key(key, value):
     with pytest.raises(UserError, match=f"sampling.{key} is {value}"):

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from spinbench.models.load import DrafterModel, TargetModel
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -14,6 +13,8 @@ from transformers import (
     PreTrainedModel,
     Qwen3Config,
 )
+
+from spinbench.models.load import DrafterModel, TargetModel
 
 VOCAB = 61
 EOS = 3

@@ -76,7 +76,12 @@ def test_finished_requests_are_forgotten(name):
     for batch in range(3):
         _drive(selector, 3, {f"{batch}-{index}": (1, 1, 1) for index in range(4)}, finish=True)
         states = [value for value in vars(selector).values() if isinstance(value, dict)]
-        states += [v for value in vars(selector).values() for v in getattr(value, "__dict__", {}).values() if isinstance(v, dict)]
+        states += [
+            v
+            for value in vars(selector).values()
+            for v in getattr(value, "__dict__", {}).values()
+            if isinstance(v, dict)
+        ]
         sizes.append(sum(len(state) for state in states))
     assert sizes == [0, 0, 0]
 
@@ -121,7 +126,9 @@ def test_draft_goodput_ignores_what_verification_costs():
     # drafter a: 1 token in 0.01 s; drafter b: 3 tokens in 0.2 s; the target takes 1 s either way
     rewards = {}
     for reward in ("draft_goodput", "round_goodput"):
-        selector = EpsilonGreedySelector(_setting(drafters=DRAFTERS[:2]), **{**GREEDY, "epsilon": 0.0, "reward": reward})
+        selector = EpsilonGreedySelector(
+            _setting(drafters=DRAFTERS[:2]), **{**GREEDY, "epsilon": 0.0, "reward": reward}
+        )
         for index in range(6):
             (drafter,) = selector.choose([_context("x", index)])
             selector.observe([RoundOutcome("x", drafter, 4, (1, 3)[drafter], (0.01, 0.2)[drafter], 1.0, 1, False)])
