@@ -1,1 +1,1 @@
-"""spinbench: speculative decoding with several heterogeneous drafters, run for real and simulated, under one set of decisions."""
+"""spinbench: speculative decoding with several heterogeneous drafters (SPIN), run for real and measured."""

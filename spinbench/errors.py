@@ -4,5 +4,5 @@
 class UserError(Exception):
     """Bad input, said in one line: what is wrong, where (file, line, key), and what would be right.
 
-    Commands print the line and exit with code 2. Anything else that escapes is a defect of ours and keeps its traceback.
+    Commands print the line and exit with code 2. Anything else that escapes is our defect and keeps its traceback.
     """

@@ -19,9 +19,9 @@ from spinbench.control.layout import VerificationLayout
 from spinbench.control.request_state import RequestState
 
 MAX_UNSEEN_TOKENS = 16
-"""Known tokens that a drafter takes in with its first draft step. After a round of its own it lacks two at the most (its
-last draft was never fed back), after one of others a few more: cheaper together than as a job of their own. With more
-than this it did not follow the request, and catches up first."""
+"""Known tokens that a drafter takes in with its first draft step. After a round of its own it lacks two at the most
+(its last draft was never fed back), after one of others a few more: cheaper together than as a job of their own. With
+more than this it did not follow the request, and catches up first."""
 
 
 @dataclass(slots=True)

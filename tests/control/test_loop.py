@@ -13,8 +13,8 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, PrefillJob, VerifyJob
 from spinbench.control.layout import PackedLayout
 from spinbench.control.loop import LoopSetting, ServingLoop
-from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.control.record import RunRecord
+from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.errors import UserError
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from spinbench.workload.request import Request
