@@ -18,11 +18,17 @@ from spinbench.control.selector.spin import SpinSelector
 from spinbench.errors import UserError
 
 DRAFTERS = tuple(DrafterInfo(name, "model") for name in "abc")
-SPIN = dict(
-    rounds_per_slot=2, slots_per_epoch=4, exploring_slots=1, reward="round_goodput", decay=1.0, prior_rounds=2,
-    per_request=True, capacity=None,
-)  # fmt: skip
-GREEDY = dict(epsilon=0.2, rounds_per_choice=1, reward="round_goodput", decay=1.0, prior_rounds=2)
+SPIN = {
+    "rounds_per_slot": 2,
+    "slots_per_epoch": 4,
+    "exploring_slots": 1,
+    "reward": "round_goodput",
+    "decay": 1.0,
+    "prior_rounds": 2,
+    "per_request": True,
+    "capacity": None,
+}
+GREEDY = {"epsilon": 0.2, "rounds_per_choice": 1, "reward": "round_goodput", "decay": 1.0, "prior_rounds": 2}
 
 SELECTORS: dict[str, Callable[[SelectorSetting], Selector]] = {
     "plain": PlainSelector,
