@@ -21,6 +21,7 @@ from rich.progress import track
 from transformers import PreTrainedModel
 
 from benchmarks.hf_peers import hf_generate, with_full_vocabulary
+from spinbench.cli.schema import LOOKUP_SUFFIX, PROMPT_LOOKUP
 from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest
@@ -30,7 +31,6 @@ from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.models.load import DrafterModel, TargetModel, load_drafter, load_target
-from spinbench.models.packed_drafter import packaged_drafters
 from spinbench.models.prompts import tokenize_requests
 from spinbench.runtime.body import make_body
 from spinbench.runtime.sampler import Sampling
@@ -39,7 +39,26 @@ from spinbench.workload.request import Request
 from spinbench.workload.trace import read_trace
 
 BLOCK_SIZE = 16
-LOOKUP = DrafterInfo("prompt_lookup", "prompt_lookup")
+DRAFTERS = (
+    "prompt_lookup",
+    "smollm2-d576-slim-general",
+    "smollm2-d576-general",
+    "smollm2-d576-slim-general+prompt_lookup",
+)
+
+
+Drafter = tuple[DrafterInfo, DrafterModel | None]
+"""No model for prompt lookup."""
+
+
+def named_drafter(name: str, target: TargetModel) -> Drafter:
+    """A drafter by its name in `models.drafters`."""
+    if name == PROMPT_LOOKUP:
+        return DrafterInfo(name, "prompt_lookup"), None
+    model = load_drafter(name.removesuffix(LOOKUP_SUFFIX), target)
+    if name.endswith(LOOKUP_SUFFIX):
+        return DrafterInfo(name, "lookup_then_model", model.macs_per_token, min_match_tokens=2), model
+    return DrafterInfo(name, "model", model.macs_per_token), model
 
 
 def run_ours(
@@ -47,7 +66,7 @@ def run_ours(
     requests: list[Request],
     prompts: dict[str, tuple[int, ...]],
     batch_size: int,
-    drafters: tuple[tuple[DrafterInfo, DrafterModel | None], ...],
+    drafters: tuple[Drafter, ...],
     num_speculative_tokens: int,
 ) -> dict[str, float]:
     """Serve all requests with one drafter (or none); seconds, acceptance length and the share of host time."""
@@ -87,35 +106,33 @@ def main() -> None:
     parser.add_argument("--num-speculative-tokens", type=int, default=4)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--assistant", default="smollm2-d576-general", help="drafter for HF assisted generation")
+    parser.add_argument("--drafters", nargs="+", default=DRAFTERS, help="names as in models.drafters")
+    parser.add_argument("--assistant", default="smollm2-d576-slim-general", help="drafter for HF assisted generation")
     parser.add_argument("--out", type=Path, help="CSV of every single measurement")
     options = parser.parse_args()
 
     target = load_target("smollm2-135m-instruct", getattr(torch, options.dtype), torch.device("cpu"))
-    drafters = {name: load_drafter(name, target) for name in packaged_drafters()}
+    drafters = {name: named_drafter(name, target) for name in options.drafters}
     requests = [
         replace(request, max_new_tokens=options.max_new_tokens, ignore_eos=True)
         for request in read_trace(options.trace).requests[: options.num_prompts]
     ]
     token_ids = tokenize_requests(requests, target, True)
     prompts = {request.id: ids for request, ids in zip(requests, token_ids, strict=True)}
-    assistant = with_full_vocabulary(drafters[options.assistant], target.vocab_size)
+    assistant = with_full_vocabulary(load_drafter(options.assistant, target), target.vocab_size)
     num_tokens = options.num_prompts * options.max_new_tokens
     k = options.num_speculative_tokens
 
-    def ours(*drafters: tuple[DrafterInfo, DrafterModel | None]) -> Callable[[int], dict[str, float]]:
-        return lambda batch: run_ours(target, requests, prompts, batch, drafters, k)
+    def ours(*drafter: Drafter) -> Callable[[int], dict[str, float]]:
+        return lambda batch: run_ours(target, requests, prompts, batch, drafter, k)
 
     def peer(helper: PreTrainedModel | None = None, tokens: int | None = None) -> Callable[[int], dict[str, float]]:
         return lambda batch: {
             "seconds": hf_generate(target, token_ids, options.max_new_tokens, batch, helper, tokens)[0]
         }
 
-    methods = {"hf generate": peer(), "plain": ours(), "prompt lookup": ours((LOOKUP, None))}
-    for name, drafter in drafters.items():
-        methods[name] = ours((DrafterInfo(name, "model", drafter.macs_per_token), drafter))
-    both = DrafterInfo(f"{options.assistant}+prompt_lookup", "lookup_then_model", min_match_tokens=2)
-    methods[both.name] = ours((both, drafters[options.assistant]))
+    methods = {"hf generate": peer(), "plain": ours()}
+    methods |= {name: ours(drafter) for name, drafter in drafters.items()}
     at_batch_one = {
         f"hf assisted, K={k}": peer(assistant, k),
         "hf assisted, its defaults": peer(assistant, None),
