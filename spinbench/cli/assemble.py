@@ -104,9 +104,7 @@ def drafter_infos(config: ReplayConfig, models: list[DrafterModel | None] | None
             infos.append(DrafterInfo(name, "prompt_lookup", 0, lookup.max_match_tokens, lookup.min_match_tokens))
         elif name.endswith(LOOKUP_SUFFIX):
             shortest = lookup.min_match_tokens_before_model
-            infos.append(
-                DrafterInfo(name, "lookup_then_model", macs_per_token, lookup.max_match_tokens, shortest)
-            )
+            infos.append(DrafterInfo(name, "lookup_then_model", macs_per_token, lookup.max_match_tokens, shortest))
         else:
             infos.append(DrafterInfo(name, "model", macs_per_token))
     return tuple(infos)
