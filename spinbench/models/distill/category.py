@@ -3,9 +3,13 @@
 import re
 
 CODE = re.compile(
-    r"```|\bdef \w+\(|\bimport \w+|\bprint\(|\bfunction\b.*\(|\bclass \w+[:({]|</?\w+>|#include|\bSELECT\b.*\bFROM\b|\breturn \w+|[{};]\n"
+    r"```|\bdef \w+\(|\bimport \w+|\bprint\(|\bfunction\b.*\(|\bclass \w+[:({]|</?\w+>|#include"
+    r"|\bSELECT\b.*\bFROM\b|\breturn \w+|[{};]\n"
 )
-MATHS = re.compile(r"\d\s*[-+*/=^×÷]\s*\(?[\d$\\xy]|\\frac|\\\(|\\\[|\$\d|\bequation\b|\bcalculate\b|\bprobability\b|\bderivative\b", re.I)
+MATHS = re.compile(
+    r"\d\s*[-+*/=^×÷]\s*\(?[\d$\\xy]|\\frac|\\\(|\\\[|\$\d|\bequation\b|\bcalculate\b|\bprobability\b|\bderivative\b",
+    re.I,
+)
 PATTERNS_OF_CHAT = re.compile(r"\b(you|your|i'm|i am|hello|hi|thank|sorry|please|we|my)\b", re.I)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,21 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Corpus:
+    """The text of a distillation, split and sorted into categories."""
+
+    lines: Sequence[SelfPlayLine]
+    categories: Sequence[str]
+    split: Split
+    labels_folder: Path
+
+    def training_lines(self, categories: Sequence[str] = ()) -> NDArray[np.int64]:
+        """Numbers of the training lines of the given categories, of all when there are none."""
+        chosen = [i for i in self.split.train if not categories or self.categories[i] in categories]
+        return np.asarray(chosen, dtype=np.int64)
+
+
+@dataclass(frozen=True)
 class Batch:
     """Right-padded rows; `line_starts` tells which line begins where: (row, column, line number)."""
 
@@ -60,7 +75,8 @@ def read_self_play(path: Path) -> list[SelfPlayLine]:
                 usable, prompt_tokens, tokens = False, 0, np.zeros(0, dtype=np.int64)
             if not usable:
                 raise UserError(
-                    f"{path}:{number}: not a self-play line; expected [prompt_len, token_ids] with 0 < prompt_len < number of ids"
+                    f"{path}:{number}: not a self-play line; expected [prompt_len, token_ids] "
+                    "with 0 < prompt_len < number of ids"
                 )
             lines.append(SelfPlayLine(int(prompt_tokens), tokens))
     return lines
@@ -69,11 +85,15 @@ def read_self_play(path: Path) -> list[SelfPlayLine]:
 def split_lines(lines: Sequence[SelfPlayLine], held_out_lines: int, seed: int) -> Split:
     """A seeded split; training lines whose prompt is also a held-out prompt are dropped."""
     if not 0 < held_out_lines < len(lines):
-        raise UserError(f"distill.held_out_lines: {held_out_lines} of {len(lines)} self-play lines; keep some for training")
+        raise UserError(
+            f"distill.held_out_lines: {held_out_lines} of {len(lines)} self-play lines; keep some for training"
+        )
     order = np.random.default_rng(seed).permutation(len(lines))
     held_out = np.sort(order[:held_out_lines])
     prompts = {lines[i].tokens[: lines[i].prompt_tokens].tobytes() for i in held_out}
-    train = [i for i in np.sort(order[held_out_lines:]) if lines[i].tokens[: lines[i].prompt_tokens].tobytes() not in prompts]
+    train = [
+        i for i in np.sort(order[held_out_lines:]) if lines[i].tokens[: lines[i].prompt_tokens].tobytes() not in prompts
+    ]
     return Split(np.asarray(train, dtype=np.int64), held_out)
 
 
@@ -120,8 +140,10 @@ def epoch_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def make_batch(lines: Sequence[SelfPlayLine], numbers: NDArray[np.int64], lines_per_row: int, pad_token_id: int) -> Batch:
-    """The token rows of a batch; several lines in a row stand behind each other, so that long distances are seen too."""
+def make_batch(
+    lines: Sequence[SelfPlayLine], numbers: NDArray[np.int64], lines_per_row: int, pad_token_id: int
+) -> Batch:
+    """The token rows of a batch; lines that share a row stand behind each other, so that long distances are seen."""
     groups = [numbers[i : i + lines_per_row] for i in range(0, len(numbers), lines_per_row)]
     columns = max(sum(len(lines[i].tokens) for i in group) for group in groups)
     tokens = np.full((len(groups), columns), pad_token_id, dtype=np.int64)
@@ -133,8 +155,3 @@ def make_batch(lines: Sequence[SelfPlayLine], numbers: NDArray[np.int64], lines_
             starts.append((r, column, int(i)))
             column += len(lines[i].tokens)
     return Batch(tokens, tuple(starts))
-
-
-def categorise_all(lines: Sequence[SelfPlayLine], categorise: Callable[[SelfPlayLine], str]) -> list[str]:
-    """The category of every line."""
-    return [categorise(line) for line in lines]

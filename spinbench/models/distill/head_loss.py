@@ -10,13 +10,15 @@ class SparseCrossEntropy(torch.autograd.Function):
     """Sum over tokens of -sum_j p_j log softmax(W h + b)_j; gradients are formed in the forward, chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, indices: Tensor, probs: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, indices: Tensor, probs: Tensor, chunk: int
+    ) -> Tensor:
         """The summed loss of `hidden` [N, d] under `weight` [V, d], `bias` [V]; `indices` and `probs` are [N, k]."""
         wants_weight = ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros(weight.shape, dtype=torch.float32) if wants_weight else None
+        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wants_weight else None
         grad_bias = torch.zeros_like(bias)
-        loss = torch.zeros((), dtype=torch.float64)
+        loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for start in range(0, hidden.shape[0], chunk):
             rows = slice(start, start + chunk)
             h = hidden[rows]

@@ -33,7 +33,7 @@ def packed_tensors(student: Student, target_ids: Tensor) -> dict[str, Tensor]:
     """The tensors of `weights.safetensors`."""
     tensors: dict[str, Tensor] = {"target_ids": target_ids.to(torch.int32).contiguous()}
     for name, parameter in student.named_parameters():
-        value = parameter.detach()
+        value = parameter.detach().cpu()
         if name == "head_bias":
             tensors["lm_head.bias"] = value.to(torch.float16)
         elif value.ndim == 1:
@@ -58,7 +58,13 @@ def load_packed(student: Student, tensors: dict[str, Tensor]) -> None:
 
 
 def write_drafter(
-    folder: Path, student: Student, tensors: dict[str, Tensor], *, target: str, target_weights_sha256: str | None, card: str
+    folder: Path,
+    student: Student,
+    tensors: dict[str, Tensor],
+    *,
+    target: str,
+    target_weights_sha256: str | None,
+    card: str,
 ) -> None:
     """Write `drafter.json`, `weights.safetensors` and `card.md` into `folder`, all three or nothing."""
     vocab_size = student.vocab_size
@@ -72,17 +78,16 @@ def write_drafter(
         "draft_vocab_size": student.recipe.draft_vocab_size,
         "projected": student.projected,
     }
-    temporary = folder.with_name(f".{folder.name}.tmp")
+    building = folder.parent / ".building"  # one level deeper than where drafters are looked for
+    temporary = building / folder.name
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     (temporary / "drafter.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "weights.safetensors")
+    weights = temporary / "weights.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights)
+    weights.chmod(0o644)  # safetensors makes it readable by its owner alone
     (temporary / "card.md").write_text(card, encoding="utf-8")
     if folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-        os.replace(temporary, folder)
-        shutil.rmtree(old)
-    else:
-        os.replace(temporary, folder)
+        os.replace(folder, building / f"{folder.name}.old")
+    os.replace(temporary, folder)
+    shutil.rmtree(building)

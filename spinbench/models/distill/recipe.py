@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Initialisation = Literal["principal_components", "target_layers"]
+Initialisation = Literal["principal_components", "target_layers", "trained_drafter"]
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,10 @@ class TrainingPhase:
 class DrafterRecipe:
     """The shape of one drafter and its training; two equal recipes on equal data give equal weights.
 
-    `initialisation` = "principal_components" starts the two projections at the main directions of the target's embedding;
-    "target_layers" copies `target_layers` and the final norm, and needs the target's own width and heads; the final norm
-    is scaled down by `final_norm_scale`, because the copied layers are not yet sure of anything.
+    `initialisation` = "principal_components" starts the two projections at the main directions of the target's
+    embedding. "target_layers" copies `target_layers` and the final norm, and needs the target's own width and heads;
+    the norm is scaled down by `final_norm_scale`, because the copied layers are not yet sure of anything.
+    "trained_drafter" cuts `source_drafter`, made before, down to a narrower feed-forward and another draft vocabulary.
     """
 
     name: str
@@ -31,11 +32,13 @@ class DrafterRecipe:
     num_key_value_heads: int
     head_dim: int
     draft_vocab_size: int
+    draft_vocab_categories: tuple[str, ...] = ()
     phases: tuple[TrainingPhase, ...] = (TrainingPhase(3.0),)
     initialisation: Initialisation = "principal_components"
     target_layers: tuple[int, ...] = ()
+    source_drafter: str = ""
     final_norm_scale: float = 0.25
-    optimizer: Literal["adamw", "muon"] = "muon"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 2e-3
     projection_learning_rate: float = 1e-3
     weight_decay: float = 0.05

@@ -25,7 +25,7 @@ class Score:
 def simulate_rounds(correct: BoolArray, num_speculative_tokens: int) -> tuple[int, int]:
     """(rounds, accepted tokens) of one answer when `correct[t]` says that position t would be accepted.
 
-    A round at t accepts min(K, run of correct positions from t, what is left after the bonus) and moves on by accepted + 1.
+    A round at t accepts min(K, run of correct positions from t, what is left after the bonus), then t += accepted + 1.
     """
     rounds = accepted_total = position = 0
     while position < len(correct):
@@ -52,9 +52,13 @@ def score(correct: Sequence[BoolArray], num_speculative_tokens: int = 4) -> Scor
 
 
 def correct_positions(
-    student: Student, lines: Sequence[SelfPlayLine], numbers: Sequence[int], target_ids: NDArray[np.int32], rows: int = 24
+    student: Student,
+    lines: Sequence[SelfPlayLine],
+    numbers: Sequence[int],
+    target_ids: NDArray[np.int32],
+    rows: int = 24,
 ) -> dict[int, BoolArray]:
-    """For each line number, whether the drafter's teacher-forced first choice is the answer's token, [answer tokens]."""
+    """Per line number, where the drafter's teacher-forced first choice is the answer's token: [answer tokens]."""
     order = sorted(numbers, key=lambda i: len(lines[i].tokens))
     result: dict[int, BoolArray] = {}
     with torch.inference_mode():
@@ -62,11 +66,11 @@ def correct_positions(
         for start in range(0, len(order), rows):
             part = np.asarray(order[start : start + rows], dtype=np.int64)
             batch = make_batch(lines, part, 1, 0)
-            hidden = student.hidden(torch.from_numpy(batch.tokens))
+            hidden = student.hidden(torch.from_numpy(batch.tokens).to(weight.device))
             for row, _, number in batch.line_starts:
                 line = lines[number]
                 states = hidden[row, line.prompt_tokens - 1 : len(line.tokens) - 1]
-                best = ((states @ weight.t()).float() + student.head_bias).argmax(-1).numpy()
+                best = ((states @ weight.t()).float() + student.head_bias).argmax(-1).cpu().numpy()
                 result[number] = target_ids[best] == line.tokens[line.prompt_tokens :]
     return result
 

@@ -38,7 +38,11 @@ class Attention(nn.Module):
 
     def __init__(self, recipe: DrafterRecipe) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim = recipe.num_attention_heads, recipe.num_key_value_heads, recipe.head_dim
+        self.heads, self.kv_heads, self.head_dim = (
+            recipe.num_attention_heads,
+            recipe.num_key_value_heads,
+            recipe.head_dim,
+        )
         self.q_proj = Linear(self.heads * self.head_dim, recipe.hidden_size)
         self.k_proj = Linear(self.kv_heads * self.head_dim, recipe.hidden_size)
         self.v_proj = Linear(self.kv_heads * self.head_dim, recipe.hidden_size)
@@ -105,15 +109,16 @@ class Body(nn.Module):
         self.layers = nn.ModuleList(Layer(recipe) for _ in range(recipe.num_hidden_layers))
         self.norm = RMSNorm(recipe.hidden_size, recipe.rms_norm_eps)
         half = torch.arange(0, recipe.head_dim, 2, dtype=torch.float32)
-        self._inverse_frequency = 1.0 / recipe.rope_theta ** (half / recipe.head_dim)
+        self.inverse_frequency: Tensor
+        self.register_buffer("inverse_frequency", 1.0 / recipe.rope_theta ** (half / recipe.head_dim), persistent=False)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Embedded rows [rows, columns, width] -> normed hidden states, positions counted from each row's start.
 
         With `keep` (flat positions) the last layer computes those alone and the result is [kept, width].
         """
-        positions = torch.arange(x.shape[1], dtype=torch.float32)
-        angles = positions[:, None] * self._inverse_frequency
+        positions = torch.arange(x.shape[1], dtype=torch.float32, device=x.device)
+        angles = positions[:, None] * self.inverse_frequency
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
@@ -122,14 +127,16 @@ class Body(nn.Module):
 
 
 class Student(nn.Module):
-    """The trainable drafter; `embedding` (float32 [vocabulary, target width]) stays frozen and outside the state dict."""
+    """The trainable drafter; `embedding` (float32 [vocabulary, target width]) stays frozen, outside the state dict."""
 
     def __init__(self, recipe: DrafterRecipe, embedding: Tensor, target_ids: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
         self.recipe, self.dtype = recipe, dtype
         self.vocab_size = embedding.shape[0]
-        self._embedding = embedding.to(dtype)
-        self._head_rows = embedding[target_ids.long()].to(dtype)
+        self.embedding: Tensor
+        self.head_rows: Tensor
+        self.register_buffer("embedding", embedding.detach().to(dtype), persistent=False)
+        self.register_buffer("head_rows", embedding.detach()[target_ids.long()].to(dtype), persistent=False)
         self.projected = recipe.projected(embedding.shape[1])
         self.model = Body(recipe)
         self.head_bias = nn.Parameter(torch.zeros(len(target_ids)))
@@ -138,8 +145,8 @@ class Student(nn.Module):
             self.head_projection = nn.Parameter(torch.empty(recipe.hidden_size, embedding.shape[1]))
 
     def hidden(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Target ids [rows, columns] -> normed hidden states [rows, columns, width], or [kept, width] at flat positions."""
-        x = F.embedding(tokens, self._embedding)
+        """Target ids [rows, columns] -> normed states [rows, columns, width], or [kept, width] at flat positions."""
+        x = F.embedding(tokens, self.embedding)
         if self.projected:
             x = F.linear(x, self.embed_projection.to(self.dtype))
         return self.model(x, keep)
@@ -147,14 +154,14 @@ class Student(nn.Module):
     def head_weight(self) -> Tensor:
         """The merged head [draft vocabulary, width], once per step."""
         if not self.projected:
-            return self._head_rows
-        return F.linear(self._head_rows, self.head_projection.to(self.dtype))
+            return self.head_rows
+        return F.linear(self.head_rows, self.head_projection.to(self.dtype))
 
 
-def initialise(student: Student, embedding: Tensor, target_layers: dict[str, Tensor] | None, seed: int) -> None:
-    """Set the student's start: seeded normal weights, then principal components or the target's own layers.
+def initialise(student: Student, embedding: Tensor, start: dict[str, Tensor] | None, seed: int) -> None:
+    """Set the student's start: seeded normal weights, principal components for the projections, then `start`.
 
-    `target_layers` maps this student's own parameter names (`model.layers.0...`) to the weights to copy.
+    `start` maps parameter names (`model.layers.0...`) to trained weights to begin with.
     """
     generator = torch.Generator().manual_seed(seed)
     recipe = student.recipe
@@ -173,7 +180,7 @@ def initialise(student: Student, embedding: Tensor, target_layers: dict[str, Ten
             student.embed_projection.copy_(main / rms)  # embedded tokens start at unit scale
             student.head_projection.copy_(main)
             student.model.norm.weight.fill_(recipe.final_norm_scale)  # quiet first guesses
-        if target_layers is not None:
+        if start is not None:
             own = dict(student.named_parameters())
-            for name, weight in target_layers.items():
+            for name, weight in start.items():
                 own[name].copy_(weight)

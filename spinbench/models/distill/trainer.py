@@ -1,9 +1,7 @@
 """Training one drafter: a fixed number of steps, resumable at any of them with the same result."""
 
-import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,88 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spinbench.errors import UserError
-from spinbench.models.distill.dataset import SelfPlayLine, epoch_batches, make_batch
+from spinbench.models.distill.dataset import make_batch
 from spinbench.models.distill.head_loss import SparseCrossEntropy
 from spinbench.models.distill.recipe import DrafterRecipe
+from spinbench.models.distill.schedule import StepPlan, TrainingData, learning_rate_factor, plan_steps, run_fingerprint
 from spinbench.models.distill.score import correct_positions, score
 from spinbench.models.distill.soft_labels import LabelMixer, SoftLabels
 from spinbench.models.distill.student import Student
+from spinbench.models.distill.training_log import TrainingLog, ValidationPoint, load_checkpoint, save_checkpoint
 
 HEAD_CHUNK_TOKENS = 256
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """All that the training of a drafter reads."""
-
-    lines: Sequence[SelfPlayLine]
-    categories: Sequence[str]
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    labels_folder: Path
-    pad_token_id: int
-
-
-@dataclass(frozen=True)
-class ValidationPoint:
-    """One look at held-out lines during training."""
-
-    step: int
-    tokens_seen: int
-    loss: float
-    top1_agreement: float
-    acceptance_length: float
-
-
-@dataclass
-class TrainingLog:
-    """What a training run did; travels in the checkpoint."""
-
-    points: list[ValidationPoint] = field(default_factory=list)
-    steps: int = 0
-    tokens_seen: int = 0
-    answer_tokens_seen: int = 0
-    seconds: float = 0.0
-    label_shards: dict[int, int] = field(default_factory=dict)
-    soft_label_share: float = 0.0
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """One step: which lines, how many in a row, and which pass it belongs to."""
-
-    numbers: NDArray[np.int64]
-    lines_per_row: int
-    epoch: int
-
-
-def plan_steps(recipe: DrafterRecipe, data: TrainingData) -> list[StepPlan]:
-    """Every step of the run in order, from the recipe's seed alone."""
-    generator = np.random.default_rng([recipe.seed, 1])
-    plan: list[StepPlan] = []
-    epoch = 0
-    for phase in recipe.phases:
-        which = np.asarray([i for i in data.train if not phase.categories or data.categories[i] in phase.categories], dtype=np.int64)
-        if not len(which):
-            raise UserError(f"distill: drafter {recipe.name}: no training line of the categories {list(phase.categories)}")
-        left = phase.epochs
-        while left > 1e-9:
-            batches = epoch_batches(data.lines, which, recipe, generator)
-            long_rows = generator.random(len(batches)) < recipe.long_row_share
-            for batch, long_row in list(zip(batches, long_rows, strict=True))[: max(1, round(min(1.0, left) * len(batches)))]:
-                plan.append(StepPlan(batch, recipe.lines_per_long_row if long_row else 1, epoch))
-            left -= 1.0
-            epoch += 1
-    return plan
-
-
-def learning_rate_factor(step: int, steps: int, warmup_steps: int) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last step."""
-    warmup = min(warmup_steps, max(1, steps // 10))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
 
 
 def make_optimizers(student: Student, recipe: DrafterRecipe) -> list[torch.optim.Optimizer]:
@@ -103,7 +29,9 @@ def make_optimizers(student: Student, recipe: DrafterRecipe) -> list[torch.optim
     vectors = [p for p in student.parameters() if p.ndim == 1]
     groups: list[dict[str, Any]] = [{"params": vectors, "lr": recipe.projection_learning_rate, "weight_decay": 0.0}]
     if projections:
-        groups.append({"params": projections, "lr": recipe.projection_learning_rate, "weight_decay": recipe.weight_decay})
+        groups.append(
+            {"params": projections, "lr": recipe.projection_learning_rate, "weight_decay": recipe.weight_decay}
+        )
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "adamw":
         groups.append({"params": matrices, "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay})
@@ -120,7 +48,9 @@ def make_optimizers(student: Student, recipe: DrafterRecipe) -> list[torch.optim
     return optimizers
 
 
-def batch_loss(student: Student, data: TrainingData, step: StepPlan, labels: SoftLabels, mixer: LabelMixer) -> tuple[Tensor, int, int]:
+def batch_loss(
+    student: Student, data: TrainingData, step: StepPlan, labels: SoftLabels, mixer: LabelMixer
+) -> tuple[Tensor, int, int]:
     """(mean loss per answer token, token positions computed, answer tokens with a label) of one step."""
     batch = make_batch(data.lines, step.numbers, step.lines_per_row, data.pad_token_id)
     rows, columns, indices, probs = [], [], [], []
@@ -135,13 +65,14 @@ def batch_loss(student: Student, data: TrainingData, step: StepPlan, labels: Sof
     prob_table = np.concatenate(probs)
     used = prob_table.sum(1) > 0
     flat = np.concatenate(rows)[used] * batch.tokens.shape[1] + np.concatenate(columns)[used]
-    hidden = student.hidden(torch.from_numpy(batch.tokens), torch.from_numpy(flat))
+    device = student.head_bias.device
+    hidden = student.hidden(torch.from_numpy(batch.tokens).to(device), torch.from_numpy(flat).to(device))
     loss = SparseCrossEntropy.apply(
         hidden,
         student.head_weight(),
         student.head_bias,
-        torch.from_numpy(np.concatenate(indices)[used]),
-        torch.from_numpy(prob_table[used]),
+        torch.from_numpy(np.concatenate(indices)[used]).to(device),
+        torch.from_numpy(prob_table[used]).to(device),
         HEAD_CHUNK_TOKENS,
     )
     assert isinstance(loss, Tensor)
@@ -166,16 +97,16 @@ def train(
     """
     recipe = student.recipe
     plan = plan_steps(recipe, data)
+    fingerprint = run_fingerprint(recipe, data, plan)
     optimizers = make_optimizers(student, recipe)
     mixer = LabelMixer(target_ids, student.vocab_size, recipe.hard_label_share)
     log = TrainingLog()
     if checkpoint.is_file():
-        log = load_checkpoint(checkpoint, student, optimizers, len(plan))
+        log = load_checkpoint(checkpoint, student, optimizers, fingerprint)
     look_at = {round(len(plan) * (i + 1) / validations) for i in range(validations)}
     labels: SoftLabels | None = None
     labels_epoch = -1
-    saved = started = time.monotonic()
-    running_loss, soft_tokens = (log.points[-1].loss if log.points else 0.0), 0
+    saved = time.monotonic()
     last = len(plan) if max_steps is None else min(max_steps, len(plan))
     for number in range(log.steps, last):
         step = plan[number]
@@ -195,48 +126,26 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         value = float(loss.detach())
-        running_loss = value if number == 0 else 0.95 * running_loss + 0.05 * value
-        log.steps, log.tokens_seen, log.answer_tokens_seen = number + 1, log.tokens_seen + tokens, log.answer_tokens_seen + answer_tokens
-        soft_tokens = sum(data.lines[i].answer_tokens for i in step.numbers if i < len(labels))
-        log.soft_label_share += (soft_tokens / max(1, answer_tokens) - log.soft_label_share) / log.steps
+        log.running_loss = value if number == 0 else 0.95 * log.running_loss + 0.05 * value
+        log.steps = number + 1
+        log.tokens_seen += tokens
+        log.answer_tokens_seen += answer_tokens
+        answer_total = sum(data.lines[i].answer_tokens for i in step.numbers)
+        soft_total = sum(data.lines[i].answer_tokens for i in step.numbers if i < len(labels))
+        log.soft_label_share += (soft_total / answer_total - log.soft_label_share) / log.steps
         now = time.monotonic()
         log.seconds += now - began
         if on_step is not None:
-            on_step(log.steps, len(plan), running_loss, tokens / (now - began))
+            on_step(log.steps, len(plan), log.running_loss, tokens / (now - began))
         if log.steps in look_at:
             result = score(list(correct_positions(student, data.lines, data.validation.tolist(), target_ids).values()))
-            point = ValidationPoint(log.steps, log.tokens_seen, running_loss, result.top1_agreement, result.acceptance_length)
+            point = ValidationPoint(
+                log.steps, log.tokens_seen, log.running_loss, result.top1_agreement, result.acceptance_length
+            )
             log.points.append(point)
             if on_validation is not None:
                 on_validation(point)
         if log.steps == last or time.monotonic() - saved > checkpoint_every_s:
-            save_checkpoint(checkpoint, student, optimizers, log, len(plan))
+            save_checkpoint(checkpoint, student, optimizers, log, fingerprint)
             saved = time.monotonic()
-    del started
     return log
-
-
-def save_checkpoint(path: Path, student: Student, optimizers: Sequence[torch.optim.Optimizer], log: TrainingLog, steps: int) -> None:
-    """Write weights, optimizer state and log in one atomic step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    state = {
-        "recipe": repr(student.recipe),
-        "planned_steps": steps,
-        "student": student.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "log": log,
-    }
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def load_checkpoint(path: Path, student: Student, optimizers: Sequence[torch.optim.Optimizer], steps: int) -> TrainingLog:
-    """Continue from a checkpoint of the same recipe and data; anything else is the user's mistake."""
-    state = torch.load(path, weights_only=False)
-    if state["recipe"] != repr(student.recipe) or state["planned_steps"] != steps:
-        raise UserError(f"{path}: checkpoint of another recipe or data set; remove it or choose another distill.work_dir")
-    student.load_state_dict(state["student"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    return state["log"]
