@@ -13,7 +13,7 @@ from spinbench.models.load import load_drafter
 from spinbench.models.loaded_model import TargetModel, input_embedding
 
 
-@given(st.integers(0, 1000), st.floats(1e-3, 1e3))
+@given(st.integers(0, 1000), st.floats(0.1, 1e3))
 def test_rows_come_back_within_half_a_step(seed: int, size: float) -> None:
     weight = torch.randn(5, 7, generator=torch.Generator().manual_seed(seed)) * size
     weight[2] = 0
