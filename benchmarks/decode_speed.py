@@ -41,12 +41,16 @@ from spinbench.workload.trace import read_trace
 BLOCK_SIZE = 16
 DRAFTERS = (
     "prompt_lookup",
+    "smollm2-d128-general",
     "smollm2-d576-slim-general",
     "smollm2-d576-general",
+    "smollm2-d128-general+prompt_lookup",
     "smollm2-d576-slim-general+prompt_lookup",
 )
 
 
+Method = Callable[[int, int], dict[str, float]]
+"""Serves the first so many prompts at a batch size; returns `seconds` and what else it measured."""
 Drafter = tuple[DrafterInfo, DrafterModel | None]
 """No model for prompt lookup."""
 
@@ -101,9 +105,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", type=Path, default=Path("traces/mixed.jsonl"))
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
-    parser.add_argument("--num-prompts", type=int, default=16, help="first requests of the trace")
-    parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--num-speculative-tokens", type=int, default=4)
+    parser.add_argument("--num-prompts", type=int, default=8, help="first requests of the trace")
+    parser.add_argument("--max-new-tokens", type=int, default=40)
+    parser.add_argument(
+        "--num-speculative-tokens", type=int, nargs="+", default=[4, 2], help="K, one for each batch size"
+    )
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--drafters", nargs="+", default=DRAFTERS, help="names as in models.drafters")
@@ -121,39 +127,41 @@ def main() -> None:
     prompts = {request.id: ids for request, ids in zip(requests, token_ids, strict=True)}
     assistant = with_full_vocabulary(load_drafter(options.assistant, target), target.vocab_size)
     num_tokens = options.num_prompts * options.max_new_tokens
-    k = options.num_speculative_tokens
+    k_of = dict(zip(options.batch_sizes, options.num_speculative_tokens, strict=True))
 
-    def ours(*drafter: Drafter) -> Callable[[int], dict[str, float]]:
-        return lambda batch: run_ours(target, requests, prompts, batch, drafter, k)
+    def ours(*drafter: Drafter) -> Method:
+        return lambda batch, count: run_ours(target, requests[:count], prompts, batch, drafter, k_of[batch])
 
-    def peer(helper: PreTrainedModel | None = None, tokens: int | None = None) -> Callable[[int], dict[str, float]]:
-        return lambda batch: {
-            "seconds": hf_generate(target, token_ids, options.max_new_tokens, batch, helper, tokens)[0]
-        }
+    def peer(helper: PreTrainedModel | None = None, tokens: int | None = None) -> Method:
+        def run(batch: int, count: int) -> dict[str, float]:
+            return {"seconds": hf_generate(target, token_ids[:count], options.max_new_tokens, batch, helper, tokens)[0]}
+
+        return run
 
     methods = {"hf generate": peer(), "plain": ours()}
     methods |= {name: ours(drafter) for name, drafter in drafters.items()}
     at_batch_one = {
-        f"hf assisted, K={k}": peer(assistant, k),
+        f"hf assisted, K={k_of[1]}": peer(assistant, k_of[1]),
         "hf assisted, its defaults": peer(assistant, None),
     }
+    for run in (methods | at_batch_one).values():  # first uses cost more: kernels are chosen, memory is touched
+        run(1, 1)
     rows = []
-    plan = [(repeat, batch) for repeat in range(-1, options.repeats) for batch in options.batch_sizes]
+    plan = [(repeat, batch) for repeat in range(options.repeats) for batch in options.batch_sizes]
     for repeat, batch in track(plan, description="measuring"):
         for method, run in (methods | at_batch_one if batch == 1 else methods).items():
-            measured = run(batch)
-            if repeat >= 0:  # repeat -1 warms up
-                rows.append({"batch_size": batch, "method": method, "repeat": repeat, **measured})
+            measured = run(batch, options.num_prompts)
+            rows.append({"batch_size": batch, "method": method, "repeat": repeat, **measured})
+        if options.out:  # after each pass, so that an interrupted run leaves what it measured
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            pd.DataFrame(rows).round(4).to_csv(options.out, index=False)
     table = pd.DataFrame(rows)
     table["output_throughput"] = num_tokens / table["seconds"]
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        table.round(4).to_csv(options.out, index=False)
     console = Console(width=160)
     console.print(
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, transformers "
         f"{transformers.__version__}, {options.dtype}; {options.num_prompts} prompts of {options.trace}, "
-        f"{options.max_new_tokens} tokens each, K={k}, {options.repeats} repeats"
+        f"{options.max_new_tokens} tokens each, K={k_of} by batch size, {options.repeats} repeats"
     )
     console.print(ratios(table).to_markdown(index=False, floatfmt=".3g"))
 

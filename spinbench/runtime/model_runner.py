@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from spinbench.control.job import TokenSpan
 from spinbench.runtime.attention import use_paged_attention
 from spinbench.runtime.kv_pool import KvPool, KvShape
+from spinbench.runtime.packed_linear import copy_sharing_weights, pack_linears
 from spinbench.runtime.paged_batch import PagedBatch, packed_batch, padded_batch
 
 
@@ -17,8 +18,9 @@ class ModelRunner:
     """Runs packed or padded batches of token spans through a Hugging Face causal LM."""
 
     def __init__(self, model: PreTrainedModel, num_slots: int) -> None:
-        use_paged_attention(model)
-        self._model = model
+        self._model = copy_sharing_weights(model)
+        use_paged_attention(self._model)
+        pack_linears(self._model)
         self.device = model.device
         shape = KvShape.of(model.config)
         self._share = shape.heads_per_kv_head
