@@ -41,10 +41,7 @@ from spinbench.workload.trace import read_trace
 BLOCK_SIZE = 16
 DRAFTERS = (
     "prompt_lookup",
-    "smollm2-d128-general",
     "smollm2-d576-slim-general",
-    "smollm2-d576-general",
-    "smollm2-d128-general+prompt_lookup",
     "smollm2-d576-slim-general+prompt_lookup",
 )
 
@@ -106,7 +103,7 @@ def main() -> None:
     parser.add_argument("--trace", type=Path, default=Path("traces/mixed.jsonl"))
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--num-prompts", type=int, default=8, help="first requests of the trace")
-    parser.add_argument("--max-new-tokens", type=int, default=40)
+    parser.add_argument("--max-new-tokens", type=int, default=72)
     parser.add_argument(
         "--num-speculative-tokens", type=int, nargs="+", default=[4, 2], help="K, one for each batch size"
     )
