@@ -14,7 +14,7 @@ SPINBENCH = $(VENV)/bin/spinbench
 STAMP = $(VENV)/.set-up
 
 # Both sweeps of the demo: method x batch x repeat.
-DEMO_SWEEP = replay -m experiment=demo hydra.sweep.dir=$(DEMO) scheduler.max_num_seqs=1,8 repeat=0,1,2
+DEMO_SWEEP = replay -m experiment=demo hydra.sweep.dir=$(DEMO) scheduler.max_num_seqs=1,8 repeat=0,1
 DEMO_DRAFTERS = smollm2-d128-general,smollm2-d576-slim-code-maths,smollm2-d576-slim-prose-chat,smollm2-d576-slim-general,smollm2-d576-general,prompt_lookup,smollm2-d576-slim-general+prompt_lookup
 
 .DEFAULT_GOAL := help

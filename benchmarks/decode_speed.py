@@ -52,10 +52,10 @@ Drafter = tuple[DrafterInfo, DrafterModel | None]
 """No model for prompt lookup."""
 
 
-def named_drafter(name: str, target: TargetModel) -> Drafter:
-    """A drafter by its name in `models.drafters`."""
+def named_drafter(name: str, target: TargetModel, min_match_tokens: int) -> Drafter:
+    """A drafter by its name in `models.drafters`; `min_match_tokens` is prompt lookup's."""
     if name == PROMPT_LOOKUP:
-        return DrafterInfo(name, "prompt_lookup"), None
+        return DrafterInfo(name, "prompt_lookup", min_match_tokens=min_match_tokens), None
     model = load_drafter(name.removesuffix(LOOKUP_SUFFIX), target)
     if name.endswith(LOOKUP_SUFFIX):
         return DrafterInfo(name, "lookup_then_model", model.macs_per_token, min_match_tokens=2), model
@@ -110,12 +110,13 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--drafters", nargs="+", default=DRAFTERS, help="names as in models.drafters")
+    parser.add_argument("--min-match-tokens", type=int, default=1, help="of prompt_lookup alone")
     parser.add_argument("--assistant", default="smollm2-d576-slim-general", help="drafter for HF assisted generation")
     parser.add_argument("--out", type=Path, help="CSV of every single measurement")
     options = parser.parse_args()
 
     target = load_target("smollm2-135m-instruct", getattr(torch, options.dtype), torch.device("cpu"))
-    drafters = {name: named_drafter(name, target) for name in options.drafters}
+    drafters = {name: named_drafter(name, target, options.min_match_tokens) for name in options.drafters}
     requests = [
         replace(request, max_new_tokens=options.max_new_tokens, ignore_eos=True)
         for request in read_trace(options.trace).requests[: options.num_prompts]
@@ -137,12 +138,12 @@ def main() -> None:
 
     methods = {"hf generate": peer(), "plain": ours()}
     methods |= {name: ours(drafter) for name, drafter in drafters.items()}
-    at_batch_one = {
-        f"hf assisted, K={k_of[1]}": peer(assistant, k_of[1]),
-        "hf assisted, its defaults": peer(assistant, None),
-    }
+    at_batch_one: dict[str, Method] = {}  # assisted generation knows no batches
+    if 1 in k_of:
+        at_batch_one[f"hf assisted, K={k_of[1]}"] = peer(assistant, k_of[1])
+        at_batch_one["hf assisted, its defaults"] = peer(assistant, None)
     for run in (methods | at_batch_one).values():  # first uses cost more: kernels are chosen, memory is touched
-        run(1, 1)
+        run(options.batch_sizes[0], 1)
     rows = []
     plan = [(repeat, batch) for repeat in range(options.repeats) for batch in options.batch_sizes]
     for repeat, batch in track(plan, description="measuring"):

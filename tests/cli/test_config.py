@@ -54,12 +54,12 @@ def test_arrivals_follow_the_seed() -> None:
     assert parse_config(composed("arrivals=poisson", "seed=7"), ReplayConfig).arrivals.seed == 7
 
 
-def test_the_demo_takes_two_prompts_of_each_category() -> None:
+def test_the_demo_takes_one_prompt_of_each_category() -> None:
     config = parse_config(composed("experiment=demo"), ReplayConfig)
     requests = load_trace(find_trace(config.trace.path), config.trace.format, config.trace).requests
     categories = [request.category for request in requests]
-    assert len(requests) == 16
-    assert {categories.count(category) for category in categories} == {2}
+    assert len(requests) == 8
+    assert {categories.count(category) for category in categories} == {1}
     assert config.arrivals.kind == "all_at_once"
 
 
