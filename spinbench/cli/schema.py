@@ -64,7 +64,10 @@ class ModelsSection(Section):
         if twice is not None:
             raise UserError(f"models.drafters names {twice!r} twice; each drafter can be there once")
         lookup = self.prompt_lookup
-        for key in ("min_match_tokens", "min_match_tokens_before_model"):
+        keys = ["min_match_tokens"]
+        if any(name.endswith(LOOKUP_SUFFIX) for name in self.drafters):
+            keys.append("min_match_tokens_before_model")
+        for key in keys:
             if getattr(lookup, key) > lookup.max_match_tokens:
                 raise UserError(
                     f"models.prompt_lookup.{key} is {getattr(lookup, key)}; it must be at most max_match_tokens "

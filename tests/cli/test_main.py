@@ -70,7 +70,7 @@ def test_a_mistake_while_looking_is_one_line_too(spinbench: CommandLine) -> None
     [
         ("spinbench ", ["fetch", "replay", "report", "distill"]),
         ("spinbench re", ["replay", "report"]),
-        ("spinbench replay selector=sp", ["selector=spin"]),
+        ("spinbench replay selector=ep", ["selector=epsilon_greedy"]),
         ("spinbench replay verification=", ["verification=packed", "verification=padded"]),
         ("spinbench replay selector=random selector.rou", ["selector.rounds_per_choice="]),
         ("spinbench distill eng", ["engine="]),
