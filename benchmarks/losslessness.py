@@ -46,25 +46,30 @@ def first_difference(reference: list[int], other: list[int]) -> int | None:
     return None if len(reference) == len(other) else min(len(reference), len(other))
 
 
+def _answers(run: Run) -> dict[str, tuple[list[int], list[int]]]:
+    """Prompt and output token ids by request id."""
+    columns = run.requests[["request_id", "prompt_token_ids", "output_token_ids"]]
+    return {str(name): (list(prompt), list(output)) for name, prompt, output in columns.itertuples(index=False)}
+
+
 def divergences(target: TargetModel, reference: Run, other: Run) -> list[Divergence]:
     """Every request of `other` whose answer differs. Raises UserError if the runs served different requests."""
-    left = reference.requests.set_index("request_id")
-    right = other.requests.set_index("request_id")
-    if set(left.index) != set(right.index):
+    expected, served = _answers(reference), _answers(other)
+    if set(expected) != set(served):
         raise UserError(f"{other.meta['method']}: served other requests than {reference.meta['method']}")
     found = []
-    for request_id in left.index:
-        ours, theirs = list(right.at[request_id, "output_token_ids"]), list(left.at[request_id, "output_token_ids"])
+    for request_id, (prompt, theirs) in expected.items():
+        ours = served[request_id][1]
         index = first_difference(theirs, ours)
         if index is None:
             continue
         if index in (len(ours), len(theirs)):
             raise UserError(f"{other.meta['method']}: {request_id} ends after {index} tokens without an end token")
-        prefix = [*left.at[request_id, "prompt_token_ids"], *theirs[:index]]
+        prefix = [*prompt, *theirs[:index]]
         with torch.inference_mode():
             logits = target.model(torch.tensor([prefix]), use_cache=False, logits_to_keep=1).logits[0, -1]
         gap = float(logits[theirs[index]] - logits[ours[index]])
-        found.append(Divergence(str(other.meta["method"]), str(request_id), index, theirs[index], ours[index], gap))
+        found.append(Divergence(str(other.meta["method"]), request_id, index, theirs[index], ours[index], gap))
     return found
 
 
