@@ -49,12 +49,12 @@ def run_meta(config: ReplayConfig, point: Point, assembly: Assembly) -> dict[str
             },
             "drafters": [
                 {
-                    "name": model.name,
-                    "kind": drafter_kind(model.name),
+                    "name": info.name,  # as in the rounds: a model behind a lookup is another drafter than the model
+                    "kind": drafter_kind(info.name),
                     "sha256": model.weights_sha256,
                     "macs_per_token": model.macs_per_token,
                 }
-                for _, model in assembly.drafters
+                for info, model in assembly.drafters
                 if model is not None
             ],
         },

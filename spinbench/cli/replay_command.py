@@ -104,6 +104,7 @@ def save(config: ReplayConfig, point: Point, assembly: Assembly, record: RunReco
             texts=_texts(assembly, record),
             prompts={request.id: request.prompt for request in assembly.trace.requests if request.prompt is not None},
             slo_ms=parse_slo(config.slo) if config.slo is not None else None,
+            expected_request_ids=assembly.prompts if record.complete else None,
         )
     if not record.complete:
         raise Interrupted(

@@ -180,7 +180,6 @@ class ServingLoop:
         self._prefilling = False
         for span, token in zip(job.spans, result.token_ids, strict=True):
             state = span.state
-            state.target_kv_tokens = span.stop
             state.num_prefill_emitted_tokens += 1
             if state.first_token_s is None:
                 state.first_token_s = done.end_s
@@ -193,7 +192,6 @@ class ServingLoop:
             state = part.state
             kept = self._cut_at_end(state, list(emitted))
             accepted = len(kept) - 1
-            state.target_kv_tokens = state.num_tokens + accepted
             if part.drafter is not None and part.drafted and not part.by_lookup:
                 # the drafter never took its own last token in
                 state.drafter_kv_tokens[part.drafter] = state.num_tokens + min(accepted, part.drafted - 1)

@@ -36,7 +36,6 @@ class RequestState:
         num_blocks = -(-len(self._token_ids) // block_size)
         self._slots = np.empty(num_blocks * block_size, np.int64)
         self.slots_contiguous = True
-        self.target_kv_tokens = 0
         self.drafter_kv_tokens = [0] * num_drafters
         self.ngrams = NgramIndex(prompt_token_ids)
         self.last_round: LastRound | None = None
@@ -94,6 +93,5 @@ class RequestState:
         """Forget all KV (preemption, or the end) and return the blocks to be freed."""
         blocks, self.blocks = self.blocks, []
         self.slots_contiguous = True
-        self.target_kv_tokens = 0
         self.drafter_kv_tokens = [0] * len(self.drafter_kv_tokens)
         return blocks

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,13 @@ def write_run(
     texts: Mapping[str, str] | None,
     prompts: Mapping[str, str] | None,
     slo_ms: Mapping[str, float] | None = None,
+    expected_request_ids: Iterable[str] | None = None,
 ) -> None:
     """Leaves the run in `folder`: three Parquet tables, trace.json, config.yaml, meta.json and, last, summary.json.
 
     `texts` and `prompts` are by request id; `slo_ms` (from `parse_slo`) adds `request_goodput`. A run that was there is
-    replaced. Raises IdentityError when the record contradicts itself, before anything is written, and UserError when
-    the folder cannot be written.
+    replaced. Raises IdentityError when the record contradicts itself or does not hold exactly `expected_request_ids`,
+    before anything is written, and UserError when the folder cannot be written.
     """
     requests, rounds, spans = (
         request_table(record.requests, texts, prompts),
@@ -91,7 +92,7 @@ def write_run(
     tables = RunTables(
         requests.to_pandas(), rounds.to_pandas(), spans.to_pandas(), record.drafters, record.start_s, record.end_s
     )
-    check_tables(tables, record.complete)
+    check_tables(tables, record.complete, expected_request_ids)
     summary = {"complete": record.complete, **summarise(tables, slo_ms), "slo_ms": dict(slo_ms) if slo_ms else None}
     run_meta = {
         **meta,

@@ -81,6 +81,18 @@ def test_the_name_of_a_method(
     assert meta["num_speculative_tokens"] == num_speculative_tokens
 
 
+def test_a_model_behind_a_lookup_is_a_drafter_of_its_own(spinbench: CommandLine) -> None:
+    good = str(spinbench.models.good_drafter)
+    both = f"{good}+prompt_lookup"
+    code = spinbench.replay("selector=fixed", f"selector.drafter={both}", f"models.drafters=[{good},{both}]").code
+    assert code == 0
+    run = read_run(Path("run"))
+    assert set(run.rounds["drafter"].dropna()) == {both}
+    cost = {drafter["name"]: drafter["macs_per_token"] for drafter in run.meta["models"]["drafters"]}
+    assert set(cost) == {good, both}
+    assert cost[both] == cost[good] > 0
+
+
 @pytest.mark.parametrize(
     ("override", "column", "expected"),
     [

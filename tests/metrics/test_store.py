@@ -80,6 +80,16 @@ def test_a_contradiction_is_refused_before_anything_is_written(tmp_path: Path, r
     assert not (tmp_path / "new").exists()
 
 
+def test_a_lost_request_is_refused_before_anything_is_written(tmp_path: Path, record: RunRecord) -> None:
+    served = [request.request_id for request in record.requests]
+    with pytest.raises(IdentityError, match="lost: in the trace or in the record, but not in both"):
+        write_run(
+            tmp_path / "run", record, config={}, meta={}, texts=None, prompts=None,
+            expected_request_ids=[*served, "lost"],
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 def test_goodput_is_stored_with_its_limits(tmp_path: Path, record: RunRecord) -> None:
     write_run(tmp_path, record, config={}, meta={}, texts=None, prompts=None, slo_ms={"ttft": 2000.0})
     summary = read_run(tmp_path).summary

@@ -4,6 +4,7 @@ import pytest
 
 from spinbench.report.figures.acceptance import acceptance_plot, drafter_rounds
 from spinbench.report.figures.padding import padding_plot, padding_table
+from spinbench.report.figures.plot import legend_below, new_figure, plot_style
 from spinbench.report.figures.selection import NO_DRAFTER, drafter_shares, selection_plot
 from spinbench.report.figures.timeline import NUM_ROUNDS, first_rounds, timeline_plot
 from spinbench.report.section import load_sections
@@ -63,3 +64,17 @@ def test_nothing_chosen_nothing_drawn(tmp_path: Path) -> None:
     (plain,), _ = load_sections([tmp_path])
     assert selection_plot(plain, {}) is None
     assert acceptance_plot(plain) is None
+
+
+@pytest.mark.parametrize("count", [1, 7, 12])
+@pytest.mark.parametrize("length", [4, 24, 46])
+def test_a_legend_of_long_names_is_not_cut_off(count: int, length: int) -> None:
+    with plot_style():
+        figure = new_figure(8.0)
+        axes = figure.subplots()
+        handles = [axes.plot([0], [0], marker="o")[0] for _ in range(count)]
+        legend_below(figure, handles, [f"{place:02d}" + "n" * (length - 2) for place in range(count)])
+        figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1

@@ -46,8 +46,6 @@ class DistillConfig:
     """K of the acceptance length in the score."""
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds of training that an interruption can cost."""
-    threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads; 0 leaves torch's choice."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of prompts, split and training."""
     self_play: SelfPlayConfig = SelfPlayConfig()

@@ -46,8 +46,6 @@ def run_distill(
     known = recipes_for(target) if recipes is None else recipes
     chosen = chosen_recipes(config, known)  # wrong names and missing sources fail before the work
     check_sources(chosen, Path(config.output_dir))
-    if config.threads:
-        torch.set_num_threads(config.threads)
     corpus = make_corpus(config, target, shown)
     scores: dict[str, dict[str, Score]] = {}
     for recipe in chosen:

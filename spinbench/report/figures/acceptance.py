@@ -4,7 +4,7 @@ import pandas as pd
 import seaborn as sns
 
 from spinbench.metrics.acceptance import position_rates, with_category
-from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
+from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 from spinbench.report.section import Section
 
 
@@ -104,7 +104,7 @@ def positions_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         panels[1].set_title("conditional: given all before")
         names = list(dict.fromkeys(data["drafter"]))
         handles = [panels[0].plot([], [], color=colours[name], marker="o", linewidth=2.5)[0] for name in names]
-        figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=12)
+        legend_below(figure, handles, names)
         title = _position_finding(data)
         set_title(figure, title)
     return Plot(

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from spinbench.metrics.latency import latency_samples
 from spinbench.report.colours import shade_by_setting
-from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
+from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 from spinbench.report.section import Section, Setting
 
 NAMES = {"ttft": "time to first token (ms)", "tpot": "time per output token (ms)"}
@@ -46,14 +46,7 @@ def latency_plot(section: Section, colours: dict[str, str]) -> Plot:
                 axes.xaxis.set_major_locator(MaxNLocator(5))
             panels[line, 0].set_ylabel("share of requests")
         labels = [label for label in section.labels if label in handles]
-        figure.legend(
-            [handles[label] for label in labels],
-            labels,
-            loc="outside lower center",
-            ncols=3,
-            frameon=False,
-            fontsize=12,
-        )
+        legend_below(figure, [handles[label] for label in labels], labels)
         title = _finding(section, samples)
         set_title(figure, title)
     return Plot(

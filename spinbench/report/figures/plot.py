@@ -1,7 +1,7 @@
 """A figure with everything that belongs to it, and how it is drawn and stored the same everywhere."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 WIDTH_IN = 10.0
 DOTS_PER_INCH = 140
 TITLE_CHARACTERS = 72
+LEGEND_COLUMNS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,15 @@ def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
 def set_title(figure: Figure, title: str) -> None:
     """Puts the finding above the figure, broken into lines that fit."""
     figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS))
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
+    """One legend for all panels, under them, in as many columns as fit the width, at most `LEGEND_COLUMNS`."""
+    for columns in range(min(len(names), LEGEND_COLUMNS), 0, -1):
+        legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=12)
+        if columns == 1 or legend.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def write_beside(axes: Axes, x: float, y: float, text: str) -> None:

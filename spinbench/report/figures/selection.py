@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
+from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 from spinbench.report.section import Section, Setting
 
 NUM_BINS = 30
@@ -43,7 +43,7 @@ def selection_plot(section: Section, colours: dict[str, str]) -> Plot | None:
                 if line == len(labels) - 1:
                     axes.set_xlabel("round")
         handles = [panels[0, 0].bar([0], [0], color=colour_of[name])[0] for name in names]
-        figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=12)
+        legend_below(figure, handles, names)
         title = _finding(selecting)
         set_title(figure, title)
     data = pd.concat(

@@ -5,7 +5,7 @@ from matplotlib.patches import Patch
 
 from spinbench.metrics.timeline import lane_order
 from spinbench.report.colours import SPAN_KINDS
-from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
+from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 from spinbench.report.section import Section, Setting
 
 NUM_ROUNDS = 6
@@ -45,7 +45,7 @@ def timeline_plot(section: Section) -> Plot | None:
         kinds = [kind for kind in SPAN_KINDS if kind in set(data["kind"])]
         patches = [Patch(color=SPAN_KINDS[kind]) for kind in kinds]
         names = [kind.replace("_", "-") for kind in kinds]
-        figure.legend(patches, names, loc="outside lower center", ncols=5, frameon=False, fontsize=12)
+        legend_below(figure, patches, names)
         title = _finding(setting, data, end_ms)
         set_title(figure, title)
     return Plot(

@@ -1,0 +1,47 @@
+"""What README.md tells a reader to type is what the program takes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from spinbench.cli.main import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
+REPLAYS = [command for command in COMMANDS if command.startswith("spinbench replay")]
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(REPLAYS) >= 3
+
+
+@pytest.mark.parametrize("command", REPLAYS)
+def test_a_replay_composes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # a sweep's points are composed one by one when it runs; here each override's first value
+    words = [re.sub(r"=([^\[,]+),.*", r"=\1", word) for word in shlex.split(command)[1:] if word != "-m"]
+    assert main([*words, "--cfg", "job"]) == 0, capsys.readouterr().err
+    assert "selector:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", re.findall(r"make (\w+)", "\n".join(COMMANDS)))
+def test_a_make_target_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
+def test_a_link_leads_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize(
+    "module",
+    re.findall(
+        r"python -m (benchmarks\.\w+)", README + (ROOT / "reports/benchmarks/README.md").read_text(encoding="utf-8")
+    ),
+)
+def test_a_benchmark_exists(module: str) -> None:
+    assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
