@@ -26,7 +26,7 @@ from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest
 from spinbench.control.layout import PackedLayout
-from spinbench.control.loop import LoopSetting, ServingLoop
+from spinbench.control.loop import LoopSetting
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting
@@ -34,6 +34,7 @@ from spinbench.models.load import DrafterModel, TargetModel, load_drafter, load_
 from spinbench.models.prompts import tokenize_requests
 from spinbench.runtime.body import make_body
 from spinbench.runtime.sampler import Sampling
+from spinbench.runtime.session import live_loop
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from spinbench.workload.request import Request
 from spinbench.workload.trace import read_trace
@@ -74,8 +75,8 @@ def run_ours(
     infos = tuple(info for info, _ in drafters)
     longest = (len(prompts[request.id]) + request.max_new_tokens for request in requests)
     num_blocks = blocks_for_longest(longest, batch_size, BLOCK_SIZE)
-    setting = SelectorSetting(infos, batch_size, np.random.default_rng(0))
-    body = make_body(target, drafters, Sampling(), num_blocks * BLOCK_SIZE)
+    setting = SelectorSetting(infos, batch_size, len(requests), np.random.default_rng(0))
+    body = make_body(target, drafters, Sampling(), num_blocks, BLOCK_SIZE)
     loop = LoopSetting(
         drafters=infos,
         selector=FixedSelector(setting, drafter=infos[0].name) if infos else PlainSelector(setting),
@@ -87,9 +88,9 @@ def run_ours(
         max_num_seqs=batch_size,
         max_num_batched_tokens=2048,
     )
-    record = ServingLoop(loop, body, ArrivalQueue(requests, ArrivalPattern(kind="all_at_once")), prompts).run()
+    record = live_loop(loop, body, ArrivalQueue(requests, ArrivalPattern(kind="all_at_once")), prompts).run()
     seconds = record.end_s - record.start_s
-    emitted, rounds = sum(part.emitted for part in record.rounds), len(record.rounds)
+    emitted, rounds = len(record.rounds) + int(record.rounds.accepted.sum()), len(record.rounds)
     return {
         "seconds": seconds,
         "acceptance_length": emitted / rounds,

@@ -56,11 +56,11 @@ def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
         for name in config.models.drafters
     ]
     infos = drafter_infos(config, models)
-    setting = loop_setting(config, infos, target.eos_token_ids, num_blocks)
+    setting = loop_setting(config, infos, target.eos_token_ids, num_blocks, len(trace.requests))
     num_slots = num_blocks * config.kv.block_size
     _check_memory(num_slots, [target.model, *(model.model for model in models if model is not None)])
     drafters = tuple(zip(infos, models, strict=True))
-    body = make_body(target, drafters, sampling(config), num_slots)
+    body = make_body(target, drafters, sampling(config), num_blocks, config.kv.block_size)
     return Assembly(trace, target, drafters, prompts, setting, body)
 
 
@@ -111,11 +111,15 @@ def drafter_infos(config: ReplayConfig, models: list[DrafterModel | None] | None
 
 
 def loop_setting(
-    config: ReplayConfig, infos: tuple[DrafterInfo, ...], eos_token_ids: frozenset[int], num_blocks: int
+    config: ReplayConfig,
+    infos: tuple[DrafterInfo, ...],
+    eos_token_ids: frozenset[int],
+    num_blocks: int,
+    num_requests: int,
 ) -> LoopSetting:
     """The decisions that the config names. Raises UserError for parameters that do not fit."""
     rng = np.random.default_rng([config.seed, config.repeat])
-    selector_setting = SelectorSetting(infos, config.scheduler.max_num_seqs, rng)
+    selector_setting = SelectorSetting(infos, config.scheduler.max_num_seqs, num_requests, rng)
     return LoopSetting(
         drafters=infos,
         selector=make_part("selector", config.selector, setting=selector_setting),

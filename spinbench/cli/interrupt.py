@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.job import Body, Job, JobDone
 
 
@@ -42,6 +43,10 @@ class InterruptibleBody:
             return self._body.next_event(deadline_s)
         finally:
             self._in_event = False
+
+    def release(self, rows: IntArray) -> None:
+        """Free the requests' KV."""
+        self._body.release(rows)
 
     @contextmanager
     def listening(self) -> Iterator[None]:

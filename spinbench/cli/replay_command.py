@@ -25,11 +25,11 @@ from spinbench.cli.provenance import run_meta
 from spinbench.cli.schema import ReplayConfig, parse_config, resolved
 from spinbench.cli.summary import print_summary
 from spinbench.cli.warm_up import warm_up
-from spinbench.control.loop import ServingLoop
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.metrics.slo import parse_slo
 from spinbench.metrics.store import SUMMARY_FILE, write_run
+from spinbench.runtime.session import live_loop
 from spinbench.workload.arrivals import ArrivalQueue
 
 
@@ -48,7 +48,7 @@ class Replay:
         choose_device(config.engine)
         if config.slo is not None:
             parse_slo(config.slo)
-        loop_setting(config, drafter_infos(config), frozenset(), num_blocks=1)
+        loop_setting(config, drafter_infos(config), frozenset(), num_blocks=1, num_requests=1)
         # points of a sweep mostly share their trace; prompts can be measured only with the target's tokenizer
         key = f"{config.trace}{config.arrivals}"
         if key not in self._checked_traces and config.trace.max_prompt_tokens is None:
@@ -81,12 +81,11 @@ def serve(config: ReplayConfig, point: Point, assembly: Assembly) -> RunRecord:
     body = InterruptibleBody(assembly.body)
     queue = ArrivalQueue(assembly.trace.requests, config.arrivals)
     label = config.method or point.choices["selector"]
-    assembly.body.restart_clock()
     with (
         show_progress(label, len(assembly.trace.requests), body.now) as on_progress,
         body.listening(),
     ):
-        return ServingLoop(assembly.setting, body, queue, assembly.prompts, on_progress).run()
+        return live_loop(assembly.setting, assembly.body, queue, assembly.prompts, on_progress, body).run()
 
 
 def save(config: ReplayConfig, point: Point, assembly: Assembly, record: RunRecord) -> None:

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from spinbench.cli.assemble import Assembly
-from spinbench.control.loop import LoopSetting, ServingLoop
+from spinbench.control.loop import LoopSetting
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.round_robin import RoundRobinSelector
+from spinbench.runtime.session import live_loop
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 
 MAX_PROMPT_TOKENS = 32
@@ -16,12 +17,12 @@ MAX_PROMPT_TOKENS = 32
 
 
 def warm_up(assembly: Assembly) -> None:
-    """Serve a few short throw-away requests with every drafter in turn, then restart the body's clock.
+    """Serve a few short throw-away requests with every drafter in turn.
 
     Raises KeyboardInterrupt if Ctrl-C ends it.
     """
     setting = assembly.setting
-    setting = replace(setting, selector=_each_drafter(setting))
+    setting = replace(setting, selector=_each_drafter(setting, len(assembly.trace.requests)))
     # K + 1 tokens are emitted in a round at the most, so no drafter is left out unless the trace's answers are shorter
     most_tokens = (setting.draft_length.max_num_speculative_tokens + 1) * (len(setting.drafters) + 1)
     requests, prompts = [], {}
@@ -32,13 +33,12 @@ def warm_up(assembly: Assembly) -> None:
         # never longer than the request itself, so it fits the KV pool
         prompts[request.id] = assembly.prompts[request.id][:MAX_PROMPT_TOKENS]
     queue = ArrivalQueue(requests, ArrivalPattern(kind="all_at_once"))
-    if not ServingLoop(setting, assembly.body, queue, prompts).run().complete:
+    if not live_loop(setting, assembly.body, queue, prompts).run().complete:
         raise KeyboardInterrupt
-    assembly.body.restart_clock()
 
 
-def _each_drafter(setting: LoopSetting) -> Selector:
-    selector_setting = SelectorSetting(setting.drafters, setting.max_num_seqs, np.random.default_rng(0))
+def _each_drafter(setting: LoopSetting, num_requests: int) -> Selector:
+    selector_setting = SelectorSetting(setting.drafters, setting.max_num_seqs, num_requests, np.random.default_rng(0))
     if not setting.drafters:
         return PlainSelector(selector_setting)
     return RoundRobinSelector(selector_setting, rounds_per_choice=1)

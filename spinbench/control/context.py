@@ -1,45 +1,60 @@
-"""What a selector sees before a round, and what it is told after one."""
+"""What a selector sees before a round, and what it is told after one: arrays with one entry per request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from spinbench.control.request_state import LastRound
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
 class RoundContext:
-    """One request before a round. The same in both engines."""
+    """The requests of a micro-batch before a round. The same in both engines."""
 
-    request_id: str
-    category: str | None
-    num_rounds: int
-    """Rounds that this request has been through."""
-    context_tokens: int
-    output_tokens: int
-    remaining_tokens: int
-    lookup_match_order: int
+    rows: IntArray
+    """Which requests: rows of the run's table, kept for life and never used again."""
+    category: IntArray
+    """Code of the request's category, -1 = it has none."""
+    num_rounds: IntArray
+    """Rounds that each request has been through."""
+    context_tokens: IntArray
+    output_tokens: IntArray
+    remaining_tokens: IntArray
+    lookup_match_order: IntArray
     """Longest n-gram (0 to 3 tokens) at the end of the context that occurred before in it."""
-    last_round: LastRound | None
-    missing_kv_tokens: tuple[int, ...]
-    """Per drafter, tokens to be prefilled before it could draft for this request; 0 for prompt lookup."""
-    batch_size: int
-    """Requests in this round."""
+    last_drafter: IntArray
+    """Drafter of the request's last round, -1 = none."""
+    last_drafted: IntArray
+    last_accepted: IntArray
+    last_confidence: FloatArray
+    """Mean top-1 probability of the last draft; NaN where it was not measured."""
+    missing_kv_tokens: IntArray
+    """[requests, drafters]: tokens to be prefilled before a drafter could draft; 0 for prompt lookup."""
     num_waiting: int
     """Requests queued behind the running batch: the load."""
+
+    def __len__(self) -> int:
+        """Requests in this round."""
+        return len(self.rows)
+
+    def only(self, kept: BoolArray) -> "RoundContext":
+        """The requests that are True in `kept`, bool [requests]."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return RoundContext(**{k: v if k == "num_waiting" else v[kept] for k, v in columns.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class RoundOutcome:
-    """One request after a round."""
+    """The requests of a micro-batch after a round."""
 
-    request_id: str
-    drafter: int | None
-    drafted: int
-    accepted: int
-    draft_time_s: float
-    """Duration of the draft job that this request was part of, catch-up not counted; 0 without a drafter."""
+    rows: IntArray
+    drafter: IntArray
+    """-1 = plain decoding."""
+    drafted: IntArray
+    accepted: IntArray
+    draft_time_s: FloatArray
+    """Duration of the draft job that each request was part of, catch-up not counted; 0 without a drafter."""
     verify_time_s: float
     """Duration of the verify job."""
-    group_size: int
-    """Requests in that draft job."""
-    finished: bool
-    """The request is over; its id does not come back."""
+    group_size: IntArray
+    """Requests in each request's draft job."""
+    finished: BoolArray
+    """The request is over; its row does not come back."""

@@ -1,11 +1,13 @@
 """How many tokens each request drafts in a round (K, `num_speculative_tokens`)."""
 
-from collections.abc import Sequence
 from typing import Annotated, Protocol
 
+import numpy as np
 from pydantic import Field, validate_call
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext
+from spinbench.control.request_table import NO_DRAFTER
 
 
 class DraftLength(Protocol):
@@ -13,8 +15,8 @@ class DraftLength(Protocol):
 
     max_num_speculative_tokens: int
 
-    def lengths(self, contexts: Sequence[RoundContext], drafters: Sequence[int | None]) -> list[int]:
-        """K for each request, given the drafter chosen for it; 0 = decode plainly."""
+    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
+        """K for each request, int [requests], given the drafter chosen for it (-1 = none); 0 = decode plainly."""
         ...
 
 
@@ -25,6 +27,6 @@ class FixedDraftLength:
     def __init__(self, num_speculative_tokens: Annotated[int, Field(ge=0, le=64)]) -> None:
         self.max_num_speculative_tokens = num_speculative_tokens
 
-    def lengths(self, contexts: Sequence[RoundContext], drafters: Sequence[int | None]) -> list[int]:
+    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
         """K everywhere, 0 without a drafter."""
-        return [0 if drafter is None else self.max_num_speculative_tokens for drafter in drafters]
+        return np.where(drafters == NO_DRAFTER, 0, self.max_num_speculative_tokens)

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from spinbench.control.arrays import BoolArray, IntArray
+
 
 @dataclass(frozen=True, slots=True)
 class DrafterInfo:
@@ -26,8 +30,8 @@ class DrafterInfo:
         """Whether tokens must be prefilled into this drafter before it can draft."""
         return self.kind != "prompt_lookup"
 
-    def drafts_by_lookup(self, match_order: int) -> bool:
-        """Whether it copies, rather than asks a model, for a request whose newest tokens match `match_order` long."""
+    def drafts_by_lookup(self, match_order: IntArray) -> BoolArray:
+        """Whether it copies, rather than asks a model, for requests whose newest tokens match `match_order` long."""
         if self.kind == "lookup_then_model":
             return match_order >= self.min_match_tokens
-        return self.kind == "prompt_lookup"
+        return np.full(len(match_order), self.kind == "prompt_lookup")

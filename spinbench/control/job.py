@@ -1,31 +1,43 @@
-"""The contract between decisions and an engine's body: jobs go out, events come back, and the body tells the time."""
+"""The contract between decisions and an engine's body: jobs go out, events come back, and the body tells the time.
+
+A job names its requests by *row*: their place in the run's `RequestTable`. What belongs to a batch is held in arrays
+with one entry per request, so that no engine spends Python time on a single token.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.layout import LayoutPlan
-from spinbench.control.request_state import RequestState
 
 
 @dataclass(frozen=True, slots=True)
-class TokenSpan:
-    """Tokens `start` to `stop` of one request, to be run through a model that already holds the KV of all before."""
+class TokenSpans:
+    """Per request the tokens `start` to `stop`, to be run through a model that holds the KV of all before them."""
 
-    state: RequestState
-    start: int
-    stop: int
+    rows: IntArray
+    start: IntArray
+    stop: IntArray
+
+    def __len__(self) -> int:
+        """Requests."""
+        return len(self.rows)
 
     @property
-    def num_tokens(self) -> int:
-        """Length of the span."""
+    def num_tokens(self) -> IntArray:
+        """Length of each span, int [requests]."""
         return self.stop - self.start
+
+    def only(self, places: IntArray | BoolArray) -> "TokenSpans":
+        """Some of the requests."""
+        return TokenSpans(self.rows[places], self.start[places], self.stop[places])
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillJob:
     """Run whole contexts through the target and emit the first new token of each. Result: `PrefillResult`."""
 
-    spans: tuple[TokenSpan, ...]
+    spans: TokenSpans
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +45,7 @@ class CatchUpJob:
     """Fill in a drafter's missing KV for requests that it has not followed. Result: `None`."""
 
     drafter: int
-    spans: tuple[TokenSpan, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DraftItem:
-    """Draft `num_speculative_tokens` tokens behind the request's newest token."""
-
-    span: TokenSpan
-    """Known tokens that the drafter's model has not seen yet, at least the newest one; empty for a lookup."""
-    num_speculative_tokens: int
-    by_lookup: bool
-    """Copy from the request's own tokens instead of running a model."""
+    spans: TokenSpans
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +53,36 @@ class DraftJob:
     """One drafter drafts for its group of requests. The body keeps the drafted tokens. Result: `DraftResult`."""
 
     drafter: int
-    items: tuple[DraftItem, ...]
+    spans: TokenSpans
+    """Known tokens that the drafter's model has not seen yet, at least the newest one; empty for a lookup."""
+    num_speculative_tokens: IntArray
+    by_lookup: BoolArray
+    """Copy from the request's own tokens instead of running a model."""
     measure_confidence: bool
 
-
-@dataclass(frozen=True, slots=True)
-class VerifyItem:
-    """The newest token and `num_drafted` drafted tokens of one request."""
-
-    state: RequestState
-    drafter: int | None
-    num_drafted: int
+    def only(self, places: IntArray | BoolArray) -> "DraftJob":
+        """The job for some of the requests."""
+        return DraftJob(
+            self.drafter,
+            self.spans.only(places),
+            self.num_speculative_tokens[places],
+            self.by_lookup[places],
+            self.measure_confidence,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyJob:
     """The target scores newest and drafted tokens of a micro-batch. Result: `VerifyResult`."""
 
-    items: tuple[VerifyItem, ...]
+    spans: TokenSpans
+    """Per request its newest token and the drafted ones behind it."""
     layout: LayoutPlan
+
+    @property
+    def num_drafted(self) -> IntArray:
+        """Drafted tokens of each request."""
+        return self.spans.num_tokens - 1
 
 
 Job = PrefillJob | CatchUpJob | DraftJob | VerifyJob
@@ -78,24 +90,27 @@ Job = PrefillJob | CatchUpJob | DraftJob | VerifyJob
 
 @dataclass(frozen=True, slots=True)
 class PrefillResult:
-    """One token per span."""
+    """One token per request, int [requests]."""
 
-    token_ids: tuple[int, ...]
+    token_ids: IntArray
 
 
 @dataclass(frozen=True, slots=True)
 class DraftResult:
-    """Per item, tokens really drafted (0 to K) and, if asked for, the mean top-1 probability."""
+    """Per request, tokens really drafted (0 to K) and, if asked for, the mean top-1 probability."""
 
-    num_drafted: tuple[int, ...]
-    confidence: tuple[float, ...] | None = None
+    num_drafted: IntArray
+    confidence: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """Per item, the accepted drafted tokens followed by the bonus token: `accepted + 1` token ids."""
+    """Per request, the accepted drafted tokens followed by the bonus token."""
 
-    emitted: tuple[tuple[int, ...], ...]
+    token_ids: IntArray
+    """[requests, width], what lies behind a request's `num_emitted` has no meaning."""
+    num_emitted: IntArray
+    """accepted + 1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +137,8 @@ class Body(Protocol):
 
     def next_event(self, deadline_s: float | None) -> JobDone | None:
         """The next job to end; `None` once the clock reads `deadline_s`. With no job in flight it waits."""
+        ...
+
+    def release(self, rows: IntArray) -> None:
+        """These requests ended or were preempted: their KV is not needed any more."""
         ...

@@ -1,8 +1,11 @@
 """The serving loop: turns events into jobs. The same for both engines."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_length import DraftLength
 from spinbench.control.drafter import DrafterInfo
@@ -14,18 +17,19 @@ from spinbench.control.job import (
     JobDone,
     PrefillJob,
     PrefillResult,
-    TokenSpan,
+    TokenSpans,
     VerifyJob,
     VerifyResult,
 )
 from spinbench.control.kv_budget import KvBudget
 from spinbench.control.layout import VerificationLayout
-from spinbench.control.record import RoundRecord, RunRecord
+from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
-from spinbench.control.request_state import LastRound, RequestState
-from spinbench.control.round import Round, RoundPart
+from spinbench.control.request_table import RequestTable
+from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.selector.protocol import Selector
+from spinbench.control.text import Text
 from spinbench.workload.arrivals import ArrivalQueue
 
 
@@ -60,17 +64,20 @@ class ServingLoop:
         setting: LoopSetting,
         body: Body,
         arrivals: ArrivalQueue,
-        prompts: Mapping[str, tuple[int, ...]],
+        table: RequestTable,
+        text: Text,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._setting = setting
         self._body = body
         self._arrivals = arrivals
-        self._prompts = prompts
+        self._table = table
+        self._text = text
         self._on_progress = on_progress
-        budget = KvBudget(setting.num_kv_blocks, setting.block_size)
-        self._scheduler = Scheduler(budget, setting.max_num_seqs, setting.max_num_batched_tokens)
-        self._recorder = Recorder(setting.drafters, body.now())
+        self._has_kv_cache = np.array([drafter.has_kv_cache for drafter in setting.drafters], np.bool_)
+        budget = KvBudget(table, setting.num_kv_blocks, setting.block_size)
+        self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
+        self._recorder = Recorder(table, text, setting.drafters, body.now())
         self._round: Round | None = None
         self._prefilling = False
         self._num_rounds = 0
@@ -89,18 +96,16 @@ class ServingLoop:
                 if done is not None:
                     self._handle(done)
         except KeyboardInterrupt:
-            for state in (*self._scheduler.running, *self._scheduler.waiting):
-                self._recorder.add_request(state, None, "aborted")
+            for row in (*self._scheduler.running, *self._scheduler.waiting):
+                self._recorder.add_request(row, None, "aborted")
             return self._recorder.finish(self._body.now(), complete=False)
         return self._recorder.finish(self._body.now(), complete=True)
 
     def _take_arrivals(self) -> None:
         for request, arrival_s in self._arrivals.take_due(self._body.now(), self._scheduler.num_outstanding):
-            setting = self._setting
-            state = RequestState(
-                request, self._prompts[request.id], arrival_s, len(setting.drafters), setting.block_size
-            )
-            self._scheduler.add(state)
+            row = self._table.row_of[request.id]
+            self._table.arrival_s[row] = arrival_s
+            self._scheduler.add(row)
 
     def _start_work(self) -> None:
         """Prefill newcomers if there are any, else start a round with all running requests."""
@@ -108,155 +113,138 @@ class ServingLoop:
         admitted = self._scheduler.admit(self._body.now(), headroom)
         if admitted:
             self._prefilling = True
-            self._body.submit(PrefillJob(tuple(TokenSpan(state, 0, state.num_tokens) for state in admitted)))
+            rows = np.array(admitted, np.int64)
+            self._body.submit(PrefillJob(TokenSpans(rows, np.zeros_like(rows), self._table.num_tokens[rows])))
         elif self._scheduler.running:
             self._start_round()
 
     def _start_round(self) -> None:
-        setting = self._setting
-        batch = list(self._scheduler.running)
-        contexts = [self._context(state, len(batch)) for state in batch]
-        drafters = setting.selector.choose(contexts)
-        lengths = setting.draft_length.lengths(contexts, drafters)
+        setting, table = self._setting, self._table
+        context = self._context(np.array(self._scheduler.running, np.int64))
+        drafters = setting.selector.choose(context)
+        lengths = setting.draft_length.lengths(context, drafters)
         # the bonus token is always emitted, so more than remaining - 1 drafted tokens could never be used
-        lengths = [min(length, state.remaining_tokens - 1) for length, state in zip(lengths, batch, strict=True)]
-        needed = [state.num_tokens + length for state, length in zip(batch, lengths, strict=True)]
-        still_running = {id(state) for state in self._scheduler.reserve(batch, needed)}
-        parts = [
-            RoundPart(
-                state=state,
-                drafter=drafter if length > 0 else None,
-                num_speculative_tokens=length,
-                context_tokens=state.num_tokens,
-                lookup_match_order=context.lookup_match_order,
-            )
-            for state, context, drafter, length in zip(batch, contexts, drafters, lengths, strict=True)
-            if id(state) in still_running
-        ]
+        lengths = np.minimum(lengths, context.remaining_tokens - 1)
+        running, preempted = self._scheduler.reserve(context.rows, context.context_tokens + lengths)
+        if preempted:
+            self._body.release(np.array(preempted, np.int64))
+            context, drafters, lengths = context.only(running), drafters[running], lengths[running]
         self._round = Round(
-            self._num_rounds, parts, setting.drafters, setting.layout, setting.selector.needs_confidence
+            self._num_rounds,
+            context,
+            drafters,
+            lengths,
+            setting.drafters,
+            setting.layout,
+            setting.selector.needs_confidence,
         )
         self._num_rounds += 1
-        for job in self._round.first_jobs():
+        for job in self._round.first_jobs(table):
             self._body.submit(job)
 
-    def _context(self, state: RequestState, batch_size: int) -> RoundContext:
-        missing = tuple(
-            state.num_tokens - kv_tokens if drafter.has_kv_cache else 0
-            for drafter, kv_tokens in zip(self._setting.drafters, state.drafter_kv_tokens, strict=True)
-        )
+    def _context(self, rows: IntArray) -> RoundContext:
+        table = self._table
+        context_tokens, output_tokens = table.num_tokens[rows], table.num_output_tokens(rows)
+        missing = context_tokens[:, None] - table.drafter_kv_tokens[rows]
         return RoundContext(
-            request_id=state.request.id,
-            category=state.request.category,
-            num_rounds=state.num_rounds,
-            context_tokens=state.num_tokens,
-            output_tokens=state.num_output_tokens,
-            remaining_tokens=state.remaining_tokens,
-            lookup_match_order=state.ngrams.match_order(),
-            last_round=state.last_round,
-            missing_kv_tokens=missing,
-            batch_size=batch_size,
+            rows=rows,
+            category=table.category[rows],
+            num_rounds=table.num_rounds[rows],
+            context_tokens=context_tokens,
+            output_tokens=output_tokens,
+            remaining_tokens=table.max_tokens[rows] - context_tokens,
+            lookup_match_order=self._text.match_order(rows, output_tokens),
+            last_drafter=table.last_drafter[rows],
+            last_drafted=table.last_drafted[rows],
+            last_accepted=table.last_accepted[rows],
+            last_confidence=table.last_confidence[rows],
+            missing_kv_tokens=np.where(self._has_kv_cache, missing, 0),
             num_waiting=len(self._scheduler.waiting),
         )
 
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
         self._recorder.add_span(done, self._round.index if self._round else -1)
-        if isinstance(job, PrefillJob) and isinstance(result, PrefillResult):
-            self._prefilled(done, job, result)
-        elif isinstance(job, CatchUpJob):
-            for span in job.spans:
-                span.state.drafter_kv_tokens[job.drafter] = span.stop
+        if isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and self._round:
+            self._verified(done, self._round, result)
         elif isinstance(job, DraftJob) and isinstance(result, DraftResult) and self._round:
             verify = self._round.draft_done(done, job, result)
             if verify is not None:
                 self._body.submit(verify)
-        elif isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and self._round:
-            self._verified(done, self._round, result)
+        elif isinstance(job, CatchUpJob):
+            self._table.drafter_kv_tokens[job.spans.rows, job.drafter] = job.spans.stop
+        elif isinstance(job, PrefillJob) and isinstance(result, PrefillResult):
+            self._prefilled(done, job, result)
         else:
             raise TypeError(f"event of {type(job).__name__} with a result of {type(result).__name__}")
 
     def _prefilled(self, done: JobDone, job: PrefillJob, result: PrefillResult) -> None:
         self._prefilling = False
-        for span, token in zip(job.spans, result.token_ids, strict=True):
-            state = span.state
-            state.num_prefill_emitted_tokens += 1
-            if state.first_token_s is None:
-                state.first_token_s = done.end_s
-            self._commit(state, [token], done.end_s)
-        self._report_progress()
+        table, rows = self._table, job.spans.rows
+        table.num_prefill_emitted_tokens[rows] += 1
+        table.first_token_s[rows] = np.where(np.isnan(table.first_token_s[rows]), done.end_s, table.first_token_s[rows])
+        self._commit(rows, result.token_ids[:, None], np.ones_like(rows), done.end_s)
 
     def _verified(self, done: JobDone, round_: Round, result: VerifyResult) -> None:
-        outcomes = []
-        for part, emitted in zip(round_.parts, result.emitted, strict=True):
-            state = part.state
-            kept = self._cut_at_end(state, list(emitted))
-            accepted = len(kept) - 1
-            if part.drafter is not None and part.drafted and not part.by_lookup:
-                # the drafter never took its own last token in
-                state.drafter_kv_tokens[part.drafter] = state.num_tokens + min(accepted, part.drafted - 1)
-            state.last_round = LastRound(part.drafter, part.drafted, accepted, part.confidence)
-            state.num_rounds += 1
-            finished = self._commit(state, kept, done.end_s)
-            draft_time_s = (part.draft_end_s or 0.0) - (part.draft_start_s or 0.0)
-            outcomes.append(
-                RoundOutcome(
-                    request_id=state.request.id,
-                    drafter=part.drafter,
-                    drafted=part.drafted,
-                    accepted=accepted,
-                    draft_time_s=draft_time_s,
-                    verify_time_s=done.end_s - done.start_s,
-                    group_size=part.group_size,
-                    finished=finished,
-                )
-            )
-            self._record_part(round_, part, accepted, done)
+        table, rows = self._table, round_.rows
+        emitted = self._cut_at_end(rows, result)
+        accepted = emitted - 1
+        drafter, drafted = round_.drafter, round_.drafted
+        by_model = (drafted > 0) & ~round_.by_lookup
+        # a drafter never takes its own last token in
+        followed = round_.context_tokens + np.minimum(accepted, drafted - 1)
+        table.drafter_kv_tokens[rows[by_model], drafter[by_model]] = followed[by_model]
+        table.last_drafter[rows] = drafter
+        table.last_drafted[rows] = drafted
+        table.last_accepted[rows] = accepted
+        table.last_confidence[rows] = round_.confidence
+        table.num_rounds[rows] += 1
         self._round = None
-        self._setting.selector.observe(outcomes)
-        self._report_progress()
-
-    def _record_part(self, round_: Round, part: RoundPart, accepted: int, done: JobDone) -> None:
-        self._recorder.add_round(
-            RoundRecord(
-                round_index=round_.index,
-                request_id=part.state.request.id,
-                drafter=None if part.drafter is None else self._setting.drafters[part.drafter].name,
-                num_speculative_tokens=part.num_speculative_tokens,
-                drafted=part.drafted,
+        self._recorder.add_round(round_, accepted, done)
+        finished = self._commit(rows, result.token_ids, emitted, done.end_s)
+        self._setting.selector.observe(
+            RoundOutcome(
+                rows=rows,
+                drafter=drafter,
+                drafted=drafted,
                 accepted=accepted,
-                emitted=accepted + 1,
-                context_tokens=part.context_tokens,
-                lookup_match_order=part.lookup_match_order,
-                catch_up_tokens=part.catch_up_tokens,
-                batch_size=len(round_.parts),
-                draft_start_s=part.draft_start_s,
-                draft_end_s=part.draft_end_s,
-                verify_start_s=done.start_s,
-                verify_end_s=done.end_s,
+                draft_time_s=round_.draft_time_s,
+                verify_time_s=done.end_s - done.start_s,
+                group_size=round_.group_size,
+                finished=finished,
             )
         )
 
-    def _cut_at_end(self, state: RequestState, emitted: list[int]) -> list[int]:
-        """Emitted tokens up to the end token, if one is among them."""
-        if not state.request.ignore_eos:
-            for position, token in enumerate(emitted):
-                if token in self._setting.eos_token_ids:
-                    return emitted[: position + 1]
-        return emitted
+    def _cut_at_end(self, rows: IntArray, result: VerifyResult) -> IntArray:
+        """Tokens that count of each request's emitted ones: up to the end token, if one is among them."""
+        ends = self._is_end(rows, result.token_ids)
+        ends &= np.arange(result.token_ids.shape[1]) < result.num_emitted[:, None]
+        return np.where(ends.any(1), ends.argmax(1) + 1, result.num_emitted)
 
-    def _commit(self, state: RequestState, emitted: list[int], now_s: float) -> bool:
-        """Add emitted tokens and finish the request if that ends it; returns whether it did."""
-        state.append(emitted)
-        self._emitted_tokens += len(emitted)
-        stopped = not state.request.ignore_eos and emitted[-1] in self._setting.eos_token_ids
-        if not stopped and state.remaining_tokens > 0:
-            return False
-        self._scheduler.finish(state)
-        self._recorder.add_request(state, now_s, "stop" if stopped else "length")
-        self._finished_requests += 1
-        return True
+    def _is_end(self, rows: IntArray, token_ids: IntArray) -> BoolArray:
+        """Whether each token, [requests, width], ends its request."""
+        ends = np.zeros(token_ids.shape, np.bool_)
+        for eos in self._setting.eos_token_ids:
+            ends |= token_ids == eos
+        ends[self._table.ignores_eos[rows]] = False
+        return ends
 
-    def _report_progress(self) -> None:
+    def _commit(self, rows: IntArray, token_ids: IntArray, emitted: IntArray, now_s: float) -> BoolArray:
+        """Add emitted tokens and finish the requests that end with them; returns which do."""
+        table = self._table
+        self._text.append(rows, token_ids, emitted)
+        table.num_tokens[rows] += emitted
+        self._emitted_tokens += int(emitted.sum())
+        newest = token_ids[np.arange(len(rows)), emitted - 1]
+        stopped = self._is_end(rows, newest[:, None])[:, 0]
+        finished = stopped | (table.num_tokens[rows] >= table.max_tokens[rows])
+        for place in np.flatnonzero(finished).tolist():
+            row = int(rows[place])
+            self._scheduler.finish(row)
+            self._recorder.add_request(row, now_s, "stop" if stopped[place] else "length")
+            self._finished_requests += 1
+        if finished.any():
+            self._body.release(rows[finished])
         if self._on_progress:
             self._on_progress(Progress(self._finished_requests, self._emitted_tokens))
+        return finished

@@ -1,7 +1,15 @@
-"""What a run leaves behind: one record per request, per (round, request) and per job. The same for both engines."""
+"""What a run leaves behind: per request, per (round, request) and per job. The same for both engines.
 
-from dataclasses import dataclass
-from typing import Literal
+Rounds and jobs are kept as columns: a simulated day has millions of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from spinbench.control.arrays import FloatArray, IntArray
 
 FinishReason = Literal["stop", "length", "aborted"]
 SpanKind = Literal["prefill", "catch_up", "draft", "verify", "host"]
@@ -78,13 +86,143 @@ class SpanRecord:
     padded_cells: int
 
 
+@dataclass(frozen=True, eq=False)
+class RoundColumns:
+    """All `RoundRecord`s of a run, [records] a column; `row` and `drafter` index the two tuples of names."""
+
+    request_ids: tuple[str, ...]
+    drafters: tuple[str, ...]
+    round_index: IntArray
+    row: IntArray
+    drafter: IntArray
+    """-1 = none."""
+    num_speculative_tokens: IntArray
+    drafted: IntArray
+    accepted: IntArray
+    context_tokens: IntArray
+    lookup_match_order: IntArray
+    catch_up_tokens: IntArray
+    batch_size: IntArray
+    draft_start_s: FloatArray
+    """NaN where nothing was drafted."""
+    draft_end_s: FloatArray
+    verify_start_s: FloatArray
+    verify_end_s: FloatArray
+
+    @classmethod
+    def of(cls, records: Sequence[RoundRecord]) -> "RoundColumns":
+        """The columns of some records."""
+        ids = tuple(dict.fromkeys(record.request_id for record in records))
+        names = tuple(dict.fromkeys(record.drafter for record in records if record.drafter is not None))
+        columns: dict[str, Any] = {
+            "row": np.array([ids.index(record.request_id) for record in records], np.int64),
+            "drafter": np.array([-1 if r.drafter is None else names.index(r.drafter) for r in records], np.int64),
+        }
+        for field in fields(cls)[2:]:
+            if field.name not in columns:
+                dtype = np.float64 if field.name.endswith("_s") else np.int64
+                columns[field.name] = np.array([getattr(record, field.name) for record in records], dtype)
+        return cls(ids, names, **columns)
+
+    def __len__(self) -> int:
+        """Records."""
+        return len(self.row)
+
+    def __getitem__(self, index: int) -> RoundRecord:
+        """One record."""
+        drafter = int(self.drafter[index])
+        start_s, end_s = float(self.draft_start_s[index]), float(self.draft_end_s[index])
+        return RoundRecord(
+            round_index=int(self.round_index[index]),
+            request_id=self.request_ids[self.row[index]],
+            drafter=None if drafter < 0 else self.drafters[drafter],
+            num_speculative_tokens=int(self.num_speculative_tokens[index]),
+            drafted=int(self.drafted[index]),
+            accepted=int(self.accepted[index]),
+            emitted=int(self.accepted[index]) + 1,
+            context_tokens=int(self.context_tokens[index]),
+            lookup_match_order=int(self.lookup_match_order[index]),
+            catch_up_tokens=int(self.catch_up_tokens[index]),
+            batch_size=int(self.batch_size[index]),
+            draft_start_s=None if np.isnan(start_s) else start_s,
+            draft_end_s=None if np.isnan(end_s) else end_s,
+            verify_start_s=float(self.verify_start_s[index]),
+            verify_end_s=float(self.verify_end_s[index]),
+        )
+
+    def __iter__(self) -> Iterator[RoundRecord]:
+        """Record by record; for columns use the arrays."""
+        return (self[index] for index in range(len(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class SpanColumns:
+    """All `SpanRecord`s of a run, [spans] a column."""
+
+    request_ids: tuple[str, ...]
+    lane: tuple[str, ...]
+    kind: tuple[SpanKind, ...]
+    start_s: FloatArray
+    end_s: FloatArray
+    round_index: IntArray
+    first_row: IntArray
+    """[spans + 1]: where each span's requests begin in `rows`."""
+    rows: IntArray
+    """Requests of all spans behind each other, indices into `request_ids`."""
+    num_tokens: IntArray
+    useful_cells: IntArray
+    padded_cells: IntArray
+
+    @classmethod
+    def of(cls, records: Sequence[SpanRecord]) -> "SpanColumns":
+        """The columns of some records."""
+        ids = tuple(dict.fromkeys(name for record in records for name in record.request_ids))
+        row_of = {name: row for row, name in enumerate(ids)}
+        return cls(
+            ids,
+            tuple(record.lane for record in records),
+            tuple(record.kind for record in records),
+            np.array([record.start_s for record in records], np.float64),
+            np.array([record.end_s for record in records], np.float64),
+            np.array([record.round_index for record in records], np.int64),
+            np.cumsum([0, *(len(record.request_ids) for record in records)]).astype(np.int64),
+            np.array([row_of[name] for record in records for name in record.request_ids], np.int64),
+            np.array([record.num_tokens for record in records], np.int64),
+            np.array([record.useful_cells for record in records], np.int64),
+            np.array([record.padded_cells for record in records], np.int64),
+        )
+
+    def __len__(self) -> int:
+        """Spans."""
+        return len(self.lane)
+
+    def __getitem__(self, index: int) -> SpanRecord:
+        """One record."""
+        rows = self.rows[self.first_row[index] : self.first_row[index + 1]]
+        return SpanRecord(
+            lane=self.lane[index],
+            kind=self.kind[index],
+            start_s=float(self.start_s[index]),
+            end_s=float(self.end_s[index]),
+            round_index=int(self.round_index[index]),
+            request_ids=tuple(self.request_ids[row] for row in rows.tolist()),
+            num_tokens=int(self.num_tokens[index]),
+            useful_cells=int(self.useful_cells[index]),
+            padded_cells=int(self.padded_cells[index]),
+        )
+
+    def __iter__(self) -> Iterator[SpanRecord]:
+        """Record by record; for columns use the arrays."""
+        return (self[index] for index in range(len(self)))
+
+
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """Everything that one run recorded."""
 
     requests: tuple[RequestRecord, ...]
-    rounds: tuple[RoundRecord, ...]
-    spans: tuple[SpanRecord, ...]
+    rounds: RoundColumns
+    spans: SpanColumns
     drafters: tuple[str, ...]
     start_s: float
     end_s: float

@@ -1,74 +1,76 @@
 """Collects what happened, in the order it happened, into a `RunRecord`."""
 
+import numpy as np
+
+from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DraftJob, JobDone, PrefillJob, VerifyJob
-from spinbench.control.record import FinishReason, RequestRecord, RoundRecord, RunRecord, SpanRecord
-from spinbench.control.request_state import RequestState
+from spinbench.control.job import CatchUpJob, DraftJob, Job, JobDone, PrefillJob, VerifyJob
+from spinbench.control.job_shape import job_passes
+from spinbench.control.record import FinishReason, RequestRecord, RoundColumns, RunRecord, SpanColumns, SpanKind
+from spinbench.control.request_table import RequestTable
+from spinbench.control.round import Round
+from spinbench.control.text import Text
+
+KINDS: dict[type[Job], SpanKind] = {
+    PrefillJob: "prefill",
+    CatchUpJob: "catch_up",
+    DraftJob: "draft",
+    VerifyJob: "verify",
+}
 
 
 class Recorder:
-    """Grows lists of records during a run; cheap enough for the hot path (a few records per round)."""
+    """Keeps references to the arrays of each round and job; puts them together when the run ends."""
 
-    def __init__(self, drafters: tuple[DrafterInfo, ...], start_s: float) -> None:
+    def __init__(self, table: RequestTable, text: Text, drafters: tuple[DrafterInfo, ...], start_s: float) -> None:
+        self._table = table
+        self._text = text
         self._drafters = drafters
         self._start_s = start_s
         self._requests: list[RequestRecord] = []
-        self._rounds: list[RoundRecord] = []
-        self._spans: list[SpanRecord] = []
+        self._rounds: list[tuple[Round, IntArray, float, float]] = []
+        self._spans: list[tuple[str, SpanKind, float, float, int, IntArray, int, int, int]] = []
 
     def add_span(self, done: JobDone, round_index: int) -> None:
         """A job that ended. Cells of prefill, catch-up and draft are those of ragged rows: none is padded."""
         job = done.job
-        useful, padded = 0, 0
-        match job:
-            case PrefillJob(spans):
-                kind, states = "prefill", [span.state for span in spans]
-                num_tokens = sum(span.num_tokens for span in spans)
-                useful = sum(span.num_tokens * span.stop for span in spans)
-            case CatchUpJob(_, spans):
-                kind, states = "catch_up", [span.state for span in spans]
-                num_tokens = sum(span.num_tokens for span in spans)
-                useful = sum(span.num_tokens * span.stop for span in spans)
-            case DraftJob(_, items):
-                kind, states = "draft", [item.span.state for item in items]
-                items = [item for item in items if not item.by_lookup]
-                # the last drafted token is not fed back
-                num_tokens = sum(item.span.num_tokens + item.num_speculative_tokens - 1 for item in items)
-                useful = sum(
-                    _draft_cells(item.span.num_tokens, item.span.stop, item.num_speculative_tokens) for item in items
-                )
-            case VerifyJob(items, layout):
-                kind, states = "verify", [item.state for item in items]
-                num_tokens = sum(layout.query_tokens)
-                useful, padded = layout.useful_cells, layout.padded_cells
-        request_ids = tuple(state.request.id for state in states)
+        if isinstance(job, VerifyJob):
+            num_tokens = int(job.spans.num_tokens.sum())
+            useful, padded = job.layout.useful_cells, job.layout.padded_cells
+        else:
+            passes = job_passes(job)
+            num_tokens = sum(shape.num_tokens for shape in passes)
+            useful, padded = sum(shape.num_cells for shape in passes), 0
+        kind = KINDS[type(job)]
         self._spans.append(
-            SpanRecord(done.lane, kind, done.start_s, done.end_s, round_index, request_ids, num_tokens, useful, padded)
+            (done.lane, kind, done.start_s, done.end_s, round_index, job.spans.rows, num_tokens, useful, padded)
         )
 
-    def add_round(self, record: RoundRecord) -> None:
-        """One request's part in a finished round."""
-        self._rounds.append(record)
+    def add_round(self, round_: Round, accepted: IntArray, done: JobDone) -> None:
+        """A round whose verification is `done`."""
+        self._rounds.append((round_, accepted, done.start_s, done.end_s))
 
-    def add_request(self, state: RequestState, finish_s: float | None, reason: FinishReason) -> None:
+    def add_request(self, row: int, finish_s: float | None, reason: FinishReason) -> None:
         """A request that ended."""
+        table, request = self._table, self._table.requests[row]
+        output_tokens = int(table.num_tokens[row] - table.num_prompt_tokens[row])
         self._requests.append(
             RequestRecord(
-                request_id=state.request.id,
-                category=state.request.category,
-                seed=state.request.seed,
-                arrival_s=state.arrival_s,
-                first_scheduled_s=state.first_scheduled_s,
-                first_token_s=state.first_token_s,
+                request_id=request.id,
+                category=request.category,
+                seed=request.seed,
+                arrival_s=float(table.arrival_s[row]),
+                first_scheduled_s=_known(table.first_scheduled_s[row]),
+                first_token_s=_known(table.first_token_s[row]),
                 finish_s=finish_s,
-                prompt_tokens=state.num_prompt_tokens,
-                output_tokens=state.num_output_tokens,
-                max_new_tokens=state.request.max_new_tokens,
+                prompt_tokens=int(table.num_prompt_tokens[row]),
+                output_tokens=output_tokens,
+                max_new_tokens=request.max_new_tokens,
                 finish_reason=reason,
-                num_preemptions=state.num_preemptions,
-                num_prefill_emitted_tokens=state.num_prefill_emitted_tokens,
-                prompt_token_ids=tuple(state.token_ids(0, state.num_prompt_tokens).tolist()),
-                output_token_ids=state.output_token_ids(),
+                num_preemptions=int(table.num_preemptions[row]),
+                num_prefill_emitted_tokens=int(table.num_prefill_emitted_tokens[row]),
+                prompt_token_ids=self._text.prompt_token_ids(row),
+                output_token_ids=self._text.output_token_ids(row, output_tokens),
             )
         )
 
@@ -76,16 +78,62 @@ class Recorder:
         """Everything recorded."""
         return RunRecord(
             requests=tuple(self._requests),
-            rounds=tuple(self._rounds),
-            spans=tuple(self._spans),
+            rounds=self._round_columns(),
+            spans=self._span_columns(),
             drafters=tuple(drafter.name for drafter in self._drafters),
             start_s=self._start_s,
             end_s=end_s,
             complete=complete,
         )
 
+    def _round_columns(self) -> RoundColumns:
+        rounds = [round_ for round_, *_ in self._rounds]
+        sizes = np.array([len(round_.rows) for round_ in rounds], np.int64)
 
-def _draft_cells(known_tokens: int, context_tokens: int, num_speculative_tokens: int) -> int:
-    """Cells of one request's draft: the known tokens in one pass, then one row per further token."""
-    steps = num_speculative_tokens - 1
-    return known_tokens * context_tokens + steps * context_tokens + steps * (steps + 1) // 2
+        def column(name: str, dtype: type) -> np.ndarray:
+            arrays = [getattr(round_, name) for round_ in rounds]
+            return np.concatenate(arrays, dtype=dtype) if arrays else np.empty(0, dtype)
+
+        def each(values: list, dtype: type) -> np.ndarray:
+            return np.repeat(np.array(values, dtype), sizes)
+
+        accepted = [accepted for _, accepted, *_ in self._rounds]
+        return RoundColumns(
+            request_ids=tuple(request.id for request in self._table.requests),
+            drafters=tuple(drafter.name for drafter in self._drafters),
+            round_index=each([round_.index for round_ in rounds], np.int64),
+            row=column("rows", np.int64),
+            drafter=column("drafter", np.int64),
+            num_speculative_tokens=column("num_speculative_tokens", np.int64),
+            drafted=column("drafted", np.int64),
+            accepted=np.concatenate(accepted) if accepted else np.empty(0, np.int64),
+            context_tokens=column("context_tokens", np.int64),
+            lookup_match_order=column("lookup_match_order", np.int64),
+            catch_up_tokens=column("catch_up_tokens", np.int64),
+            batch_size=each(sizes.tolist(), np.int64),
+            draft_start_s=column("draft_start_s", np.float64),
+            draft_end_s=column("draft_end_s", np.float64),
+            verify_start_s=each([start_s for *_, start_s, _ in self._rounds], np.float64),
+            verify_end_s=each([end_s for *_, end_s in self._rounds], np.float64),
+        )
+
+    def _span_columns(self) -> SpanColumns:
+        columns = list(zip(*self._spans, strict=True)) or [()] * 9
+        lane, kind, start_s, end_s, index, rows, tokens, useful, padded = columns
+        return SpanColumns(
+            tuple(request.id for request in self._table.requests),
+            lane,
+            kind,
+            np.array(start_s, np.float64),
+            np.array(end_s, np.float64),
+            np.array(index, np.int64),
+            np.cumsum([0, *map(len, rows)]).astype(np.int64),
+            np.concatenate(rows) if rows else np.empty(0, np.int64),
+            np.array(tokens, np.int64),
+            np.array(useful, np.int64),
+            np.array(padded, np.int64),
+        )
+
+
+def _known(time_s: float) -> float | None:
+    return None if np.isnan(time_s) else float(time_s)

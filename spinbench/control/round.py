@@ -1,22 +1,15 @@
 """One draft + verify cycle of one micro-batch, from the choice of drafters to the committed tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
+
+from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.context import RoundContext
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import (
-    CatchUpJob,
-    DraftItem,
-    DraftJob,
-    DraftResult,
-    Job,
-    JobDone,
-    TokenSpan,
-    VerifyItem,
-    VerifyJob,
-)
+from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob
 from spinbench.control.layout import VerificationLayout
-from spinbench.control.request_state import RequestState
+from spinbench.control.request_table import NO_DRAFTER, RequestTable
 
 MAX_UNSEEN_TOKENS = 16
 """Known tokens that a drafter takes in with its first draft step. After a round of its own it lacks two at the most
@@ -24,90 +17,85 @@ MAX_UNSEEN_TOKENS = 16
 more than this it did not follow the request, and catches up first."""
 
 
-@dataclass(slots=True)
-class RoundPart:
-    """One request's part in a round, filled in as the round goes on."""
-
-    state: RequestState
-    drafter: int | None
-    num_speculative_tokens: int
-    context_tokens: int
-    lookup_match_order: int
-    by_lookup: bool = False
-    catch_up_tokens: int = 0
-    drafted: int = 0
-    confidence: float | None = None
-    draft_start_s: float | None = None
-    draft_end_s: float | None = None
-    group_size: int = 0
-
-
 class Round:
-    """The state machine of a round: draft jobs first, the verify job once all drafts are there."""
+    """The state machine of a round: draft jobs first, the verify job once all drafts are there.
+
+    Its arrays have one entry per request and are filled in as the round goes on; the recorder keeps them.
+    """
 
     def __init__(
         self,
         index: int,
-        parts: Sequence[RoundPart],
+        context: RoundContext,
+        drafter: IntArray,
+        num_speculative_tokens: IntArray,
         drafters: Sequence[DrafterInfo],
         layout: VerificationLayout,
         measure_confidence: bool,
     ) -> None:
+        count = len(context)
         self.index = index
-        self.parts = list(parts)
+        self.rows = context.rows
+        self.num_speculative_tokens = num_speculative_tokens
+        self.drafter = np.where(num_speculative_tokens > 0, drafter, NO_DRAFTER)
+        self.context_tokens = context.context_tokens
+        self.lookup_match_order = context.lookup_match_order
+        self.by_lookup = np.zeros(count, np.bool_)
+        self.catch_up_tokens = np.zeros(count, np.int64)
+        self.drafted = np.zeros(count, np.int64)
+        self.confidence: FloatArray = np.full(count, np.nan)
+        self.draft_start_s: FloatArray = np.full(count, np.nan)
+        self.draft_end_s: FloatArray = np.full(count, np.nan)
+        self.group_size = np.zeros(count, np.int64)
         self._drafters = drafters
         self._layout = layout
         self._measure_confidence = measure_confidence
-        self._pending_drafts = 0
+        self._pending: dict[int, IntArray] = {}
+        """Per drafter that still drafts, the places of its requests in the arrays."""
 
-    def first_jobs(self) -> list[Job]:
+    def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
         jobs: list[Job] = []
         for drafter in range(len(self._drafters)):
-            group = [part for part in self.parts if part.drafter == drafter and part.num_speculative_tokens > 0]
-            if group:
-                jobs.extend(self._jobs_of_group(drafter, group))
+            places = np.flatnonzero(self.drafter == drafter)
+            if len(places):
+                jobs.extend(self._jobs_of_group(drafter, places, table))
         return jobs or [self._verify_job()]
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
         """Take a draft in; returns the verify job when it was the last one missing."""
-        by_state = {id(part.state): part for part in self.parts}
-        for index, item in enumerate(job.items):
-            part = by_state[id(item.span.state)]
-            part.drafted = result.num_drafted[index]
-            part.confidence = result.confidence[index] if result.confidence else None
-            part.draft_start_s, part.draft_end_s = done.start_s, done.end_s
-            part.group_size = len(job.items)
-        self._pending_drafts -= 1
-        return self._verify_job() if self._pending_drafts == 0 else None
+        places = self._pending.pop(job.drafter)
+        self.drafted[places] = result.num_drafted
+        if result.confidence is not None:
+            self.confidence[places] = result.confidence
+        self.draft_start_s[places] = done.start_s
+        self.draft_end_s[places] = done.end_s
+        self.group_size[places] = len(places)
+        return None if self._pending else self._verify_job()
 
-    def _jobs_of_group(self, drafter: int, group: list[RoundPart]) -> list[Job]:
+    @property
+    def draft_time_s(self) -> FloatArray:
+        """Duration of each request's draft job, 0 without one."""
+        return np.nan_to_num(self.draft_end_s - self.draft_start_s, nan=0.0)
+
+    def _jobs_of_group(self, drafter: int, places: IntArray, table: RequestTable) -> list[Job]:
         jobs: list[Job] = []
-        info = self._drafters[drafter]
-        behind: list[TokenSpan] = []
-        items: list[DraftItem] = []
-        for part in group:
-            state = part.state
-            newest = state.num_tokens
-            part.by_lookup = info.drafts_by_lookup(part.lookup_match_order)
-            if part.by_lookup:
-                items.append(DraftItem(TokenSpan(state, newest, newest), part.num_speculative_tokens, True))
-                continue
-            start = state.drafter_kv_tokens[drafter]
-            if newest - start > MAX_UNSEEN_TOKENS:
-                behind.append(TokenSpan(state, start, newest - 1))
-                part.catch_up_tokens = newest - 1 - start
-                start = newest - 1
-            items.append(DraftItem(TokenSpan(state, start, newest), part.num_speculative_tokens, False))
-        if behind:
-            jobs.append(CatchUpJob(drafter, tuple(behind)))
-        jobs.append(DraftJob(drafter, tuple(items), self._measure_confidence))
-        self._pending_drafts += 1
+        rows, newest = self.rows[places], self.context_tokens[places]
+        by_lookup = self._drafters[drafter].drafts_by_lookup(self.lookup_match_order[places])
+        self.by_lookup[places] = by_lookup
+        start = np.where(by_lookup, newest, table.drafter_kv_tokens[rows, drafter])
+        behind = newest - start > MAX_UNSEEN_TOKENS
+        if behind.any():
+            spans = TokenSpans(rows[behind], start[behind], newest[behind] - 1)
+            self.catch_up_tokens[places[behind]] = spans.num_tokens
+            jobs.append(CatchUpJob(drafter, spans))
+            start = np.where(behind, newest - 1, start)
+        lengths = self.num_speculative_tokens[places]
+        jobs.append(DraftJob(drafter, TokenSpans(rows, start, newest), lengths, by_lookup, self._measure_confidence))
+        self._pending[drafter] = places
         return jobs
 
     def _verify_job(self) -> VerifyJob:
-        items = tuple(VerifyItem(part.state, part.drafter, part.drafted) for part in self.parts)
-        plan = self._layout.plan(
-            [item.num_drafted + 1 for item in items], [item.state.num_tokens + item.num_drafted for item in items]
-        )
-        return VerifyJob(items, plan)
+        stop = self.context_tokens + self.drafted
+        spans = TokenSpans(self.rows, self.context_tokens - 1, stop)
+        return VerifyJob(spans, self._layout.plan(spans.num_tokens, stop))

@@ -1,74 +1,83 @@
 """Continuous batching under a KV budget: who runs, who waits, who is preempted."""
 
 from collections import deque
-from collections.abc import Sequence
 
+import numpy as np
+
+from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.kv_budget import KvBudget
-from spinbench.control.request_state import RequestState
+from spinbench.control.request_table import RequestTable
 
 
 class Scheduler:
     """First come, first served; preemption by recompute takes the youngest first (as vLLM does)."""
 
-    def __init__(self, kv_budget: KvBudget, max_num_seqs: int, max_num_batched_tokens: int) -> None:
+    def __init__(
+        self, table: RequestTable, kv_budget: KvBudget, max_num_seqs: int, max_num_batched_tokens: int
+    ) -> None:
+        self._table = table
         self._kv_budget = kv_budget
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
-        self.waiting: deque[RequestState] = deque()
-        self.running: list[RequestState] = []
+        self.waiting: deque[int] = deque()
+        self.running: list[int] = []
 
     @property
     def num_outstanding(self) -> int:
         """Requests that arrived and are not finished."""
         return len(self.waiting) + len(self.running)
 
-    def add(self, state: RequestState) -> None:
+    def add(self, row: int) -> None:
         """Queue a request. Raises UserError if it could not be served even alone."""
-        self._kv_budget.check_fits(state)
-        self.waiting.append(state)
+        self._kv_budget.check_fits(row)
+        self.waiting.append(row)
 
-    def admit(self, now_s: float, headroom_tokens: int) -> list[RequestState]:
+    def admit(self, now_s: float, headroom_tokens: int) -> list[int]:
         """Move waiting requests into the running batch and give them KV blocks; returns those to be prefilled.
 
         Each is admitted only if its next round of `headroom_tokens` fits as well, so that it is not preempted at once.
         One prefill takes at most `max_num_batched_tokens` tokens, or one request that is longer.
         """
-        admitted: list[RequestState] = []
-        num_tokens = 0
+        table = self._table
+        admitted: list[int] = []
+        batched_tokens = 0
         while self.waiting and len(self.running) < self._max_num_seqs:
-            state = self.waiting[0]
-            if admitted and num_tokens + state.num_tokens > self._max_num_batched_tokens:
+            row = self.waiting[0]
+            num_tokens = int(table.num_tokens[row])
+            if admitted and batched_tokens + num_tokens > self._max_num_batched_tokens:
                 break
-            needed_tokens = min(state.num_tokens + headroom_tokens, state.max_tokens)
-            if self._kv_budget.missing_blocks(state, needed_tokens) > self._kv_budget.num_free_blocks:
+            if not self._kv_budget.grow(row, min(num_tokens + headroom_tokens, int(table.max_tokens[row]))):
                 break
-            self._kv_budget.grow(state, needed_tokens)
             self.waiting.popleft()
-            self.running.append(state)
-            if state.first_scheduled_s is None:
-                state.first_scheduled_s = now_s
-            num_tokens += state.num_tokens
-            admitted.append(state)
+            self.running.append(row)
+            if np.isnan(table.first_scheduled_s[row]):
+                table.first_scheduled_s[row] = now_s
+            batched_tokens += num_tokens
+            admitted.append(row)
         return admitted
 
-    def reserve(self, batch: Sequence[RequestState], num_tokens: Sequence[int]) -> list[RequestState]:
-        """Give each request of `batch` blocks for `num_tokens`; returns those that still run, oldest first served.
+    def reserve(self, rows: IntArray, num_tokens: IntArray) -> tuple[BoolArray, list[int]]:
+        """Give each request of a batch blocks for its `num_tokens`.
 
         Where blocks run out the youngest running request is preempted: its KV is dropped and it waits at the front of
-        the queue to be prefilled again.
+        the queue to be prefilled again. Returns which of `rows` still run, bool [requests], and who was preempted.
         """
-        for state, count in zip(batch, num_tokens, strict=True):
-            while state in self.running and not self._kv_budget.grow(state, count):
-                self._preempt(self.running[-1])
-        return [state for state in batch if state in self.running]
+        if self._kv_budget.grow_all(rows, num_tokens):
+            return np.ones(len(rows), np.bool_), []
+        preempted: list[int] = []
+        for row, count in zip(rows.tolist(), num_tokens.tolist(), strict=True):
+            while row in self.running and not self._kv_budget.grow(row, count):
+                preempted.append(self._preempt())
+        return ~np.isin(rows, preempted), preempted
 
-    def finish(self, state: RequestState) -> None:
+    def finish(self, row: int) -> None:
         """Take a finished request out and free its blocks."""
-        self.running.remove(state)
-        self._kv_budget.release(state)
+        self.running.remove(row)
+        self._kv_budget.release(row)
 
-    def _preempt(self, state: RequestState) -> None:
-        self.running.remove(state)
-        self._kv_budget.release(state)
-        state.num_preemptions += 1
-        self.waiting.appendleft(state)
+    def _preempt(self) -> int:
+        row = self.running.pop()
+        self._kv_budget.release(row)
+        self._table.num_preemptions[row] += 1
+        self.waiting.appendleft(row)
+        return row

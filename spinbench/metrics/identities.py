@@ -68,7 +68,6 @@ def _check_rounds(tables: RunTables) -> None:
     rounds, requests = tables.rounds, tables.requests
     where = "request {request_id} in round {round_index}: "
     _refuse(rounds, ~rounds["request_id"].isin(requests["request_id"]), where + "not among the requests")
-    _refuse(rounds, rounds["emitted"] != rounds["accepted"] + 1, where + "emitted {emitted}, accepted {accepted} + 1")
     _refuse(rounds, rounds["accepted"] < 0, where + "accepted {accepted}")
     _refuse(rounds, rounds["accepted"] > rounds["drafted"], where + "accepted {accepted} of {drafted} drafted")
     over = rounds["drafted"] > rounds["num_speculative_tokens"]

@@ -7,7 +7,8 @@ from operator import attrgetter
 import pandas as pd
 import pyarrow as pa
 
-from spinbench.control.record import RequestRecord, RoundRecord, RunRecord, SpanRecord
+from spinbench.control.arrays import IntArray
+from spinbench.control.record import RequestRecord, RoundColumns, RunRecord, SpanColumns
 
 REQUEST_SCHEMA = pa.schema(
     [
@@ -96,14 +97,27 @@ def request_table(
     return table
 
 
-def round_table(records: Sequence[RoundRecord]) -> pa.Table:
+def round_table(rounds: RoundColumns) -> pa.Table:
     """An Arrow table with one row per (round, request)."""
-    return _columns(records, ROUND_SCHEMA)
+    columns: dict[str, pa.Array] = {
+        "request_id": _named(rounds.row, rounds.request_ids),
+        "drafter": _named(rounds.drafter, rounds.drafters),
+        "emitted": pa.array(rounds.accepted + 1),
+        "draft_start_s": pa.array(rounds.draft_start_s, from_pandas=True),
+        "draft_end_s": pa.array(rounds.draft_end_s, from_pandas=True),
+    }
+    arrays = [columns[name] if name in columns else pa.array(getattr(rounds, name)) for name in ROUND_SCHEMA.names]
+    return pa.Table.from_arrays(arrays, schema=ROUND_SCHEMA)
 
 
-def span_table(records: Sequence[SpanRecord]) -> pa.Table:
+def span_table(spans: SpanColumns) -> pa.Table:
     """An Arrow table with one row per job."""
-    return _columns(records, SPAN_SCHEMA)
+    ids = pa.ListArray.from_arrays(pa.array(spans.first_row, pa.int32()), _named(spans.rows, spans.request_ids))
+    arrays = [
+        ids if name == "request_ids" else pa.array(getattr(spans, name), SPAN_SCHEMA.field(name).type)
+        for name in SPAN_SCHEMA.names
+    ]
+    return pa.Table.from_arrays(arrays, schema=SPAN_SCHEMA)
 
 
 def tables_from_record(
@@ -120,7 +134,13 @@ def tables_from_record(
     )
 
 
-def _columns(records: Sequence[RequestRecord | RoundRecord | SpanRecord], schema: pa.Schema) -> pa.Table:
-    # Column by column through attrgetter: on a million rounds a dict or tuple per row costs several times as much.
+def _named(codes: IntArray, names: Sequence[str]) -> pa.Array:
+    """The names that `codes` index; null where a code is negative."""
+    indices = pa.array(codes, mask=codes < 0)
+    return pa.array(names, pa.string()).take(indices) if names else pa.nulls(len(codes), pa.string())
+
+
+def _columns(records: Sequence[RequestRecord], schema: pa.Schema) -> pa.Table:
+    # column by column through attrgetter: a dict or tuple per row costs several times as much
     arrays = [pa.array(list(map(attrgetter(field.name), records)), field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)

@@ -4,8 +4,10 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import (
     CatchUpJob,
@@ -18,10 +20,12 @@ from spinbench.control.job import (
     VerifyJob,
     VerifyResult,
 )
+from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampler, Sampling
+from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.verifier import Verifier
 
 TARGET_LANE = "target"
@@ -30,25 +34,31 @@ TARGET_LANE = "target"
 class TorchBody:
     """Runs jobs in the order they come. A span's lane is the model that worked; only one works at a time."""
 
-    def __init__(self, verifier: Verifier, drafters: Sequence[tuple[DrafterInfo, Drafter]]) -> None:
+    def __init__(self, verifier: Verifier, drafters: Sequence[tuple[DrafterInfo, Drafter]], slots: SlotTable) -> None:
         self._verifier = verifier
         self._drafters = list(drafters)
+        self._slots = slots
         self._queue: deque[Job] = deque()
-        self._drafts: dict[str, torch.Tensor] = {}
+        self._drafts: dict[int, torch.Tensor] = {}
+        self._text = LiveText([], {})
+        self._start_s = time.perf_counter()
+
+    def begin(self, text: LiveText) -> None:
+        """Start a run on the requests of `text`, with an empty KV pool and the clock at zero."""
+        self._text = text
+        self._slots.clear()
+        self._queue.clear()
+        self._drafts.clear()
         self._start_s = time.perf_counter()
 
     def now(self) -> float:
-        """Seconds since this body was made, or since its clock was restarted."""
+        """Seconds since the run began."""
         return time.perf_counter() - self._start_s
 
     @property
     def forward_s(self) -> float:
         """Host time spent inside model forwards since this body was made; on a CPU, the models' own time."""
         return self._verifier.runner.forward_s + sum(drafter.forward_s for _, drafter in self._drafters)
-
-    def restart_clock(self) -> None:
-        """Count from zero again: after a warm-up, before the loop that serves the trace is made."""
-        self._start_s = time.perf_counter()
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
@@ -68,25 +78,38 @@ class TorchBody:
         self._synchronize()
         return JobDone(job, result, lane, start_s, self.now())
 
+    def release(self, rows: IntArray) -> None:
+        """Free the requests' KV slots."""
+        for row in rows.tolist():
+            self._slots.release(row)
+
     def _run(self, job: Job) -> tuple[str, PrefillResult | DraftResult | VerifyResult | None]:
+        self._hold_slots(job)
         match job:
             case PrefillJob(spans):
-                return TARGET_LANE, self._verifier.prefill(spans)
+                return TARGET_LANE, self._verifier.prefill(spans, self._text)
             case CatchUpJob(index, spans):
                 info, drafter = self._drafters[index]
-                drafter.catch_up(spans)
+                drafter.catch_up(spans, self._text)
                 return info.name, None
-            case DraftJob(index, items, measure_confidence):
-                info, drafter = self._drafters[index]
-                drafts = drafter.draft(items, measure_confidence)
-                for item, tokens in zip(items, drafts.token_ids, strict=True):
-                    self._drafts[item.span.state.request.id] = tokens
-                return info.name, DraftResult(tuple(len(tokens) for tokens in drafts.token_ids), drafts.confidence)
+            case DraftJob():
+                info, drafter = self._drafters[job.drafter]
+                drafts = drafter.draft(job, self._text)
+                self._drafts.update(zip(job.spans.rows.tolist(), drafts.token_ids, strict=True))
+                lengths = np.array([len(tokens) for tokens in drafts.token_ids], np.int64)
+                return info.name, DraftResult(lengths, drafts.confidence)
             case VerifyJob():
-                result = self._verifier.verify(job, self._drafts)
-                for item in job.items:
-                    self._drafts.pop(item.state.request.id, None)
+                result = self._verifier.verify(job, self._drafts, self._text)
+                for row in job.spans.rows.tolist():
+                    self._drafts.pop(row, None)
                 return TARGET_LANE, result
+
+    def _hold_slots(self, job: Job) -> None:
+        stop = job.spans.stop
+        if isinstance(job, DraftJob):
+            stop = np.where(job.by_lookup, 0, stop + job.num_speculative_tokens - 1)
+        for row, num_tokens in zip(job.spans.rows.tolist(), stop.tolist(), strict=True):
+            self._slots.hold(row, num_tokens, self._text.max_tokens(row))
 
     def _synchronize(self) -> None:
         """Spans end when the device is done, not when the host has launched."""
@@ -99,18 +122,20 @@ def make_body(
     target: TargetModel,
     drafters: Sequence[tuple[DrafterInfo, DrafterModel | None]],
     sampling: Sampling,
-    num_slots: int,
+    num_blocks: int,
+    block_size: int,
 ) -> TorchBody:
-    """Serves `target` with `drafters` (no model for prompt lookup); has room for `num_slots` tokens' KV."""
+    """Serves `target` with `drafters` (no model for prompt lookup) over a KV pool of `num_blocks` blocks."""
     sampler = Sampler(sampling)
-    verifier = Verifier(ModelRunner(target.model, num_slots), sampler)
+    slots = SlotTable(num_blocks, block_size)
+    verifier = Verifier(ModelRunner(target.model, slots), sampler)
     lanes: list[tuple[DrafterInfo, Drafter]] = []
     for info, model in drafters:
         lookup = PromptLookupDrafter(info, target.model.device)
         if model is None:
             lanes.append((info, lookup))
         elif info.kind == "lookup_then_model":
-            lanes.append((info, LookupThenModelDrafter(lookup, ModelDrafter(model, num_slots, sampler))))
+            lanes.append((info, LookupThenModelDrafter(lookup, ModelDrafter(model, slots, sampler))))
         else:
-            lanes.append((info, ModelDrafter(model, num_slots, sampler)))
-    return TorchBody(verifier, lanes)
+            lanes.append((info, ModelDrafter(model, slots, sampler)))
+    return TorchBody(verifier, lanes, slots)

@@ -1,46 +1,49 @@
 """One model with its KV pool: token ids in, logits out."""
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from spinbench.control.job import TokenSpan
+from spinbench.control.job import TokenSpans
 from spinbench.runtime.attention import use_paged_attention
 from spinbench.runtime.kv_pool import KvPool, KvShape
 from spinbench.runtime.packed_linear import copy_sharing_weights, pack_linears
 from spinbench.runtime.paged_batch import PagedBatch, packed_batch, padded_batch
+from spinbench.runtime.slot_table import SlotTable
 
 
 class ModelRunner:
     """Runs packed or padded batches of token spans through a Hugging Face causal LM."""
 
-    def __init__(self, model: PreTrainedModel, num_slots: int) -> None:
+    def __init__(self, model: PreTrainedModel, slots: SlotTable) -> None:
         self._model = copy_sharing_weights(model)
         use_paged_attention(self._model)
         pack_linears(self._model)
         self.device = model.device
         shape = KvShape.of(model.config)
         self._share = shape.heads_per_kv_head
-        self.pool = KvPool(shape, num_slots, model.dtype, self.device)
+        self.pool = KvPool(shape, slots.num_slots, model.dtype, self.device)
+        self._slots = slots
         self.forward_s = 0.0
         """Host time spent inside the model's forward so far."""
 
-    def packed(self, spans: Sequence[TokenSpan], token_ids: torch.Tensor, logit_rows: torch.Tensor) -> torch.Tensor:
+    def packed(self, spans: TokenSpans, token_ids: torch.Tensor, logit_rows: torch.Tensor) -> torch.Tensor:
         """Run `token_ids` [rows], the spans' tokens behind each other; logits [len(logit_rows), vocab]."""
-        positions = np.concatenate([np.arange(span.start, span.stop) for span in spans])
-        batch = packed_batch(spans, self.pool, self._share)
+        lengths = spans.num_tokens
+        offsets = np.cumsum(lengths) - lengths
+        positions = np.arange(int(lengths.sum())) + np.repeat(spans.start - offsets, lengths)
+        batch = packed_batch(spans, self._slots, self.pool, self._share)
         return self._forward(token_ids, torch.from_numpy(positions), batch, logit_rows)
 
     def padded(
-        self, spans: Sequence[TokenSpan], token_ids: torch.Tensor, query_width: int, logit_rows: torch.Tensor
+        self, spans: TokenSpans, token_ids: torch.Tensor, query_width: int, logit_rows: torch.Tensor
     ) -> torch.Tensor:
         """Run `token_ids` [len(spans) * query_width], each span's tokens at the left of its row."""
         # a padding row repeats the position of the last real one: any valid position does
-        positions = np.stack([np.minimum(np.arange(query_width) + s.start, s.stop - 1) for s in spans]).reshape(-1)
-        batch = padded_batch(spans, self.pool, self._share, query_width)
+        positions = np.minimum(np.arange(query_width) + spans.start[:, None], spans.stop[:, None] - 1).reshape(-1)
+        batch = padded_batch(spans, self._slots, self.pool, self._share, query_width)
         return self._forward(token_ids, torch.from_numpy(positions), batch, logit_rows)
 
     def _forward(

@@ -1,9 +1,9 @@
 """Gumbel noise that depends on request, position and token alone: the coupling behind drafter-invariant sampling."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
+
+from spinbench.control.arrays import IntArray
 
 _MASK = 0xFFFFFFFF
 
@@ -23,17 +23,17 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
     return x ^ ((x >> 16) & 0xFFFF)
 
 
-def _keys(seeds: Sequence[int], positions: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _keys(seeds: IntArray, positions: IntArray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Two 32-bit keys per (request seed, position), int32 [rows, 1] each."""
     words = [
         np.random.SeedSequence([seed & ((1 << 64) - 1), position]).generate_state(2)
-        for seed, position in zip(seeds, positions, strict=True)
+        for seed, position in zip(seeds.tolist(), positions.tolist(), strict=True)
     ]
     keys = torch.from_numpy(np.stack(words).astype(np.uint32).view(np.int32)).to(device)
     return keys[:, :1], keys[:, 1:]
 
 
-def gumbel_noise(seeds: Sequence[int], positions: Sequence[int], token_ids: torch.Tensor) -> torch.Tensor:
+def gumbel_noise(seeds: IntArray, positions: IntArray, token_ids: torch.Tensor) -> torch.Tensor:
     """Standard Gumbel noise, float32 [rows, tokens], for each (seed, position) and each target token id.
 
     Counter-based: a value is a hash of (seed, position, token id), so target and drafter, plain and speculative

@@ -1,13 +1,13 @@
 """One forward pass over the KV pool: which rows belong to which request, and which keys they see."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from spinbench.control.job import TokenSpan
+from spinbench.control.job import TokenSpans
 from spinbench.runtime.kv_pool import KvPool
+from spinbench.runtime.slot_table import SlotTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,50 +60,50 @@ def causal_tail(num_rows: int, num_keys: int, dtype: torch.dtype, device: torch.
     return mask
 
 
-def packed_batch(spans: Sequence[TokenSpan], pool: KvPool, share: int) -> PagedBatch:
+def packed_batch(spans: TokenSpans, slots: SlotTable, pool: KvPool, share: int) -> PagedBatch:
     """Rows of `spans` behind each other; each request's rows see its context and themselves.
 
     `share` is the number of query heads that use one key head.
     """
     dtype, device = pool.keys.dtype, pool.keys.device
-    groups = []
-    start = 0
-    for span in spans:
-        rows = span.num_tokens
-        state = span.state
-        contiguous = state.slots_contiguous
+    groups, write_slots = [], []
+    first = 0
+    for row, start, stop in zip(spans.rows.tolist(), spans.start.tolist(), spans.stop.tolist(), strict=True):
+        rows = stop - start
         mask = None
-        if rows > 1 and span.start > 0:
-            mask = causal_tail(rows, span.stop, dtype, device).repeat(share, 1)
+        if rows > 1 and start > 0:
+            mask = causal_tail(rows, stop, dtype, device).repeat(share, 1)
+        first_slot = slots.first_slot(row)
         groups.append(
             RowGroup(
-                start=start,
-                stop=start + rows,
-                num_keys=span.stop,
-                first_slot=int(state.slots(0, 1)[0]) if contiguous else -1,
-                key_slots=None if contiguous else torch.from_numpy(state.slots(0, span.stop)).to(device),
+                start=first,
+                stop=first + rows,
+                num_keys=stop,
+                first_slot=first_slot,
+                key_slots=torch.from_numpy(slots.slots(row, 0, stop)).to(device) if first_slot < 0 else None,
                 mask=mask,
             )
         )
-        start += rows
-    slots = np.concatenate([span.state.slots(span.start, span.stop) for span in spans])
-    return PagedBatch(pool, torch.from_numpy(slots).to(device), tuple(groups), max(span.stop for span in spans))
+        write_slots.append(slots.slots(row, start, stop))
+        first += rows
+    written = torch.from_numpy(np.concatenate(write_slots)).to(device)
+    return PagedBatch(pool, written, tuple(groups), int(spans.stop.max()))
 
 
-def padded_batch(spans: Sequence[TokenSpan], pool: KvPool, share: int, query_width: int) -> PagedBatch:
+def padded_batch(spans: TokenSpans, slots: SlotTable, pool: KvPool, share: int, query_width: int) -> PagedBatch:
     """A rectangle of `query_width` rows and the longest context for every request; rows start at the left."""
     dtype, device = pool.keys.dtype, pool.keys.device
-    key_width = max(span.stop for span in spans)
+    key_width = int(spans.stop.max())
     write_slots = np.full((len(spans), query_width), pool.null_slot, np.int64)
     key_slots = np.full((len(spans), key_width), pool.null_slot, np.int64)
     # a padding row sees key 0, so that its softmax is finite; its output is thrown away
     mask = torch.full((len(spans), query_width, key_width), float("-inf"), dtype=dtype)
     mask[:, :, 0] = 0
-    for row, span in enumerate(spans):
-        rows = span.num_tokens
-        write_slots[row, :rows] = span.state.slots(span.start, span.stop)
-        key_slots[row, : span.stop] = span.state.slots(0, span.stop)
-        mask[row, :rows, : span.stop] = causal_tail(rows, span.stop, dtype, mask.device)
+    triples = zip(spans.rows.tolist(), spans.start.tolist(), spans.stop.tolist(), strict=True)
+    for place, (row, start, stop) in enumerate(triples):
+        write_slots[place, : stop - start] = slots.slots(row, start, stop)
+        key_slots[place, :stop] = slots.slots(row, 0, stop)
+        mask[place, : stop - start, :stop] = causal_tail(stop - start, stop, dtype, mask.device)
     padded = PaddedKeys(
         torch.from_numpy(key_slots.reshape(-1)).to(device),
         mask.repeat(1, share, 1)[:, None].to(device),

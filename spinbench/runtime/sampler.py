@@ -1,10 +1,10 @@
 """Turns logits into tokens, the same way for plain decoding, verification and drafting."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from spinbench.control.arrays import IntArray
 from spinbench.errors import UserError
 from spinbench.runtime.noise import gumbel_noise
 
@@ -38,7 +38,7 @@ class Sampler:
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
 
-    def target_tokens(self, logits: torch.Tensor, seeds: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
+    def target_tokens(self, logits: torch.Tensor, seeds: IntArray, positions: IntArray) -> torch.Tensor:
         """Token ids int64 [rows] from target logits [rows, vocab], for `positions` of the requests with `seeds`."""
         if self._sampling.temperature == 0:
             return logits.argmax(-1)
@@ -49,8 +49,8 @@ class Sampler:
     def draft_tokens(
         self,
         logits: torch.Tensor,
-        seeds: Sequence[int],
-        positions: Sequence[int],
+        seeds: IntArray,
+        positions: IntArray,
         target_ids: torch.Tensor | None,
     ) -> torch.Tensor:
         """Target token ids int64 [rows] from drafter logits [rows, draft vocab]; `target_ids` maps its vocabulary."""

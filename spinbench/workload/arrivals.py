@@ -67,7 +67,8 @@ class ArrivalQueue:
         ordered = list(requests)
         if pattern.kind == "trace":
             ordered.sort(key=lambda request: request.arrival_s)
-        self._requests = ordered
+        self.requests = tuple(ordered)
+        """All requests of the run, in the order in which they are sent."""
         self._scheduled_s = scheduled_arrivals_s(ordered, pattern)
         self._max_concurrency = math.inf if pattern.max_concurrency is None else pattern.max_concurrency
         self._num_sent = 0
@@ -76,7 +77,7 @@ class ArrivalQueue:
 
     def __len__(self) -> int:
         """Requests not yet sent."""
-        return len(self._requests) - self._num_sent
+        return len(self.requests) - self._num_sent
 
     def next_due_s(self, num_outstanding: int) -> float | None:
         """When the next request could be sent, possibly in the past: `None` when all are sent or the cap is reached."""
@@ -94,7 +95,7 @@ class ArrivalQueue:
         while (due_s := self.next_due_s(num_outstanding + len(sent))) is not None and due_s <= now_s:
             had_to_wait = self._free_places < 1
             self._free_places -= 1
-            sent.append((self._requests[self._num_sent], max(due_s, now_s) if had_to_wait else due_s))
+            sent.append((self.requests[self._num_sent], max(due_s, now_s) if had_to_wait else due_s))
             self._num_sent += 1
         self._free_places = self._max_concurrency - num_outstanding - len(sent)
         return sent

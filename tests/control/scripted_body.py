@@ -2,6 +2,9 @@
 
 from collections import deque
 
+import numpy as np
+
+from spinbench.control.arrays import IntArray
 from spinbench.control.job import (
     CatchUpJob,
     DraftJob,
@@ -25,13 +28,15 @@ def true_token(position: int) -> int:
 class ScriptedBody:
     """One lane on a clock of its own. Drafter d gets `accepts[d]` tokens of each draft accepted."""
 
-    def __init__(self, accepts: tuple[int, ...] = (), job_s: float = 1.0, eos_at: int | None = None) -> None:
+    def __init__(self, accepts: tuple[int, ...] = (0,), job_s: float = 1.0, eos_at: int | None = None) -> None:
         self._accepts = accepts
         self._job_s = job_s
         self._eos_at = eos_at
         self._clock_s = 0.0
         self._queue: deque[Job] = deque()
+        self._drafter_of: dict[int, int] = {}
         self.jobs: list[Job] = []
+        self.released: list[int] = []
 
     def now(self) -> float:
         return self._clock_s
@@ -52,20 +57,24 @@ class ScriptedBody:
     def _token(self, position: int) -> int:
         return EOS if position == self._eos_at else true_token(position)
 
+    def release(self, rows: IntArray) -> None:
+        self.released.extend(rows.tolist())
+
     def _result(self, job: Job) -> PrefillResult | DraftResult | VerifyResult | None:
         match job:
             case PrefillJob(spans):
-                return PrefillResult(tuple(self._token(span.stop) for span in spans))
+                return PrefillResult(np.array([self._token(stop) for stop in spans.stop.tolist()]))
             case CatchUpJob():
                 return None
-            case DraftJob(_, items, measure):
-                drafted = tuple(item.num_speculative_tokens for item in items)
-                return DraftResult(drafted, (0.5,) * len(items) if measure else None)
-            case VerifyJob(items, _):
-                emitted = []
-                for item in items:
-                    limit = 0 if item.drafter is None else self._accepts[item.drafter]
-                    accepted = min(limit, item.num_drafted)
-                    newest = item.state.num_tokens
-                    emitted.append(tuple(self._token(newest + offset) for offset in range(accepted + 1)))
-                return VerifyResult(tuple(emitted))
+            case DraftJob():
+                self._drafter_of.update(dict.fromkeys(job.spans.rows.tolist(), job.drafter))
+                confidence = np.full(len(job.spans), 0.5) if job.measure_confidence else None
+                return DraftResult(job.num_speculative_tokens, confidence)
+            case VerifyJob(spans):
+                limit = np.array([self._accepts[self._drafter_of.get(row, 0)] for row in spans.rows.tolist()])
+                accepted = np.minimum(limit, job.num_drafted)
+                tokens = [
+                    [self._token(newest + 1 + offset) for offset in range(int(accepted.max()) + 1)]
+                    for newest in spans.start.tolist()
+                ]
+                return VerifyResult(np.array(tokens), accepted + 1)

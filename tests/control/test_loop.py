@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
@@ -14,7 +15,9 @@ from spinbench.control.job import CatchUpJob, DraftJob, PrefillJob, VerifyJob
 from spinbench.control.layout import PackedLayout
 from spinbench.control.loop import LoopSetting, ServingLoop
 from spinbench.control.record import RunRecord
+from spinbench.control.request_table import NO_DRAFTER, RequestTable
 from spinbench.control.round import MAX_UNSEEN_TOKENS
+from spinbench.control.text import LiveText
 from spinbench.errors import UserError
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from spinbench.workload.request import Request
@@ -28,17 +31,17 @@ class Script:
 
     needs_confidence = True
 
-    def __init__(self, choices: Sequence[int | None]) -> None:
+    def __init__(self, choices: Sequence[int]) -> None:
         self._choices = choices
-        self.contexts: list[list[RoundContext]] = []
-        self.outcomes: list[list[RoundOutcome]] = []
+        self.contexts: list[RoundContext] = []
+        self.outcomes: list[RoundOutcome] = []
 
-    def choose(self, contexts: Sequence[RoundContext]) -> list[int | None]:
-        self.contexts.append(list(contexts))
-        return [self._choices[context.num_rounds % len(self._choices)] for context in contexts]
+    def choose(self, context: RoundContext) -> IntArray:
+        self.contexts.append(context)
+        return np.array(self._choices)[context.num_rounds % len(self._choices)]
 
-    def observe(self, outcomes: Sequence[RoundOutcome]) -> None:
-        self.outcomes.append(list(outcomes))
+    def observe(self, outcome: RoundOutcome) -> None:
+        self.outcomes.append(outcome)
 
 
 def _request(name: str, prompt: int = 5, new: int = 12, **more) -> Request:
@@ -53,7 +56,8 @@ def _serve(requests, body, selector, *, k=4, max_num_seqs=8, num_kv_blocks=100, 
     )
     prompts = {request.id: request.prompt_token_ids for request in requests}
     queue = ArrivalQueue(requests, pattern or ArrivalPattern(kind="trace"))
-    return ServingLoop(setting, body, queue, prompts).run()
+    table = RequestTable(queue.requests, {name: len(ids) for name, ids in prompts.items()}, len(DRAFTERS))
+    return ServingLoop(setting, body, queue, table, LiveText(queue.requests, prompts)).run()
 
 
 def test_one_request_step_by_step():
@@ -75,15 +79,15 @@ def test_a_drafter_is_fed_exactly_what_it_has_not_seen():
     seen = {0: 0, 1: 0}
     for job in body.jobs:
         if isinstance(job, CatchUpJob):
-            assert job.spans[0].start == seen[job.drafter]
-            seen[job.drafter] = job.spans[0].stop
+            assert job.spans.start[0] == seen[job.drafter]
+            seen[job.drafter] = job.spans.stop[0]
         elif isinstance(job, DraftJob):
-            (item,) = job.items
-            assert item.span.start == seen[job.drafter]
-            assert 1 <= item.span.num_tokens <= MAX_UNSEEN_TOKENS
-            accepted = min((2, 4)[job.drafter], item.num_speculative_tokens)
+            ((start,), (stop,), (length,)) = job.spans.start, job.spans.stop, job.num_speculative_tokens
+            assert start == seen[job.drafter]
+            assert 1 <= stop - start <= MAX_UNSEEN_TOKENS
+            accepted = min((2, 4)[job.drafter], length)
             # its own last token was never fed to it
-            seen[job.drafter] = item.span.stop + min(accepted, item.num_speculative_tokens - 1)
+            seen[job.drafter] = stop + min(accepted, length - 1)
 
 
 def test_end_token_inside_an_accepted_run_drops_the_rest():
@@ -104,8 +108,8 @@ def test_end_token_is_ignored_on_request():
 
 def test_each_drafter_drafts_its_own_group_in_one_round():
     class ByName(Script):
-        def choose(self, contexts):
-            return [{"p": 0, "q": 1, "r": 0, "s": None}[context.request_id] for context in contexts]
+        def choose(self, context):
+            return np.array([0, 1, 0, NO_DRAFTER])[context.rows]
 
     body = ScriptedBody(accepts=(1, 3, 0))
     record = _serve([_request(name) for name in "pqrs"], body, ByName([0]))
@@ -113,20 +117,21 @@ def test_each_drafter_drafts_its_own_group_in_one_round():
     assert {name: part.drafter for name, part in first.items()} == {"p": "a", "q": "b", "r": "a", "s": None}
     assert {name: part.emitted for name, part in first.items()} == {"p": 2, "q": 4, "r": 2, "s": 1}
     drafts = [job for job in body.jobs if isinstance(job, DraftJob)][:2]
-    assert [(job.drafter, len(job.items)) for job in drafts] == [(0, 2), (1, 1)]
+    assert [(job.drafter, len(job.spans)) for job in drafts] == [(0, 2), (1, 1)]
 
 
 def test_the_context_carries_what_a_selector_needs():
     selector = Script([0])
     _serve([_request("x", category="code"), _request("y")], ScriptedBody(accepts=(2, 0, 0)), selector)
-    first, second = selector.contexts[0][0], selector.contexts[1][0]
-    assert (first.category, first.batch_size, first.num_rounds, first.last_round) == ("code", 2, 0, None)
-    assert first.missing_kv_tokens == (6, 6, 0)  # 5 of the prompt and the first token; lookup keeps no KV
-    assert second.missing_kv_tokens == (1, 9, 0)  # drafter a followed: 6 + 2 accepted; bonus not seen yet
-    assert second.last_round is not None
-    assert (second.last_round.drafted, second.last_round.accepted, second.last_round.confidence) == (4, 2, 0.5)
-    outcome = selector.outcomes[0][0]
-    assert (outcome.draft_time_s, outcome.verify_time_s, outcome.group_size) == (1.0, 1.0, 2)
+    first, second = selector.contexts[:2]
+    assert first.category.tolist() == [0, -1]  # "code" is the first name
+    assert (len(first), first.num_rounds.tolist(), first.last_drafter.tolist()) == (2, [0, 0], [-1, -1])
+    assert first.missing_kv_tokens[0].tolist() == [6, 6, 0]  # 5 of the prompt, the first token; lookup keeps no KV
+    assert second.missing_kv_tokens[0].tolist() == [1, 9, 0]  # drafter a followed: 6 + 2 accepted; bonus not seen yet
+    assert second.last_drafter.tolist() == [0, 0]
+    assert (second.last_drafted[0], second.last_accepted[0], second.last_confidence[0]) == (4, 2, 0.5)
+    outcome = selector.outcomes[0]
+    assert (outcome.draft_time_s[0], outcome.verify_time_s, outcome.group_size[0]) == (1.0, 1.0, 2)
 
 
 def test_arrivals_are_waited_for():
@@ -144,7 +149,7 @@ def test_closed_loop_keeps_the_concurrency():
 
 def test_a_request_that_cannot_fit_alone_is_an_error():
     with pytest.raises(UserError, match=r"'x' may need 5 KV blocks"):
-        _serve([_request("x", prompt=5, new=12)], ScriptedBody(), Script([None]), num_kv_blocks=4)
+        _serve([_request("x", prompt=5, new=12)], ScriptedBody(), Script([NO_DRAFTER]), num_kv_blocks=4)
 
 
 def test_interruption_keeps_what_is_finished():
@@ -155,7 +160,7 @@ def test_interruption_keeps_what_is_finished():
             return super().next_event(deadline_s)
 
     record = _serve(
-        [_request("short", new=2), _request("long", new=30)], Interrupted(accepts=(0, 0, 0)), Script([None])
+        [_request("short", new=2), _request("long", new=30)], Interrupted(accepts=(0, 0, 0)), Script([NO_DRAFTER])
     )
     assert not record.complete
     assert {r.request_id: r.finish_reason for r in record.requests} == {"short": "length", "long": "aborted"}
@@ -176,7 +181,7 @@ def test_every_request_gets_its_text_under_any_memory(data):
     largest = max(-(-(len(r.prompt_token_ids) + r.max_new_tokens) // 4) for r in requests)
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     record = _serve(
-        requests, ScriptedBody(accepts=(3, 1, 0)), Script([0, None, 1, 2, *rng.integers(0, 3, 3).tolist()]),
+        requests, ScriptedBody(accepts=(3, 1, 0)), Script([0, NO_DRAFTER, 1, 2, *rng.integers(0, 3, 3).tolist()]),
         num_kv_blocks=largest + data.draw(st.integers(0, 6)), max_num_seqs=data.draw(st.integers(1, 5)),
         k=data.draw(st.integers(0, 5)),
     )  # fmt: skip

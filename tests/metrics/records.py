@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from spinbench.control.record import RequestRecord, RoundRecord, RunRecord, SpanRecord
+from spinbench.control.record import RequestRecord, RoundColumns, RoundRecord, RunRecord, SpanColumns, SpanRecord
 
 
 def request(request_id: str, **changes) -> RequestRecord:
@@ -64,6 +64,14 @@ def span(lane: str, kind, start_s: float, end_s: float, **changes) -> SpanRecord
     return replace(plain, **changes)
 
 
+def rounds(*records: RoundRecord) -> RoundColumns:
+    return RoundColumns.of(records)
+
+
+def spans(*records: SpanRecord) -> SpanColumns:
+    return SpanColumns.of(records)
+
+
 def two_request_record() -> RunRecord:
     """Request a (code): 1 + 3 + 1 = 5 tokens. Request b (chat): 1 + 2 + 1 = 4 tokens, the last from a plain round."""
     return RunRecord(
@@ -85,13 +93,13 @@ def two_request_record() -> RunRecord:
                 output_token_ids=(7, 8, 9, 10),
             ),
         ),
-        rounds=(
+        rounds=rounds(
             round_(0, "a", "d1", drafted=4, accepted=2, verify_start_s=6.0, verify_end_s=8.0),
             round_(0, "b", "d2", drafted=2, accepted=1, verify_start_s=6.0, verify_end_s=8.0),
             round_(1, "a", "d1", drafted=3, accepted=0, verify_start_s=9.0, verify_end_s=10.0),
             round_(2, "b", None, drafted=0, accepted=0, verify_start_s=12.0, verify_end_s=13.0),
         ),
-        spans=(
+        spans=spans(
             span("target", "prefill", 1.0, 2.0, round_index=-1, request_ids=("a",), padded_cells=90),
             span("target", "prefill", 3.0, 4.0, round_index=-1, request_ids=("b",)),
             span("d1", "draft", 5.0, 6.0),

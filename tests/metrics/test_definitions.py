@@ -12,7 +12,7 @@ from spinbench.metrics.lanes import union_length_s
 from spinbench.metrics.latency import latency_samples
 from spinbench.metrics.tables import tables_from_record
 
-from .records import request, round_, span
+from .records import request, round_, rounds, span, spans
 
 
 def test_counts_and_throughput(record: RunRecord) -> None:
@@ -52,8 +52,8 @@ def test_a_prefill_after_preemption_is_an_emission() -> None:
     again = request("a", output_tokens=3, num_prefill_emitted_tokens=2, num_preemptions=1, output_token_ids=(7, 8, 9))
     record = RunRecord(
         requests=(again,),
-        rounds=(round_(1, "a", None, 0, 0, verify_end_s=10.0),),
-        spans=(span("target", "prefill", 1.0, 2.0), span("target", "prefill", 5.0, 7.0)),
+        rounds=rounds(round_(1, "a", None, 0, 0, verify_end_s=10.0)),
+        spans=spans(span("target", "prefill", 1.0, 2.0), span("target", "prefill", 5.0, 7.0)),
         drafters=(),
         start_s=0.0,
         end_s=10.0,
@@ -67,7 +67,7 @@ def test_aborted_requests_count_in_nothing_but_num_prompts(record: RunRecord) ->
     partial = replace(
         record,
         requests=(*record.requests, aborted),
-        rounds=(*record.rounds, round_(3, "c", "d1", 4, 4, verify_end_s=14.0)),
+        rounds=rounds(*record.rounds, round_(3, "c", "d1", 4, 4, verify_end_s=14.0)),
     )
     before, after = summarise(tables_from_record(record)), summarise(tables_from_record(partial))
     assert after["num_prompts"] == 3
@@ -111,7 +111,7 @@ def test_goodput_needs_every_limit(record: RunRecord) -> None:
 
 
 def test_an_empty_run_has_no_numbers_but_no_error() -> None:
-    empty = RunRecord(requests=(), rounds=(), spans=(), drafters=(), start_s=1.0, end_s=1.0, complete=False)
+    empty = RunRecord(requests=(), rounds=rounds(), spans=spans(), drafters=(), start_s=1.0, end_s=1.0, complete=False)
     summary = summarise(tables_from_record(empty))
     assert summary["mean_ttft_ms"] is None
     assert summary["acceptance_length"] is None

@@ -13,6 +13,8 @@ from spinbench.metrics.identities import IdentityError
 from spinbench.metrics.store import find_runs, read_run, write_run
 from spinbench.metrics.tables import tables_from_record
 
+from .records import rounds
+
 META = {"method": "plain", "hardware": "a box", "note": "naïve"}
 CONFIG = {"seed": 3, "selector": {"name": "spin", "capacity": [1, 2]}, "text": "${not.an.interpolation}"}
 TEXTS, PROMPTS = {"a": "hello\n— wörld"}, {"a": "say", "b": "hi"}
@@ -74,7 +76,7 @@ def test_a_write_that_breaks_off_leaves_no_run(
 
 
 def test_a_contradiction_is_refused_before_anything_is_written(tmp_path: Path, record: RunRecord) -> None:
-    wrong = replace(record, rounds=record.rounds[1:])
+    wrong = replace(record, rounds=rounds(*list(record.rounds)[1:]))
     with pytest.raises(IdentityError):
         write_run(tmp_path / "new", wrong, config={}, meta={}, texts=None, prompts=None)
     assert not (tmp_path / "new").exists()

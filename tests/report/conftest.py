@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from spinbench.control.record import RunRecord
+from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
 
 from .made_runs import made_record, with_other_output, write_made_run, write_made_runs
 
@@ -27,7 +27,7 @@ def peer_record() -> RunRecord:
     """What a peer without rounds or spans leaves: all tokens come out of its one call."""
     record = made_record("plain", 4, 0)
     requests = tuple(replace(r, num_prefill_emitted_tokens=r.output_tokens) for r in record.requests)
-    return replace(record, requests=requests, rounds=(), spans=())
+    return replace(record, requests=requests, rounds=RoundColumns.of([]), spans=SpanColumns.of([]))
 
 
 @pytest.fixture(scope="session")

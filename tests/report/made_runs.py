@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spinbench.control.record import RequestRecord, RoundRecord, RunRecord, SpanRecord
+from spinbench.control.record import RequestRecord, RoundColumns, RoundRecord, RunRecord, SpanColumns, SpanRecord
 from spinbench.metrics.store import write_run
 
 CATEGORIES = ("code", "maths", "chat", "summary", "translation", "extraction", "story", "factual")
@@ -117,7 +117,13 @@ def made_record(method: str, batch: int, repeat: int, num_requests: int = 24, pa
         for i in range(num_requests)
     )
     return RunRecord(
-        requests, tuple(rounds), tuple(spans), tuple(DRAFTERS) if method != "plain" else (), 0.0, clock_s, True
+        requests,
+        RoundColumns.of(rounds),
+        SpanColumns.of(spans),
+        tuple(DRAFTERS) if method != "plain" else (),
+        0.0,
+        clock_s,
+        True,
     )
 
 

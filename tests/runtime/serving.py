@@ -8,7 +8,7 @@ import torch
 from spinbench.control.draft_length import DraftLength, FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
-from spinbench.control.loop import LoopSetting, ServingLoop
+from spinbench.control.loop import LoopSetting
 from spinbench.control.record import RunRecord
 from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
 from spinbench.control.selector.fixed import FixedSelector
@@ -20,6 +20,7 @@ from spinbench.control.selector.spin import SpinSelector
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.body import make_body
 from spinbench.runtime.sampler import Sampling
+from spinbench.runtime.session import live_loop
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from spinbench.workload.request import Request
 from tests.runtime.tiny_models import VOCAB
@@ -105,7 +106,7 @@ def serve(
 ) -> RunRecord:
     """Serve `trace` on the runtime."""
     infos = drafter_infos(models)
-    setting = SelectorSetting(tuple(infos), max_num_seqs, np.random.default_rng(7))
+    setting = SelectorSetting(tuple(infos), max_num_seqs, len(trace), np.random.default_rng(7))
     loop_setting = LoopSetting(
         drafters=tuple(infos),
         selector=make_selector(selector, setting),
@@ -118,10 +119,10 @@ def serve(
         max_num_batched_tokens=64,
     )
     body = make_body(
-        target, list(zip(infos, [*models, None, *models[:1]], strict=True)), sampling, num_kv_blocks * block_size
+        target, list(zip(infos, [*models, None, *models[:1]], strict=True)), sampling, num_kv_blocks, block_size
     )
     prompts = {request.id: request.prompt_token_ids or () for request in trace}
-    return ServingLoop(loop_setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()
+    return live_loop(loop_setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()
 
 
 def outputs(record: RunRecord) -> dict[str, tuple[int, ...]]:

@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 
 import pytest
 import torch
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext
 from tests.runtime import serving, tiny_models
 
@@ -56,8 +56,8 @@ class RaggedDraftLength:
 
     max_num_speculative_tokens = 6
 
-    def lengths(self, contexts: Sequence[RoundContext], drafters: Sequence[int | None]) -> list[int]:
-        return [(3 * c.num_rounds + 5 * int(c.request_id[1:])) % 7 for c in contexts]
+    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
+        return (3 * context.num_rounds + 5 * context.rows) % 7
 
 
 @pytest.mark.parametrize("layout", serving.LAYOUTS)

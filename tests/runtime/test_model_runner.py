@@ -5,61 +5,75 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MistralConfig
 
-from spinbench.control.job import TokenSpan
-from spinbench.control.request_state import RequestState
+from spinbench.control.job import TokenSpans
 from spinbench.errors import UserError
 from spinbench.runtime.model_runner import ModelRunner
-from spinbench.workload.request import Request
+from spinbench.runtime.slot_table import SlotTable
 from tests.runtime import tiny_models
 
 BLOCK = 4
 CONTEXTS = (3, 9, 17, 30)
+TOKENS = [np.random.default_rng(row).integers(0, tiny_models.VOCAB, length) for row, length in enumerate(CONTEXTS)]
 
 
-def _states(scattered: bool) -> list[RequestState]:
-    rng = np.random.default_rng(0)
-    free = rng.permutation(60).tolist() if scattered else list(range(60))
-    states = []
-    for index, length in enumerate(CONTEXTS):
-        tokens = tuple(rng.integers(0, tiny_models.VOCAB, length).tolist())
-        request = Request(id=str(index), arrival_s=0.0, max_new_tokens=8, prompt_token_ids=tokens)
-        state = RequestState(request, tokens, 0.0, 0, BLOCK)
-        state.add_blocks([free.pop(0) for _ in range(-(-(length + 8) // BLOCK))])
-        states.append(state)
-    return states
+def _slots(scattered: bool) -> SlotTable:
+    slots = SlotTable(60, BLOCK)
+    for num_tokens in range(1, max(CONTEXTS) + 9):
+        for row, length in enumerate(CONTEXTS):
+            # with no room kept for it, a request that grows along with others gets a block here and a block there
+            if num_tokens <= length + 8:
+                slots.hold(row, num_tokens, length + 8) if not scattered else _hold_anywhere(slots, row, num_tokens)
+    return slots
 
 
-def _own_logits(family: str, state: RequestState) -> torch.Tensor:
+def _hold_anywhere(slots: SlotTable, row: int, num_tokens: int) -> None:
+    slots._find_home = lambda row, length: None  # type: ignore[method-assign]
+    slots.hold(row, num_tokens, CONTEXTS[row] + 8)
+
+
+def _spans(*spans: tuple[int, int, int]) -> TokenSpans:
+    rows, start, stop = np.array(spans).T
+    return TokenSpans(rows, start, stop)
+
+
+def _tokens(spans: TokenSpans) -> torch.Tensor:
+    parts = [TOKENS[row][a:b] for row, a, b in zip(spans.rows, spans.start, spans.stop, strict=True)]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _own_logits(family: str, spans: TokenSpans) -> torch.Tensor:
+    """Logits of the spans' rows, by transformers' own attention."""
     model = tiny_models.random_model(family, 0)
-    return model(torch.from_numpy(state.token_ids(0, state.num_tokens))[None], use_cache=False).logits[0]
+    return torch.cat([
+        model(torch.from_numpy(TOKENS[row])[None], use_cache=False).logits[0, a:b]
+        for row, a, b in zip(spans.rows.tolist(), spans.start.tolist(), spans.stop.tolist(), strict=True)
+    ])  # fmt: skip
 
 
 @pytest.mark.parametrize("scattered", [False, True], ids=["consecutive", "scattered"])
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
 def test_prefill_then_ragged_verification(family, scattered):
-    runner = ModelRunner(tiny_models.random_model(family, 0), 60 * BLOCK)
-    states = _states(scattered)
-    assert states[1].slots_contiguous != scattered
+    slots = _slots(scattered)
+    assert (slots.first_slot(1) < 0) == scattered
+    runner = ModelRunner(tiny_models.random_model(family, 0), slots)
     tails = (1, 4, 2, 5)  # rows of the second pass
+    starts = [length - tail for length, tail in zip(CONTEXTS, tails, strict=True)]
+    first = _spans(*((row, 0, start) for row, start in enumerate(starts)))
+    second = _spans(*((row, start, CONTEXTS[row]) for row, start in enumerate(starts)))
     with torch.inference_mode():
-        first = [TokenSpan(s, 0, s.num_tokens - t) for s, t in zip(states, tails, strict=True) if s.num_tokens > t]
-        tokens = torch.from_numpy(np.concatenate([s.state.token_ids(s.start, s.stop) for s in first]))
+        tokens = _tokens(first)
         logits = runner.packed(first, tokens, torch.arange(len(tokens)))
-        expected = torch.cat([_own_logits(family, span.state)[: span.stop] for span in first])
-        assert (logits - expected).abs().max() < 1e-12
+        assert (logits - _own_logits(family, first)).abs().max() < 1e-12
 
-        second = [TokenSpan(s, s.num_tokens - t, s.num_tokens) for s, t in zip(states, tails, strict=True)]
-        tokens = torch.from_numpy(np.concatenate([s.state.token_ids(s.start, s.stop) for s in second]))
-        expected = torch.cat([_own_logits(family, span.state)[span.start :] for span in second])
+        tokens, expected = _tokens(second), _own_logits(family, second)
         logits = runner.packed(second, tokens, torch.arange(len(tokens)))
         assert (logits - expected).abs().max() < 1e-12
 
         width = max(tails)
-        rectangle = torch.zeros(len(second), width, dtype=torch.int64)
-        for row, span in enumerate(second):
-            rectangle[row, : span.num_tokens] = torch.from_numpy(span.state.token_ids(span.start, span.stop))
-        real = torch.cat([row * width + torch.arange(span.num_tokens) for row, span in enumerate(second)])
-        logits = runner.padded(second, rectangle.view(-1), width, real)
+        own = np.arange(width) < np.array(tails)[:, None]
+        rectangle = torch.zeros(len(second) * width, dtype=torch.int64)
+        rectangle[np.flatnonzero(own)] = tokens
+        logits = runner.padded(second, rectangle, width, torch.from_numpy(np.flatnonzero(own)))
         assert (logits - expected).abs().max() < 1e-12
 
 
@@ -69,32 +83,29 @@ def test_attention_of_another_kind_is_refused_not_miscomputed():
         num_key_value_heads=2, head_dim=6, sliding_window=10, max_position_embeddings=64,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval().requires_grad_(False)
-    states = _states(False)
-    expected = model(torch.from_numpy(states[1].token_ids(0, 9))[None], use_cache=False).logits[0]
-    runner = ModelRunner(model, 60 * BLOCK)
-    within, beyond = TokenSpan(states[1], 0, 9), TokenSpan(states[2], 0, 17)
+    expected = model(torch.from_numpy(TOKENS[1])[None], use_cache=False).logits[0]
+    runner = ModelRunner(model, _slots(False))
+    within, beyond = _spans((1, 0, 9)), _spans((2, 0, 17))
     with torch.inference_mode():
-        logits = runner.packed([within], torch.from_numpy(states[1].token_ids(0, 9)), torch.arange(9))
+        logits = runner.packed(within, _tokens(within), torch.arange(9))
         assert (logits - expected).abs().max() < 1e-12
         with pytest.raises(UserError, match="context of 17 tokens exceeds this model's sliding window of 10"):
-            runner.packed([beyond], torch.from_numpy(states[2].token_ids(0, 17)), torch.arange(17))
+            runner.packed(beyond, _tokens(beyond), torch.arange(17))
 
 
 def test_only_the_asked_rows_get_logits():
-    runner = ModelRunner(tiny_models.random_model("llama", 0), 60 * BLOCK)
-    state = _states(False)[2]
+    runner = ModelRunner(tiny_models.random_model("llama", 0), _slots(False))
+    spans = _spans((2, 0, 17))
     with torch.inference_mode():
-        tokens = torch.from_numpy(state.token_ids(0, 17))
-        logits = runner.packed([TokenSpan(state, 0, 17)], tokens, torch.tensor([16, 4]))
-    assert (logits - _own_logits("llama", state)[[16, 4]]).abs().max() < 1e-12
+        logits = runner.packed(spans, _tokens(spans), torch.tensor([16, 4]))
+    assert (logits - _own_logits("llama", spans)[[16, 4]]).abs().max() < 1e-12
 
 
 def test_padding_rows_leave_no_trace_in_the_pool():
-    runner = ModelRunner(tiny_models.random_model("llama", 0), 60 * BLOCK)
-    states = _states(False)
-    spans = [TokenSpan(states[0], 0, 1), TokenSpan(states[1], 0, 5)]
+    slots = _slots(False)
+    runner = ModelRunner(tiny_models.random_model("llama", 0), slots)
     with torch.inference_mode():
-        runner.padded(spans, torch.ones(10, dtype=torch.int64), 5, torch.tensor([0]))
+        runner.padded(_spans((0, 0, 1), (1, 0, 5)), torch.ones(10, dtype=torch.int64), 5, torch.tensor([0]))
     written = runner.pool.keys[0].abs().sum((1, 2)).nonzero()[:, 0].tolist()
-    own = [int(states[0].slots(0, 1)[0]), *states[1].slots(0, 5).tolist(), runner.pool.null_slot]
+    own = [*slots.slots(0, 0, 1).tolist(), *slots.slots(1, 0, 5).tolist(), runner.pool.null_slot]
     assert written == sorted(own)

@@ -11,7 +11,7 @@ DRAWS = 20_000
 
 
 def _frequencies(sampling: Sampling, logits: torch.Tensor) -> np.ndarray:
-    tokens = Sampler(sampling).target_tokens(logits.expand(DRAWS, -1), [11] * DRAWS, list(range(DRAWS)))
+    tokens = Sampler(sampling).target_tokens(logits.expand(DRAWS, -1), np.full(DRAWS, 11), np.arange(DRAWS))
     return np.bincount(tokens.numpy(), minlength=logits.shape[-1])
 
 
@@ -46,18 +46,18 @@ def test_law_of_the_target(sampling, keep):
 
 def test_greedy_takes_the_maximum_whatever_the_seed():
     logits = torch.randn(6, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert Sampler(Sampling()).target_tokens(logits, range(6), range(6)).tolist() == logits.argmax(-1).tolist()
+    assert Sampler(Sampling()).target_tokens(logits, np.arange(6), np.arange(6)).tolist() == logits.argmax(-1).tolist()
 
 
 def test_noise_is_a_function_of_seed_position_and_token():
     ids = torch.arange(1000)
-    whole = gumbel_noise([5, 5, 6], [0, 1, 0], ids)
-    assert torch.equal(gumbel_noise([6, 5], [0, 1], ids[[7, 900]]), whole[[2, 1]][:, [7, 900]])
+    whole = gumbel_noise(np.array([5, 5, 6]), np.array([0, 1, 0]), ids)
+    assert torch.equal(gumbel_noise(np.array([6, 5]), np.array([0, 1]), ids[[7, 900]]), whole[[2, 1]][:, [7, 900]])
     assert len({tuple(row.tolist()) for row in whole}) == 3
 
 
 def test_noise_follows_the_gumbel_law_and_is_not_correlated():
-    noise = gumbel_noise([1, 1, 2], [0, 1, 0], torch.arange(49_152)).double().numpy()
+    noise = gumbel_noise(np.array([1, 1, 2]), np.array([0, 1, 0]), torch.arange(49_152)).double().numpy()
     for row in noise:
         assert stats.kstest(row, stats.gumbel_r.cdf).pvalue > 1e-3
     correlation = np.corrcoef(np.concatenate((noise, noise[:, ::-1][:1], np.roll(noise[:1], 1))))
@@ -68,7 +68,7 @@ def test_noise_follows_the_gumbel_law_and_is_not_correlated():
 def test_an_exact_drafter_draws_the_targets_tokens():
     logits = torch.randn(400, 60, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     sampler = Sampler(Sampling(temperature=1.3))
-    seeds, positions = [3] * 400, list(range(400))
+    seeds, positions = np.full(400, 3), np.arange(400)
     target = sampler.target_tokens(logits, seeds, positions)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(2))
     assert torch.equal(sampler.draft_tokens(logits, seeds, positions, None), target)
@@ -80,9 +80,9 @@ def test_shared_noise_makes_a_near_drafter_agree_more_than_chance():
     logits = torch.randn(4000, 30, generator=generator)
     near = logits + 0.3 * torch.randn(4000, 30, generator=generator)
     sampler = Sampler(Sampling(temperature=1.0))
-    target = sampler.target_tokens(logits, [1] * 4000, range(4000))
-    coupled = (sampler.draft_tokens(near, [1] * 4000, range(4000), None) == target).float().mean()
-    apart = (sampler.draft_tokens(near, [2] * 4000, range(4000), None) == target).float().mean()
+    target = sampler.target_tokens(logits, np.full(4000, 1), np.arange(4000))
+    coupled = (sampler.draft_tokens(near, np.full(4000, 1), np.arange(4000), None) == target).float().mean()
+    apart = (sampler.draft_tokens(near, np.full(4000, 2), np.arange(4000), None) == target).float().mean()
     assert coupled > 0.6
     assert apart < 0.2
 

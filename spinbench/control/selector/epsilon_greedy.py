@@ -1,10 +1,11 @@
 """The best drafter so far, and now and then another."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 from pydantic import ConfigDict, Field, validate_call
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.reward import GoodputEstimate, RewardKind
@@ -34,25 +35,20 @@ class EpsilonGreedySelector:
         self._rng = setting.rng
         self._epsilon = epsilon
         self._rounds_per_choice = rounds_per_choice
-        self._estimate = GoodputEstimate(reward, self._num_drafters, decay, prior_rounds, per_request=True)
-        self._current: dict[str, int] = {}
+        self._estimate = GoodputEstimate(reward, setting, decay, prior_rounds, per_request=True)
+        self._current = np.full(setting.num_requests, -1, np.int64)
 
-    def choose(self, contexts: Sequence[RoundContext]) -> list[int | None]:
+    def choose(self, context: RoundContext) -> IntArray:
         """Explore or exploit where a choice is due; drafters that nobody tried come first."""
-        for context in contexts:
-            if context.num_rounds % self._rounds_per_choice and context.request_id in self._current:
-                continue
-            if self._rng.random() < self._epsilon:
-                drafter = int(self._rng.integers(self._num_drafters))
-            else:
-                goodput = self._estimate.of(context.request_id)
-                drafter = int(self._rng.choice((goodput == goodput.max()).nonzero()[0]))
-            self._current[context.request_id] = drafter
-        return [self._current[context.request_id] for context in contexts]
+        due = context.rows[(context.num_rounds % self._rounds_per_choice == 0) | (self._current[context.rows] < 0)]
+        if len(due):
+            goodput = self._estimate.of(due)
+            # ties, and above all drafters that nobody tried, are broken at random
+            best = np.where(goodput == goodput.max(1, keepdims=True), self._rng.random(goodput.shape), -1.0).argmax(1)
+            explored = self._rng.integers(self._num_drafters, size=len(due))
+            self._current[due] = np.where(self._rng.random(len(due)) < self._epsilon, explored, best)
+        return self._current[context.rows]
 
-    def observe(self, outcomes: Sequence[RoundOutcome]) -> None:
-        """Update the estimates and forget finished requests."""
-        for outcome in outcomes:
-            self._estimate.update(outcome)
-            if outcome.finished:
-                self._current.pop(outcome.request_id, None)
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Update the estimates."""
+        self._estimate.update(outcome)

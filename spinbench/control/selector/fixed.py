@@ -1,7 +1,8 @@
 """One drafter for all: ordinary speculative decoding."""
 
-from collections.abc import Sequence
+import numpy as np
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.selector.protocol import SelectorSetting
 
@@ -14,9 +15,9 @@ class FixedSelector:
     def __init__(self, setting: SelectorSetting, *, drafter: str) -> None:
         self._drafter = setting.drafter_index(drafter)
 
-    def choose(self, contexts: Sequence[RoundContext]) -> list[int | None]:
+    def choose(self, context: RoundContext) -> IntArray:
         """The same drafter for everyone."""
-        return [self._drafter] * len(contexts)
+        return np.full(len(context), self._drafter, np.int64)
 
-    def observe(self, outcomes: Sequence[RoundOutcome]) -> None:
+    def observe(self, outcome: RoundOutcome) -> None:
         """Nothing to learn."""

@@ -1,12 +1,12 @@
 """Maximum-weight matching of requests to the places of drafters."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from spinbench.control.arrays import FloatArray, IntArray
 
-def match_requests(goodput: np.ndarray, capacities: Sequence[int]) -> list[int]:
+
+def match_requests(goodput: FloatArray, capacities: IntArray) -> IntArray:
     """The drafter of each request, so that the sum of goodputs is the largest that the capacities allow.
 
     SPIN's assignment step (arXiv 2503.15921): a bipartite graph of requests and drafter places, edge weight = estimated
@@ -14,7 +14,9 @@ def match_requests(goodput: np.ndarray, capacities: Sequence[int]) -> list[int]:
     `capacities` gives each drafter's places B_j. Raises ValueError if there are fewer places than requests.
     """
     num_requests, num_drafters = goodput.shape
-    places = np.repeat(np.arange(num_drafters), [min(capacity, num_requests) for capacity in capacities])
+    if (capacities >= num_requests).all():
+        return goodput.argmax(1)  # nobody can be in another's way
+    places = np.repeat(np.arange(num_drafters), np.minimum(capacities, num_requests))
     if len(places) < num_requests:
         raise ValueError(f"{num_requests} requests do not fit {len(places)} places")
     finite = goodput[np.isfinite(goodput)]
@@ -22,4 +24,4 @@ def match_requests(goodput: np.ndarray, capacities: Sequence[int]) -> list[int]:
     optimistic = (finite.max() if len(finite) else 1.0) * (num_requests + 1) + 1.0
     weights = np.where(np.isfinite(goodput), goodput, optimistic)
     _, columns = linear_sum_assignment(weights[:, places], maximize=True)
-    return places[columns].tolist()
+    return places[columns]

@@ -1,8 +1,10 @@
 """No speculation: the baseline of every speed-up."""
 
-from collections.abc import Sequence
+import numpy as np
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.protocol import SelectorSetting
 
 
@@ -13,9 +15,9 @@ class PlainSelector:
 
     def __init__(self, setting: SelectorSetting) -> None: ...
 
-    def choose(self, contexts: Sequence[RoundContext]) -> list[int | None]:
+    def choose(self, context: RoundContext) -> IntArray:
         """No drafter for anyone."""
-        return [None] * len(contexts)
+        return np.full(len(context), NO_DRAFTER, np.int64)
 
-    def observe(self, outcomes: Sequence[RoundOutcome]) -> None:
+    def observe(self, outcome: RoundOutcome) -> None:
         """Nothing to learn."""

@@ -1,11 +1,11 @@
 """What a selector is."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.drafter import DrafterInfo
 from spinbench.errors import UserError
@@ -18,6 +18,8 @@ class SelectorSetting:
     drafters: tuple[DrafterInfo, ...]
     max_num_seqs: int
     """Most requests in a round."""
+    num_requests: int
+    """Requests of the whole run: rows are below it."""
     rng: np.random.Generator
 
     def drafter_index(self, name: str) -> int:
@@ -40,12 +42,12 @@ class Selector(Protocol):
     """
 
     needs_confidence: bool
-    """Whether drafters shall measure their top-1 probability (`LastRound.confidence`)."""
+    """Whether drafters shall measure their top-1 probability (`RoundContext.last_confidence`)."""
 
-    def choose(self, contexts: Sequence[RoundContext]) -> list[int | None]:
-        """Per request the index of a drafter, or `None` for plain decoding in this round."""
+    def choose(self, context: RoundContext) -> IntArray:
+        """Per request the index of a drafter, or -1 for plain decoding in this round; int [requests]."""
         ...
 
-    def observe(self, outcomes: Sequence[RoundOutcome]) -> None:
-        """Learn from a finished round, given in the order of its contexts."""
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Learn from a finished round, given in the order of its context."""
         ...

@@ -1,10 +1,11 @@
 """A drafter drawn at random: what a selector must beat."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 from pydantic import ConfigDict, Field, validate_call
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.selector.protocol import SelectorSetting
 
@@ -20,17 +21,13 @@ class RandomSelector:
         self._num_drafters = len(setting.drafters)
         self._rng = setting.rng
         self._rounds_per_choice = rounds_per_choice
-        self._current: dict[str, int] = {}
+        self._current = np.full(setting.num_requests, -1, np.int64)
 
-    def choose(self, contexts: Sequence[RoundContext]) -> list[int | None]:
+    def choose(self, context: RoundContext) -> IntArray:
         """A new draw where one is due, else the drafter that the request has."""
-        for context in contexts:
-            if context.num_rounds % self._rounds_per_choice == 0 or context.request_id not in self._current:
-                self._current[context.request_id] = int(self._rng.integers(self._num_drafters))
-        return [self._current[context.request_id] for context in contexts]
+        due = (context.num_rounds % self._rounds_per_choice == 0) | (self._current[context.rows] < 0)
+        self._current[context.rows[due]] = self._rng.integers(self._num_drafters, size=int(np.count_nonzero(due)))
+        return self._current[context.rows]
 
-    def observe(self, outcomes: Sequence[RoundOutcome]) -> None:
-        """Forget finished requests."""
-        for outcome in outcomes:
-            if outcome.finished:
-                self._current.pop(outcome.request_id, None)
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Nothing to learn."""

@@ -4,13 +4,16 @@ from typing import Literal
 
 import numpy as np
 
+from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundOutcome
+from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.selector.protocol import SelectorSetting
 
 RewardKind = Literal["draft_goodput", "round_goodput"]
 
 
-def tokens_and_time_s(kind: RewardKind, outcome: RoundOutcome) -> tuple[int, float]:
-    """Numerator and denominator of a round's reward, in tokens and seconds.
+def tokens_and_time_s(kind: RewardKind, outcome: RoundOutcome) -> tuple[IntArray, FloatArray]:
+    """Numerator and denominator of a round's reward per request, in tokens and seconds.
 
     `draft_goodput`: accepted tokens / drafting time, SPIN's reward (arXiv 2503.15921). It ignores what the target's
     verification costs, so a drafter that takes no time wins however little it gets accepted.
@@ -30,43 +33,40 @@ class GoodputEstimate:
     """
 
     def __init__(
-        self, kind: RewardKind, num_drafters: int, decay: float, prior_rounds: float, per_request: bool
+        self, kind: RewardKind, setting: SelectorSetting, decay: float, prior_rounds: float, per_request: bool
     ) -> None:
+        num_drafters = len(setting.drafters)
         self._kind: RewardKind = kind
         self._decay = decay
         self._prior_rounds = prior_rounds
-        self._per_request = per_request
-        self._num_drafters = num_drafters
-        self._shared = np.zeros((3, num_drafters))
-        self._own: dict[str, np.ndarray] = {}
+        self._shared = np.zeros((num_drafters, 3))
+        """Tokens, seconds, rounds."""
+        self._own = np.zeros((setting.num_requests, num_drafters, 3)) if per_request else None
 
     def update(self, outcome: RoundOutcome) -> None:
-        """Take a round in. Rounds without a drafter say nothing about drafters."""
-        if outcome.drafter is not None:
-            tokens, time_s = tokens_and_time_s(self._kind, outcome)
-            sums = [self._shared]
-            if self._per_request:
-                sums.append(self._own.setdefault(outcome.request_id, np.zeros((3, self._num_drafters))))
-            for table in sums:
-                table[:, outcome.drafter] *= self._decay
-                table[:, outcome.drafter] += (tokens, time_s, 1.0)
-        if outcome.finished:
-            self._own.pop(outcome.request_id, None)
+        """Take a round in. Requests without a drafter say nothing about drafters."""
+        tokens, time_s = tokens_and_time_s(self._kind, outcome)
+        evidence = np.stack((tokens, time_s, np.ones(len(tokens))), 1)  # [requests, 3]
+        drafted = outcome.drafter != NO_DRAFTER
+        if self._own is not None:
+            rows, drafter = outcome.rows[drafted], outcome.drafter[drafted]
+            self._own[rows, drafter] = self._own[rows, drafter] * self._decay + evidence[drafted]
+        for drafter in np.flatnonzero(np.bincount(outcome.drafter[drafted], minlength=len(self._shared))):
+            mine = evidence[outcome.drafter == drafter]
+            # as if they had come one after another
+            weights = self._decay ** np.arange(len(mine) - 1, -1, -1)
+            self._shared[drafter] = self._shared[drafter] * self._decay ** len(mine) + weights @ mine
 
-    def shared(self) -> np.ndarray:
-        """Tokens per second of each drafter over all requests, float [drafters]; infinite where never tried."""
-        tokens, time_s, rounds = self._shared
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(rounds > 0, tokens / np.maximum(time_s, 1e-9), np.inf)
-
-    def of(self, request_id: str) -> np.ndarray:
-        """Tokens per second of each drafter for this request, float [drafters]; infinite where nobody tried."""
-        own = self._own.get(request_id)
-        if own is None:
-            return self.shared()
-        tokens, time_s, rounds = self._shared
-        with np.errstate(divide="ignore", invalid="ignore"):
-            weight = np.where(rounds > 0, self._prior_rounds / np.maximum(rounds, 1e-9), 0.0)
-        tokens = own[0] + weight * tokens
-        time_s = own[1] + weight * time_s
-        return np.where(rounds > 0, tokens / np.maximum(time_s, 1e-9), np.inf)
+    def of(self, rows: IntArray) -> FloatArray:
+        """Tokens per second of each drafter for each request, [requests, drafters]; infinite where nobody tried."""
+        shared, tried = self._shared, self._shared[:, 2] > 0
+        if self._own is None:
+            tokens, time_s = np.broadcast_to(shared.T[:2, None], (2, len(rows), len(shared)))
+        else:
+            own = self._own[rows]
+            weight = self._prior_rounds / np.maximum(shared[:, 2], 1e-9)
+            blend = (own[:, :, 2] > 0).any(1)[:, None] & tried  # a request without evidence has the shared figure
+            scale = np.where(blend, weight, 1.0)
+            tokens = own[:, :, 0] + scale * shared[:, 0]
+            time_s = own[:, :, 1] + scale * shared[:, 1]
+        return np.where(tried, tokens / np.maximum(time_s, 1e-9), np.inf)

@@ -1,10 +1,11 @@
 """Drafters in turn."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 from pydantic import ConfigDict, Field, validate_call
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.selector.protocol import SelectorSetting
 
@@ -19,22 +20,16 @@ class RoundRobinSelector:
         setting.require_drafters("round_robin")
         self._num_drafters = len(setting.drafters)
         self._rounds_per_choice = rounds_per_choice
-        self._first: dict[str, int] = {}
+        self._first = np.full(setting.num_requests, -1, np.int64)
+        """Per request, its number in the order of appearance."""
         self._num_seen = 0
 
-    def choose(self, contexts: Sequence[RoundContext]) -> list[int | None]:
+    def choose(self, context: RoundContext) -> IntArray:
         """The drafter whose turn it is, per request."""
-        chosen: list[int | None] = []
-        for context in contexts:
-            if context.request_id not in self._first:
-                self._first[context.request_id] = self._num_seen
-                self._num_seen += 1
-            turn = self._first[context.request_id] + context.num_rounds // self._rounds_per_choice
-            chosen.append(turn % self._num_drafters)
-        return chosen
+        new = context.rows[self._first[context.rows] < 0]
+        self._first[new] = np.arange(self._num_seen, self._num_seen + len(new))
+        self._num_seen += len(new)
+        return (self._first[context.rows] + context.num_rounds // self._rounds_per_choice) % self._num_drafters
 
-    def observe(self, outcomes: Sequence[RoundOutcome]) -> None:
-        """Forget finished requests."""
-        for outcome in outcomes:
-            if outcome.finished:
-                self._first.pop(outcome.request_id, None)
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Nothing to learn."""

@@ -1,12 +1,13 @@
 """SPIN's selector: explore in the first slots of an epoch, then match requests to drafters by estimated goodput."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 from pydantic import ConfigDict, Field, validate_call
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.matching import match_requests
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.reward import GoodputEstimate, RewardKind
@@ -49,12 +50,12 @@ class SpinSelector:
         self._rounds_per_slot = rounds_per_slot
         self._slots_per_epoch = slots_per_epoch
         self._exploring_slots = exploring_slots
-        self._estimate = GoodputEstimate(reward, self._num_drafters, decay, prior_rounds, per_request)
-        self._assigned: dict[str, int] = {}
+        self._estimate = GoodputEstimate(reward, setting, decay, prior_rounds, per_request)
+        self._assigned = np.full(setting.num_requests, NO_DRAFTER, np.int64)
         self._num_rounds = 0
 
     @staticmethod
-    def _resolve_capacity(capacity: int | list[int] | None, setting: SelectorSetting) -> list[int]:
+    def _resolve_capacity(capacity: int | list[int] | None, setting: SelectorSetting) -> IntArray:
         num_drafters = len(setting.drafters)
         if isinstance(capacity, list) and len(capacity) != num_drafters:
             raise UserError(f"selector.capacity has {len(capacity)} entries; there are {num_drafters} drafters")
@@ -64,40 +65,30 @@ class SpinSelector:
                 f"selector.capacity gives {sum(places)} places in all; the batch needs scheduler.max_num_seqs = "
                 f"{setting.max_num_seqs}"
             )
-        return places
+        return np.array(places, np.int64)
 
-    def choose(self, contexts: Sequence[RoundContext]) -> list[int | None]:
+    def choose(self, context: RoundContext) -> IntArray:
         """Reassign everyone when a slot begins; else keep the assignment and place newcomers."""
         slot = self._num_rounds // self._rounds_per_slot
         if self._num_rounds % self._rounds_per_slot == 0:
-            self._assigned.clear()
+            self._assigned.fill(NO_DRAFTER)
         self._num_rounds += 1
-        newcomers = [context.request_id for context in contexts if context.request_id not in self._assigned]
-        if newcomers:
-            places = self._free_places({context.request_id for context in contexts})
+        assigned = self._assigned[context.rows]
+        newcomers = context.rows[assigned == NO_DRAFTER]
+        if len(newcomers):
+            held = np.bincount(assigned[assigned != NO_DRAFTER], minlength=self._num_drafters)
+            places = np.maximum(self._capacities - held, 0)
             exploring = slot % self._slots_per_epoch < self._exploring_slots
-            chosen = self._random(newcomers, places) if exploring else self._matched(newcomers, places)
-            self._assigned.update(zip(newcomers, chosen, strict=True))
-        return [self._assigned[context.request_id] for context in contexts]
+            if exploring:
+                self._assigned[newcomers] = self._random(len(newcomers), places)
+            else:
+                self._assigned[newcomers] = match_requests(self._estimate.of(newcomers), places)
+        return self._assigned[context.rows]
 
-    def observe(self, outcomes: Sequence[RoundOutcome]) -> None:
-        """Update the goodput estimates and free the places of finished requests."""
-        for outcome in outcomes:
-            self._estimate.update(outcome)
-            if outcome.finished:
-                self._assigned.pop(outcome.request_id, None)
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Update the goodput estimates."""
+        self._estimate.update(outcome)
 
-    def _free_places(self, present: set[str]) -> list[int]:
-        held = np.zeros(self._num_drafters, int)
-        for request_id, drafter in self._assigned.items():
-            if request_id in present:
-                held[drafter] += 1
-        return np.maximum(np.array(self._capacities) - held, 0).tolist()
-
-    def _random(self, request_ids: list[str], places: list[int]) -> list[int]:
-        pool = np.repeat(np.arange(self._num_drafters), [min(count, len(request_ids)) for count in places])
-        return self._rng.permutation(pool)[: len(request_ids)].tolist()
-
-    def _matched(self, request_ids: list[str], places: list[int]) -> list[int]:
-        goodput = np.stack([self._estimate.of(request_id) for request_id in request_ids])
-        return match_requests(goodput, places)
+    def _random(self, num_requests: int, places: IntArray) -> IntArray:
+        pool = np.repeat(np.arange(self._num_drafters), np.minimum(places, num_requests))
+        return self._rng.permutation(pool)[:num_requests]

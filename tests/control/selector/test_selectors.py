@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
@@ -16,6 +16,7 @@ from spinbench.control.selector.random import RandomSelector
 from spinbench.control.selector.round_robin import RoundRobinSelector
 from spinbench.control.selector.spin import SpinSelector
 from spinbench.errors import UserError
+from tests.control.contexts import context, outcome
 
 DRAFTERS = tuple(DrafterInfo(name, "model") for name in "abc")
 SPIN = {
@@ -41,26 +42,18 @@ SELECTORS: dict[str, Callable[[SelectorSetting], Selector]] = {
 
 
 def _setting(seed: int = 0, drafters=DRAFTERS, max_num_seqs: int = 4) -> SelectorSetting:
-    return SelectorSetting(drafters, max_num_seqs, np.random.default_rng(seed))
+    return SelectorSetting(drafters, max_num_seqs, 20, np.random.default_rng(seed))
 
 
-def _context(request_id: str, num_rounds: int) -> RoundContext:
-    return RoundContext(request_id, None, num_rounds, 10, 1, 9, 0, None, (0, 0, 0), 4, 0)
-
-
-def _drive(selector: Selector, num_rounds: int, accepts: dict[str, tuple[int, int, int]], finish: bool = False):
+def _drive(selector: Selector, num_rounds: int, accepts: dict[str, tuple[int, int, int]]):
     """Rounds in which request r gets `accepts[r][drafter]` tokens accepted; returns the drafter chosen in each."""
     history = []
     for index in range(num_rounds):
-        chosen = selector.choose([_context(request_id, index) for request_id in accepts])
+        chosen = selector.choose(context(len(accepts), index)).tolist()
         history.append(dict(zip(accepts, chosen, strict=True)))
-        selector.observe(
-            [
-                RoundOutcome(request_id, d, 0 if d is None else 4, 0 if d is None else accepts[request_id][d],
-                             0.0 if d is None else 1.0, 1.0, 1, finish and index == num_rounds - 1)
-                for request_id, d in zip(accepts, chosen, strict=True)
-            ]
-        )  # fmt: skip
+        accepted = [0 if d == NO_DRAFTER else accepts[r][d] for r, d in zip(accepts, chosen, strict=True)]
+        draft_time_s = [float(d != NO_DRAFTER) for d in chosen]
+        selector.observe(outcome(range(len(accepts)), chosen, accepted, draft_time_s))
     return history
 
 
@@ -72,24 +65,7 @@ def test_choices_are_drafters_and_repeat_for_a_seed(name):
     first = _drive(SELECTORS[name](_setting(3)), 40, EASY)
     assert first == _drive(SELECTORS[name](_setting(3)), 40, EASY)
     chosen = {drafter for round_ in first for drafter in round_.values()}
-    assert chosen <= ({None} if name == "plain" else {0, 1, 2})
-
-
-@pytest.mark.parametrize("name", SELECTORS)
-def test_finished_requests_are_forgotten(name):
-    selector = SELECTORS[name](_setting())
-    sizes = []
-    for batch in range(3):
-        _drive(selector, 3, {f"{batch}-{index}": (1, 1, 1) for index in range(4)}, finish=True)
-        states = [value for value in vars(selector).values() if isinstance(value, dict)]
-        states += [
-            v
-            for value in vars(selector).values()
-            for v in getattr(value, "__dict__", {}).values()
-            if isinstance(v, dict)
-        ]
-        sizes.append(sum(len(state) for state in states))
-    assert sizes == [0, 0, 0]
+    assert chosen <= ({NO_DRAFTER} if name == "plain" else {0, 1, 2})
 
 
 def test_random_keeps_its_draw_for_the_stated_rounds():
@@ -123,8 +99,8 @@ def test_spin_explores_only_in_the_first_slots_of_an_epoch():
 def test_spin_keeps_to_capacities_also_for_newcomers():
     selector = SpinSelector(_setting(), **{**SPIN, "capacity": [1, 2, 1]})
     for index in range(60):
-        present = [f"r{index // 7 + offset}" for offset in range(4)]  # one leaves and one comes now and then
-        chosen = selector.choose([_context(request_id, index) for request_id in present])
+        present = range(index // 7, index // 7 + 4)  # one leaves and one comes now and then
+        chosen = selector.choose(context(4, index, rows=present)).tolist()
         assert all(chosen.count(drafter) <= capacity for drafter, capacity in enumerate([1, 2, 1]))
 
 
@@ -136,8 +112,8 @@ def test_draft_goodput_ignores_what_verification_costs():
             _setting(drafters=DRAFTERS[:2]), **{**GREEDY, "epsilon": 0.0, "reward": reward}
         )
         for index in range(6):
-            (drafter,) = selector.choose([_context("x", index)])
-            selector.observe([RoundOutcome("x", drafter, 4, (1, 3)[drafter], (0.01, 0.2)[drafter], 1.0, 1, False)])
+            (drafter,) = selector.choose(context(1, index)).tolist()
+            selector.observe(outcome([0], [drafter], [(1, 3)[drafter]], [(0.01, 0.2)[drafter]]))
         rewards[reward] = drafter
     assert rewards == {"draft_goodput": 0, "round_goodput": 1}  # 100 against 15; 1.98 against 3.33 tokens/s
 

@@ -1,0 +1,149 @@
+"""The shapes that predicted times have: a curve over a count, and attention's law in requests, rows and keys."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from spinbench.control.arrays import FloatArray
+
+MAX_TABLE_COUNT = 16_384
+"""Up to here a curve is also kept as a list, one entry per count: the simulator asks it millions of times."""
+
+Keys = TypeVar("Keys", int, float, FloatArray)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Seconds against a count (rows of a pass, say): through knots, linear between them, never falling.
+
+    Below the first knot it is flat. Beyond the last it goes on with the last slope, but at least in proportion: a
+    curve that is still flat there is bound by memory, and will not stay so.
+    """
+
+    counts: tuple[int, ...]
+    """Rising."""
+    seconds: tuple[float, ...]
+    """Not negative, not falling."""
+    _table: list[float] = field(init=False, repr=False, compare=False)
+    _slope_s: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        counts, seconds = self.counts, self.seconds
+        if not counts or len(counts) != len(seconds):
+            raise ValueError(f"a curve needs as many seconds as counts, at least one; got {len(counts)}, {len(seconds)}")
+        if any(low >= high for low, high in zip(counts, counts[1:], strict=False)) or counts[0] < 1:
+            raise ValueError("the counts of a curve must rise, from 1 or more")
+        if seconds[0] < 0 or any(low > high for low, high in zip(seconds, seconds[1:], strict=False)):
+            raise ValueError("the seconds of a curve must not be negative and must not fall")
+        slope = seconds[-1] / counts[-1]
+        if len(counts) > 1:
+            slope = max(slope, (seconds[-1] - seconds[-2]) / (counts[-1] - counts[-2]))
+        top = min(counts[-1], MAX_TABLE_COUNT)
+        object.__setattr__(self, "_table", np.interp(np.arange(top + 1), counts, seconds).tolist())
+        object.__setattr__(self, "_slope_s", slope)
+
+    @property
+    def max_count(self) -> int:
+        """Largest count that was measured."""
+        return self.counts[-1]
+
+    def of(self, count: int) -> float:
+        """Seconds for `count`."""
+        if count < len(self._table):
+            return self._table[count]
+        counts, seconds = self.counts, self.seconds
+        if count >= counts[-1]:
+            return seconds[-1] + self._slope_s * (count - counts[-1])
+        right = bisect_right(counts, count)
+        share = (count - counts[right - 1]) / (counts[right] - counts[right - 1])
+        return seconds[right - 1] + share * (seconds[right] - seconds[right - 1])
+
+
+def rising(seconds: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """The sequence that never falls and is nearest to `seconds` in weighted squares (pool adjacent violators)."""
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, entries
+    for value, weight in zip(seconds, weights, strict=True):
+        mean, total, size = value, weight, 1
+        while blocks and blocks[-1][0] > mean:
+            before, weight_before, size_before = blocks.pop()
+            mean = (before * weight_before + mean * total) / (weight_before + total)
+            total, size = weight_before + total, size_before + size
+        blocks.append((mean, total, size))
+    return [mean for mean, _, size in blocks for _ in range(size)]
+
+
+@dataclass(frozen=True, slots=True)
+class RaggedAttention:
+    """Seconds of attention over ragged rows, all layers of a pass together; every coefficient is at least 0.
+
+    Requests are computed one by one, in one of three ways: one row against its context (decode), several rows behind
+    a context (extend: a masked kernel; costs a decode and more), a whole context from its first token (causal kernel).
+    """
+
+    pass_s: float
+    request_s: float
+    key_s: float
+    extend_request_s: float
+    extend_row_s: float
+    """Per row beyond the first."""
+    extend_cell_s: float
+    """Per (row beyond the first x key)."""
+    whole_request_s: float
+    whole_row_s: float
+    whole_cell_s: float
+    """Per (row x key), half of which a causal kernel leaves out."""
+
+    def decode_s(self, num_keys: Keys) -> Keys | float:
+        """One request, one row."""
+        return self.request_s + self.key_s * num_keys
+
+    def extend_s(self, num_rows: int, num_keys: Keys) -> Keys | float:
+        """One request, `num_rows` > 1 rows at the end of `num_keys` keys."""
+        further = num_rows - 1
+        return (
+            self.request_s
+            + self.extend_request_s
+            + further * self.extend_row_s
+            + num_keys * (self.key_s + further * self.extend_cell_s)
+        )
+
+    def whole_s(self, num_rows: int) -> float:
+        """One request, all its `num_rows` > 1 tokens."""
+        return self.request_s + self.whole_request_s + num_rows * (self.whole_row_s + num_rows * self.whole_cell_s)
+
+    def requests_s(self, starts: Sequence[int], stops: Sequence[int]) -> float:
+        """Requests whose tokens `start` to `stop` are run."""
+        total = 0.0
+        for start, stop in zip(starts, stops, strict=True):
+            rows = stop - start
+            if rows == 1:
+                total += self.decode_s(stop)
+            elif start:
+                total += self.extend_s(rows, stop)
+            else:
+                total += self.whole_s(rows)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class RectangleAttention:
+    """Seconds of attention over one rectangle of rows and keys, all layers of a pass together; none is negative."""
+
+    pass_s: float
+    request_s: float
+    row_s: float
+    key_s: float
+    cell_s: float
+
+    def of(self, num_requests: int, num_rows: int, num_keys: Keys, num_cells: Keys) -> Keys | float:
+        """Padding counts: rows, keys and cells are those of the rectangle."""
+        return (
+            self.pass_s
+            + num_requests * self.request_s
+            + num_rows * self.row_s
+            + num_keys * self.key_s
+            + num_cells * self.cell_s
+        )

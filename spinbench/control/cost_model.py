@@ -1,0 +1,265 @@
+"""Predicts how long a job takes: its forward passes, what the host does around them, and the gap between two jobs.
+
+Time of a pass = forward(rows) + head(rows with logits) + attention(requests, rows, keys). Time of a job = factor x its
+passes + host time, affine in passes and requests. Every coefficient is at least 0, every curve never falls: so no
+prediction is negative, and none falls when a job grows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from spinbench.control.arrays import FloatArray
+from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
+from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
+from spinbench.control.layout import LayoutKind
+from spinbench.errors import UserError
+
+JobKind = Literal["prefill", "catch_up", "draft", "verify"]
+
+
+class JobCost(NamedTuple):
+    """What turns the passes of a job into its duration; also host time alone, where there is no pass."""
+
+    pass_factor: float
+    """On the sum of the passes: what a pass costs inside a job, over what it costs by itself."""
+    job_s: float
+    request_s: float
+    pass_s: float
+    """Host time around each pass: building batches, sampling's bookkeeping."""
+
+    def of(self, passes_s: float, num_requests: int, num_passes: int) -> float:
+        """Seconds of a job."""
+        return (
+            self.pass_factor * passes_s + self.job_s + self.request_s * num_requests + self.pass_s * num_passes
+        )
+
+
+class GapCost(NamedTuple):
+    """The serving loop's own time between two jobs."""
+
+    gap_s: float
+    request_s: float
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What a pass of one model costs."""
+
+    name: str
+    forward: Curve
+    """By rows, attention left out, one row of logits included."""
+    head: Curve
+    """By rows of logits: what those beyond the first add, sampling included; 0 for one row."""
+    ragged: RaggedAttention
+    rectangle: Mapping[LayoutKind, RectangleAttention]
+    """By verification layout, the target's only."""
+    max_num_requests: int
+    """Most requests in a pass that was profiled."""
+    max_context_tokens: int
+    """Longest context that was profiled."""
+
+
+@dataclass(frozen=True)
+class DrafterCost:
+    """What a drafter costs: a model's passes, a lookup, or either."""
+
+    name: str
+    model: ModelCost | None
+    catch_up: JobCost | None
+    draft: JobCost | None
+    """For the requests whose tokens come from the model."""
+    lookup: JobCost | None
+    """For the requests whose tokens are copied."""
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Seconds of any job of a run with this target and these drafters, in their order.
+
+    Where a job is larger than what was profiled the prediction goes on linearly, and `warnings` says so once for each
+    operation and limit. It is plain data: picklable, and the same numbers give the same predictions.
+    """
+
+    target: ModelCost
+    drafters: tuple[DrafterCost, ...]
+    prefill: JobCost
+    verify: Mapping[LayoutKind, JobCost]
+    gaps: Mapping[tuple[JobKind | None, JobKind], GapCost]
+    """By the kind of the job before (None: the engine was idle) and the kind of the job after."""
+    _warnings: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was asked for outside the profiled ranges so far, one line for each operation and limit."""
+        return tuple(self._warnings.values())
+
+    def job_s(self, job: Job) -> float:
+        """Seconds from a job's start to its end on its lane."""
+        if isinstance(job, DraftJob):
+            return self._draft_job_s(job)
+        starts, stops = job.spans.start.tolist(), job.spans.stop.tolist()
+        if isinstance(job, VerifyJob):
+            return self._verify_job_s(job, starts, stops)
+        rows = sum(stops) - sum(starts)
+        if isinstance(job, PrefillJob):
+            passes_s = self._ragged_s(self.target, starts, stops, rows, len(stops))
+            return self.prefill.of(passes_s, len(stops), 1)
+        drafter = self.drafters[job.drafter]
+        model, catch_up = _present(drafter, drafter.model, CatchUpJob), _present(drafter, drafter.catch_up, CatchUpJob)
+        return catch_up.of(self._ragged_s(model, starts, stops, rows, 1), len(stops), 1)
+
+    def gap_s(self, previous: JobKind | None, kind: JobKind, num_requests: int) -> float:
+        """Host time between the end of one job and the start of the next, which the first one's end led to.
+
+        `num_requests` is the larger of the two jobs' batches; `previous` is None after idling. A pair that was never
+        measured costs as much as the dearest measured gap before a job of this kind.
+        """
+        gap = self.gaps.get((previous, kind))
+        if gap is not None:
+            return gap.gap_s + gap.request_s * num_requests
+        alike = [gap for (_, after), gap in self.gaps.items() if after == kind] or list(self.gaps.values())
+        return max((gap.gap_s + gap.request_s * num_requests for gap in alike), default=0.0)
+
+    def draft_s(
+        self,
+        drafter: int,
+        num_requests: int,
+        num_speculative_tokens: int,
+        context_tokens: int | float | FloatArray,
+        *,
+        unseen_tokens: int = 1,
+        by_lookup: bool | None = None,
+    ) -> float | FloatArray:
+        """Seconds of a draft job of requests that are alike; `context_tokens` may be a mean, or an array of cases.
+
+        `by_lookup` None: as the drafter does by itself, a model if it has one. 0 for no request or no token.
+        """
+        if num_requests < 1 or num_speculative_tokens < 1:
+            return 0.0
+        cost = self.drafters[drafter]
+        if by_lookup or (by_lookup is None and cost.model is None):
+            return _present(cost, cost.lookup, DraftJob).of(0.0, num_requests, 0)
+        model, draft = _present(cost, cost.model, DraftJob), _present(cost, cost.draft, DraftJob)
+        attention = model.ragged
+        if unseen_tokens == 1:
+            first_s = attention.decode_s(context_tokens)
+        else:
+            first_s = attention.extend_s(unseen_tokens, context_tokens)
+        steps = num_speculative_tokens - 1
+        further_s = attention.decode_s(context_tokens + num_speculative_tokens / 2)  # their mean length
+        passes_s = self._rows_s(model, num_requests * unseen_tokens, num_requests)
+        passes_s += steps * self._rows_s(model, num_requests, num_requests)
+        passes_s += num_speculative_tokens * attention.pass_s + num_requests * (first_s + steps * further_s)
+        return draft.of(passes_s, num_requests, num_speculative_tokens)
+
+    def verify_s(
+        self,
+        num_requests: int,
+        num_drafted: int,
+        context_tokens: int | float | FloatArray,
+        layout: LayoutKind = "packed",
+    ) -> float | FloatArray:
+        """Seconds of a verify job of requests that are alike, each with `num_drafted` tokens behind its context.
+
+        With 0 drafted tokens it is a step of plain decoding. `context_tokens` may be a mean, or an array of cases.
+        """
+        rows, keys = num_drafted + 1, context_tokens + num_drafted
+        model, cost = self.target, self._verify_cost(layout)
+        passes_s = self._rows_s(model, num_requests * rows, num_requests * rows)
+        if layout == "packed":
+            own_s = model.ragged.decode_s(keys) if rows == 1 else model.ragged.extend_s(rows, keys)
+            passes_s += model.ragged.pass_s + num_requests * own_s
+        else:
+            all_keys = num_requests * keys
+            passes_s += self._rectangle(layout).of(num_requests, num_requests * rows, all_keys, rows * all_keys)
+        return cost.of(passes_s, num_requests, 1)
+
+    def _verify_job_s(self, job: VerifyJob, starts: list[int], stops: list[int]) -> float:
+        layout, count = job.layout, len(stops)
+        model, cost = self.target, self._verify_cost(layout.kind)
+        own_rows = sum(stops) - sum(starts)
+        if layout.kind == "packed":
+            return cost.of(self._ragged_s(model, starts, stops, own_rows, own_rows), count, 1)
+        longest = max(stops)
+        self._check_range(model, count, longest)
+        rows, keys = count * layout.query_width, count * longest
+        passes_s = self._rows_s(model, rows, own_rows)
+        cells = layout.useful_cells + layout.padded_cells
+        passes_s += self._rectangle(layout.kind).of(count, rows, keys, cells)
+        return cost.of(passes_s, count, 1)
+
+    def _draft_job_s(self, job: DraftJob) -> float:
+        drafter = self.drafters[job.drafter]
+        starts, stops = job.spans.start.tolist(), job.spans.stop.tolist()
+        lengths, by_lookup = job.num_speculative_tokens.tolist(), job.by_lookup.tolist()
+        copied = sum(by_lookup)
+        total = 0.0
+        if copied:
+            total += _present(drafter, drafter.lookup, DraftJob).of(0.0, copied, 0)
+            if copied == len(by_lookup):
+                return total
+            drafting = [place for place, copies in enumerate(by_lookup) if not copies]
+            starts, stops = [starts[place] for place in drafting], [stops[place] for place in drafting]
+            lengths = [lengths[place] for place in drafting]
+        model, draft = _present(drafter, drafter.model, DraftJob), _present(drafter, drafter.draft, DraftJob)
+        count, longest = len(stops), max(lengths)
+        passes_s = self._ragged_s(model, starts, stops, sum(stops) - sum(starts), count)
+        attention, passes_s = model.ragged, passes_s + (longest - 1) * model.ragged.pass_s
+        if longest == min(lengths):
+            passes_s += (longest - 1) * self._rows_s(model, count, count)
+        else:
+            for step in range(1, longest):
+                active = sum(length > step for length in lengths)
+                passes_s += self._rows_s(model, active, active)
+        for stop, length in zip(stops, lengths, strict=True):
+            # one row a step, with stop + 1 to stop + length - 1 keys: length / 2 more than stop in the mean
+            passes_s += (length - 1) * attention.decode_s(stop + length / 2)
+        return total + draft.of(passes_s, count, longest)
+
+    def _ragged_s(
+        self, model: ModelCost, starts: Sequence[int], stops: Sequence[int], num_rows: int, num_head_rows: int
+    ) -> float:
+        """One pass over ragged rows."""
+        self._check_range(model, len(stops), max(stops))
+        attention = model.ragged
+        return self._rows_s(model, num_rows, num_head_rows) + attention.pass_s + attention.requests_s(starts, stops)
+
+    def _rows_s(self, model: ModelCost, num_rows: int, num_head_rows: int) -> float:
+        """A pass without its attention."""
+        if num_rows > model.forward.max_count:
+            self._warn(model, "forward pass", "rows", num_rows, model.forward.max_count)
+        if num_head_rows > model.head.max_count:
+            self._warn(model, "head", "rows of logits", num_head_rows, model.head.max_count)
+        return model.forward.of(num_rows) + model.head.of(num_head_rows)
+
+    def _check_range(self, model: ModelCost, num_requests: int, longest: int) -> None:
+        if longest > model.max_context_tokens:
+            self._warn(model, "attention", "tokens of context", longest, model.max_context_tokens)
+        if num_requests > model.max_num_requests:
+            self._warn(model, "attention", "requests", num_requests, model.max_num_requests)
+
+    def _warn(self, model: ModelCost, operation: str, unit: str, asked: int, profiled: int) -> None:
+        key = (model.name, f"{operation} {unit}")
+        if key not in self._warnings:
+            self._warnings[key] = (
+                f"{operation} of {model.name}: {asked} {unit} were asked for, 1 to {profiled} were profiled; times "
+                "beyond are extrapolated"
+            )
+
+    def _verify_cost(self, layout: LayoutKind) -> JobCost:
+        if layout not in self.verify:
+            raise UserError(f"the profile has no verify jobs of layout {layout}; it has {', '.join(self.verify)}")
+        return self.verify[layout]
+
+    def _rectangle(self, layout: LayoutKind) -> RectangleAttention:
+        if layout not in self.target.rectangle:
+            raise UserError(f"the profile has no passes of layout {layout}; profile the target with layouts=[{layout}]")
+        return self.target.rectangle[layout]
+
+
+def _present(drafter: DrafterCost, part, kind: type[Job]):  # noqa: ANN001, ANN202
+    """`part`, which this kind of job needs. Raises UserError if the profile does not have it."""
+    if part is None:
+        raise UserError(f"the profile has no {kind.__name__} of drafter {drafter.name!r}")
+    return part

@@ -1,0 +1,61 @@
+"""What a job makes a model compute: the forward passes, and how large each is. Spans and cost model count the same."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
+
+
+class PassShape(NamedTuple):
+    """One forward pass of one model."""
+
+    num_requests: int
+    """Requests, each with attention of its own."""
+    num_tokens: int
+    """Query rows that the linear layers run on, padding rows included."""
+    num_cells: int
+    """(query row x key) positions that attention computes, padding included."""
+    num_keys: int
+    """Keys that attention reads, over all requests, padding included."""
+    num_head_rows: int
+    """Rows for which logits are computed."""
+
+
+def job_passes(job: Job) -> tuple[PassShape, ...]:
+    """The passes of a job in their order; none for a draft that only looks up."""
+    match job:
+        case PrefillJob(spans):
+            tokens, stop = spans.num_tokens, spans.stop
+            return (PassShape(len(spans), int(tokens.sum()), int(tokens @ stop), int(stop.sum()), len(spans)),)
+        case CatchUpJob(_, spans):
+            tokens, stop = spans.num_tokens, spans.stop
+            return (PassShape(len(spans), int(tokens.sum()), int(tokens @ stop), int(stop.sum()), 1),)
+        case VerifyJob(spans, layout):
+            rows = len(spans) * layout.query_width if layout.query_width else int(spans.num_tokens.sum())
+            cells = layout.useful_cells + layout.padded_cells
+            keys = len(spans) * int(spans.stop.max()) if layout.kind == "padded" else int(spans.stop.sum())
+            return (PassShape(len(spans), rows, cells, keys, int(spans.num_tokens.sum())),)
+        case DraftJob():
+            return _draft_passes(job)
+
+
+def _draft_passes(job: DraftJob) -> tuple[PassShape, ...]:
+    """The known tokens in one pass, then one row per request and further token; the last one is not fed back."""
+    by_model = ~job.by_lookup
+    lengths, stop = job.num_speculative_tokens[by_model], job.spans.stop[by_model]
+    if not len(lengths):
+        return ()
+    known = stop - job.spans.start[by_model]
+    first = PassShape(len(stop), int(known.sum()), int(known @ stop), int(stop.sum()), len(stop))
+    passes = [first]
+    longest, shortest = int(lengths.max()), int(lengths.min())
+    num_active, keys = len(stop), first.num_keys
+    for step in range(1, longest):
+        if step >= shortest:
+            active = lengths > step
+            num_active, keys = int(np.count_nonzero(active)), int(stop[active].sum()) + step * int(active.sum())
+        else:
+            keys += num_active
+        passes.append(PassShape(num_active, num_active, keys, keys, num_active))
+    return tuple(passes)

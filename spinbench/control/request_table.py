@@ -1,0 +1,66 @@
+"""The state of every request of a run: one row each, in arrays."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from spinbench.control.arrays import IntArray
+from spinbench.workload.request import Request
+
+NO_DRAFTER = -1
+"""Stands for plain decoding in arrays of drafters."""
+
+
+class RequestTable:
+    """Mutable columns; a request keeps its row for life.
+
+    Between rounds the target's KV holds all of a request's tokens but the newest. Arrays, because a round handles all
+    its requests at once: the cost of a decision must not grow with every token.
+    """
+
+    def __init__(self, requests: Sequence[Request], num_prompt_tokens: Mapping[str, int], num_drafters: int) -> None:
+        count = len(requests)
+        self.requests = tuple(requests)
+        self.row_of = {request.id: row for row, request in enumerate(requests)}
+        self.num_prompt_tokens = np.array([num_prompt_tokens[request.id] for request in requests], np.int64)
+        self.max_new_tokens = np.array([request.max_new_tokens for request in requests], np.int64)
+        self.ignores_eos = np.array([request.ignore_eos for request in requests], np.bool_)
+        self.categories = tuple(sorted({request.category for request in requests if request.category is not None}))
+        codes = {category: code for code, category in enumerate(self.categories)}
+        self.category = np.array([codes.get(request.category or "", -1) for request in requests], np.int64)
+        """Index into `categories`, -1 = none."""
+        self.num_tokens = self.num_prompt_tokens.copy()
+        self.max_tokens = self.num_prompt_tokens + self.max_new_tokens
+        self.num_blocks = np.zeros(count, np.int64)
+        self.drafter_kv_tokens = np.zeros((count, num_drafters), np.int64)
+        """[requests, drafters]: tokens whose KV each drafter holds."""
+        self.num_rounds = np.zeros(count, np.int64)
+        self.last_drafter = np.full(count, NO_DRAFTER, np.int64)
+        self.last_drafted = np.zeros(count, np.int64)
+        self.last_accepted = np.zeros(count, np.int64)
+        self.last_confidence = np.full(count, np.nan)
+        """Mean top-1 probability of the last draft, NaN where it was not measured."""
+        self.num_preemptions = np.zeros(count, np.int64)
+        self.num_prefill_emitted_tokens = np.zeros(count, np.int64)
+        self.arrival_s = np.full(count, np.nan)
+        self.first_scheduled_s = np.full(count, np.nan)
+        self.first_token_s = np.full(count, np.nan)
+
+    def __len__(self) -> int:
+        """Requests of the run."""
+        return len(self.requests)
+
+    def num_output_tokens(self, rows: IntArray) -> IntArray:
+        """Tokens emitted so far."""
+        return self.num_tokens[rows] - self.num_prompt_tokens[rows]
+
+    def remaining_tokens(self, rows: IntArray) -> IntArray:
+        """Tokens that may still be emitted."""
+        return self.max_tokens[rows] - self.num_tokens[rows]
+
+    def drop_kv(self, row: int) -> int:
+        """Forget a request's KV (preemption, or the end); returns the blocks that it held."""
+        blocks = int(self.num_blocks[row])
+        self.num_blocks[row] = 0
+        self.drafter_kv_tokens[row] = 0
+        return blocks

@@ -1,0 +1,83 @@
+"""The tokens of the requests of a run: as they are generated, or as they were recorded."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from spinbench.control.arrays import IntArray
+from spinbench.control.job import TokenSpans
+from spinbench.control.ngram_index import NgramIndex
+from spinbench.workload.request import Request
+
+
+class Text(Protocol):
+    """Follows each request's tokens; requests are named by row."""
+
+    def append(self, rows: IntArray, token_ids: IntArray, num_tokens: IntArray) -> None:
+        """Take in emitted tokens, int [requests, width], of which the first `num_tokens` of each request count."""
+        ...
+
+    def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """Longest n-gram (0 to 3 tokens) at the end of each context that occurred before in it, int [requests]."""
+        ...
+
+    def prompt_token_ids(self, row: int) -> tuple[int, ...]:
+        """The prompt; empty where only its length is known."""
+        ...
+
+    def output_token_ids(self, row: int, num_tokens: int) -> tuple[int, ...]:
+        """The first `num_tokens` of the answer; empty where only lengths are known."""
+        ...
+
+
+class LiveText:
+    """Tokens as a real model emits them, with the n-gram index that prompt lookup reads."""
+
+    def __init__(self, requests: Sequence[Request], prompts: Mapping[str, tuple[int, ...]]) -> None:
+        self.seeds = np.array([request.seed for request in requests], np.int64)
+        self.num_prompt_tokens = [len(prompts[request.id]) for request in requests]
+        self._token_ids = [
+            np.concatenate((prompts[request.id], np.zeros(request.max_new_tokens, np.int64))).astype(np.int64)
+            for request in requests
+        ]
+        self._num_tokens = list(self.num_prompt_tokens)
+        self._ngrams = [NgramIndex(prompts[request.id]) for request in requests]
+
+    def append(self, rows: IntArray, token_ids: IntArray, num_tokens: IntArray) -> None:
+        """Write the tokens behind the others."""
+        for row, tokens, count in zip(rows.tolist(), token_ids, num_tokens.tolist(), strict=True):
+            start = self._num_tokens[row]
+            self._token_ids[row][start : start + count] = tokens[:count]
+            self._num_tokens[row] = start + count
+            self._ngrams[row].extend(tokens[:count].tolist())
+
+    def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """From each request's index."""
+        return np.array([self._ngrams[row].match_order() for row in rows.tolist()], np.int64)
+
+    def prompt_token_ids(self, row: int) -> tuple[int, ...]:
+        """As given."""
+        return tuple(self._token_ids[row][: self.num_prompt_tokens[row]].tolist())
+
+    def output_token_ids(self, row: int, num_tokens: int) -> tuple[int, ...]:
+        """As emitted."""
+        start = self.num_prompt_tokens[row]
+        return tuple(self._token_ids[row][start : start + num_tokens].tolist())
+
+    def token_ids(self, row: int, start: int, stop: int) -> IntArray:
+        """Tokens at positions `start` to `stop` of prompt and answer, a view of int [stop - start]."""
+        return self._token_ids[row][start:stop]
+
+    def span_token_ids(self, spans: TokenSpans) -> IntArray:
+        """The tokens of all spans behind each other."""
+        triples = zip(spans.rows.tolist(), spans.start.tolist(), spans.stop.tolist(), strict=True)
+        return np.concatenate([self._token_ids[row][start:stop] for row, start, stop in triples])
+
+    def max_tokens(self, row: int) -> int:
+        """Prompt and answer at the most."""
+        return len(self._token_ids[row])
+
+    def lookup(self, row: int, num_tokens: int, max_order: int, min_order: int) -> list[int]:
+        """What prompt lookup drafts, see `NgramIndex.draft`."""
+        return self._ngrams[row].draft(num_tokens, max_order, min_order)

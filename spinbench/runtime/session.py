@@ -1,0 +1,29 @@
+"""One run on the runtime: the serving loop over live text."""
+
+from collections.abc import Callable, Mapping
+
+from spinbench.control.job import Body
+from spinbench.control.loop import LoopSetting, Progress, ServingLoop
+from spinbench.control.request_table import RequestTable
+from spinbench.control.text import LiveText
+from spinbench.runtime.body import TorchBody
+from spinbench.workload.arrivals import ArrivalQueue
+
+
+def live_loop(
+    setting: LoopSetting,
+    body: TorchBody,
+    queue: ArrivalQueue,
+    prompts: Mapping[str, tuple[int, ...]],
+    on_progress: Callable[[Progress], None] | None = None,
+    interface: Body | None = None,
+) -> ServingLoop:
+    """A loop that serves `queue` on `body`, whose clock starts now; `prompts` has token ids by request id.
+
+    `interface` is what the loop talks to where that is not the body itself.
+    """
+    text = LiveText(queue.requests, prompts)
+    lengths = {request.id: len(prompts[request.id]) for request in queue.requests}
+    table = RequestTable(queue.requests, lengths, len(setting.drafters))
+    body.begin(text)
+    return ServingLoop(setting, interface or body, queue, table, text, on_progress)
