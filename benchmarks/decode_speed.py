@@ -21,7 +21,6 @@ from rich.progress import track
 from transformers import PreTrainedModel
 
 from benchmarks.hf_peers import hf_generate, with_full_vocabulary
-from spinbench.cli.schema import LOOKUP_SUFFIX, PROMPT_LOOKUP
 from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest
@@ -35,6 +34,7 @@ from spinbench.models.prompts import tokenize_requests
 from spinbench.runtime.body import make_body
 from spinbench.runtime.sampler import Sampling
 from spinbench.runtime.session import live_loop
+from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from spinbench.workload.request import Request
 from spinbench.workload.trace import read_trace

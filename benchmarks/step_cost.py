@@ -15,35 +15,29 @@ import pandas as pd
 import torch
 from rich.progress import track
 
-from spinbench.control.job import TokenSpan
-from spinbench.control.request_state import RequestState
+from spinbench.control.job import TokenSpans
 from spinbench.models.load import load_drafter, load_target
 from spinbench.models.packed_drafter import packaged_drafters
 from spinbench.runtime.model_runner import ModelRunner
-from spinbench.workload.request import Request
+from spinbench.runtime.slot_table import SlotTable
 
 BLOCK_SIZE = 16
 SHAPES = ((1, 1), (1, 3), (1, 5), (8, 1), (8, 3), (8, 5))
 """(requests, query rows of each)"""
 
 
-def states(count: int, context_tokens: int) -> list[RequestState]:
-    """Requests whose contexts are `context_tokens` long, each in blocks of its own."""
-    blocks_each = -(-context_tokens // BLOCK_SIZE)
-    tokens = tuple(np.random.default_rng(0).integers(10, 40_000, context_tokens).tolist())
-    made = []
-    for index in range(count):
-        request = Request(id=str(index), arrival_s=0.0, max_new_tokens=1, prompt_token_ids=tokens)
-        state = RequestState(request, tokens, 0.0, 0, BLOCK_SIZE)
-        state.add_blocks(list(range(index * blocks_each, (index + 1) * blocks_each)))
-        made.append(state)
-    return made
+def slots_for(count: int, context_tokens: int) -> SlotTable:
+    """Room for `count` requests of that context."""
+    slots = SlotTable(count * -(-context_tokens // BLOCK_SIZE), BLOCK_SIZE)
+    for row in range(count):
+        slots.hold(row, context_tokens, context_tokens)
+    return slots
 
 
-def pass_ms(runner: ModelRunner, batch: list[RequestState], rows: int, repeats: int) -> np.ndarray:
+def pass_ms(runner: ModelRunner, count: int, rows: int, context_tokens: int, repeats: int) -> np.ndarray:
     """Milliseconds of each of `repeats` passes over the last `rows` tokens of every request, after three to warm up."""
-    spans = [TokenSpan(state, state.num_tokens - rows, state.num_tokens) for state in batch]
-    tokens = torch.from_numpy(np.concatenate([s.state.token_ids(s.start, s.stop) for s in spans]))
+    spans = TokenSpans(np.arange(count), np.full(count, context_tokens - rows), np.full(count, context_tokens))
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(10, 40_000, count * rows))
     all_rows = torch.arange(len(tokens))
     times = []
     with torch.inference_mode():
@@ -64,14 +58,13 @@ def main() -> None:
     options = parser.parse_args()
     target = load_target("smollm2-135m-instruct", getattr(torch, options.dtype), torch.device("cpu"))
     models = {"target": target.model} | {name: load_drafter(name, target).model for name in packaged_drafters()}
-    batch = states(max(count for count, _ in SHAPES), options.context_tokens)
-    num_slots = sum(len(state.blocks) for state in batch) * BLOCK_SIZE
+    slots = slots_for(max(count for count, _ in SHAPES), options.context_tokens)
     table = []
     for name, model in track(models.items(), description="measuring"):
-        runner = ModelRunner(model, num_slots)
+        runner = ModelRunner(model, slots)
         median_ms: dict[tuple[int, int], float] = {}
         for count, rows in SHAPES:
-            times_ms = pass_ms(runner, batch[:count], rows, options.repeats)
+            times_ms = pass_ms(runner, count, rows, options.context_tokens, options.repeats)
             median_ms[count, rows] = float(np.median(times_ms))
             table.append(
                 {

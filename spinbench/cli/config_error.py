@@ -4,9 +4,9 @@ import dataclasses
 import json
 import types
 from collections.abc import Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 MAX_SHOWN_CHARS = 60
@@ -52,7 +52,7 @@ def explain_validation_error(error: ValidationError, prefix: str = "", schema: A
     location = _own_location(first, schema)
     key = prefix + _dotted(location)
     if first["type"] in UNKNOWN:
-        known = field_names(schema, location[:-1])
+        known = field_names(schema, location[:-1] if schema is None else first["loc"][:-1])
         parent = (prefix + _dotted(location[:-1])).rstrip(".")
         choices = f"; keys{f' of {parent}' if parent else ''} are {', '.join(known)}" if known else ""
         return f"unknown key {key!r}{choices}"
@@ -73,12 +73,21 @@ def shown(value: object) -> str:
 def field_names(schema: Any, location: Sequence[int | str] = ()) -> list[str]:
     """The keys of a model or dataclass, or of the one inside it at `location`; empty where that is neither."""
     for part in location:
-        schema = _fields(schema).get(str(part))
+        tagged = [member for member in get_args(schema) if _tag(member) == part]
+        schema = tagged[0] if tagged else _fields(schema).get(str(part), schema)
     return list(_fields(schema))
+
+
+def _tag(member: Any) -> str | None:
+    """What pydantic puts into a location for a tagged member of a union."""
+    tags = [mark.tag for mark in getattr(member, "__metadata__", ()) if isinstance(mark, Tag)]
+    return tags[0] if tags else None
 
 
 def _fields(schema: Any) -> dict[str, Any]:
     """Field names and types."""
+    if get_origin(schema) is Annotated:
+        schema = get_args(schema)[0]
     if get_origin(schema) in (Union, types.UnionType):
         schema = next((member for member in get_args(schema) if _fields(member)), None)
     if isinstance(schema, type) and issubclass(schema, BaseModel):

@@ -8,7 +8,7 @@ from pydantic import Field
 from spinbench.cli.assemble import choose_device
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted
-from spinbench.cli.schema import EngineSection, Section, parse_config
+from spinbench.cli.schema import RuntimeSection, Section, parse_config
 from spinbench.models.distill.config import DistillConfig
 from spinbench.models.distill.pipeline import run_distill
 from spinbench.models.load import load_target
@@ -17,7 +17,7 @@ from spinbench.models.load import load_target
 class DistillCommandConfig(Section):
     """Everything that `spinbench distill` is told."""
 
-    engine: EngineSection
+    engine: RuntimeSection
     target: Annotated[str, Field(min_length=1)]
     distill: DistillConfig
 

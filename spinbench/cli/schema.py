@@ -6,20 +6,16 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from spinbench.cli.config_error import explain_validation_error
 from spinbench.cli.hydra_error import explain_omegaconf_error
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.errors import UserError
+from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
 from spinbench.workload.arrivals import ArrivalPattern
 from spinbench.workload.readers.registry import TraceFormat
 from spinbench.workload.trace_options import TraceOptions
-
-PROMPT_LOOKUP = "prompt_lookup"
-"""The drafter without a model, as models.drafters names it."""
-LOOKUP_SUFFIX = f"+{PROMPT_LOOKUP}"
-"""Behind a model's name: a drafter that copies where it can and asks the model elsewhere."""
 
 DtypeName = Literal["float32", "bfloat16", "float64"]
 Positive = Annotated[int, Field(ge=1)]
@@ -34,12 +30,38 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class EngineSection(Section):
-    """The hardware and the number format."""
+class RuntimeSection(Section):
+    """Real models: the hardware and the number format."""
 
+    kind: Literal["runtime"]
     dtype: DtypeName
     device: Literal["auto", "cpu", "cuda"]
     num_threads: Positive | None
+
+
+class SimulationSection(Section):
+    """Simulated time: where durations and acceptance come from."""
+
+    kind: Literal["simulation"]
+    profile: Annotated[str, Field(min_length=1)]
+    acceptance: Literal["table", "bootstrap", "synthetic"]
+    source: Annotated[str, Field(min_length=1)]
+    acceptance_seed: Annotated[int, Field(ge=0)]
+
+
+def _engine_kind(section: Any) -> str | None:
+    kind = section.get("kind") if isinstance(section, dict) else getattr(section, "kind", None)
+    return f"kind={kind}" if isinstance(kind, str) else None
+
+
+EngineSection = Annotated[
+    Annotated[RuntimeSection, Tag("kind=runtime")] | Annotated[SimulationSection, Tag("kind=simulation")],
+    Discriminator(
+        _engine_kind,
+        custom_error_type="engine_kind",
+        custom_error_message="An engine whose kind is runtime or simulation",
+    ),
+]
 
 
 class PromptLookupSection(Section):
@@ -106,13 +128,11 @@ class SamplingSection(Section):
     top_k: int
 
 
-class ReplayConfig(Section):
-    """Everything that `spinbench replay` is told."""
+class ServingConfig(Section):
+    """What is served and how it is decided, on whichever engine and at whichever load."""
 
-    engine: EngineSection
     models: ModelsSection
     trace: TraceSection
-    arrivals: ArrivalPattern
     selector: Part
     drafting: Part
     verification: Part
@@ -123,6 +143,13 @@ class ReplayConfig(Section):
     method: Annotated[str, Field(min_length=1)] | None
     repeat: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0)]
+
+
+class ReplayConfig(ServingConfig):
+    """Everything that `spinbench replay` is told."""
+
+    engine: EngineSection
+    arrivals: ArrivalPattern
 
 
 Schema = TypeVar("Schema", bound=BaseModel)

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +13,8 @@ from spinbench.control.arrays import FloatArray
 MAX_TABLE_COUNT = 16_384
 """Up to here a curve is also kept as a list, one entry per count: the simulator asks it millions of times."""
 
-Keys = TypeVar("Keys", int, float, FloatArray)
+Amount = TypeVar("Amount", float, FloatArray)
+"""One number, or an array of cases."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class Curve:
 
     def __post_init__(self) -> None:
         counts, seconds = self.counts, self.seconds
-        if not counts or len(counts) != len(seconds):
-            raise ValueError(f"a curve needs as many seconds as counts, at least one; got {len(counts)}, {len(seconds)}")
-        if any(low >= high for low, high in zip(counts, counts[1:], strict=False)) or counts[0] < 1:
+        if len(counts) < 1 or len(counts) != len(seconds):
+            raise ValueError(
+                f"a curve needs as many seconds as counts, at least one; got {len(counts)}, {len(seconds)}"
+            )
+        if any(low >= high for low, high in pairwise(counts)) or counts[0] < 1:
             raise ValueError("the counts of a curve must rise, from 1 or more")
-        if seconds[0] < 0 or any(low > high for low, high in zip(seconds, seconds[1:], strict=False)):
+        if seconds[0] < 0 or any(low > high for low, high in pairwise(seconds)):
             raise ValueError("the seconds of a curve must not be negative and must not fall")
         slope = seconds[-1] / counts[-1]
         if len(counts) > 1:
@@ -96,11 +100,11 @@ class RaggedAttention:
     whole_cell_s: float
     """Per (row x key), half of which a causal kernel leaves out."""
 
-    def decode_s(self, num_keys: Keys) -> Keys | float:
+    def decode_s(self, num_keys: Amount) -> Amount:
         """One request, one row."""
         return self.request_s + self.key_s * num_keys
 
-    def extend_s(self, num_rows: int, num_keys: Keys) -> Keys | float:
+    def extend_s(self, num_rows: int, num_keys: Amount) -> Amount:
         """One request, `num_rows` > 1 rows at the end of `num_keys` keys."""
         further = num_rows - 1
         return (
@@ -138,7 +142,7 @@ class RectangleAttention:
     key_s: float
     cell_s: float
 
-    def of(self, num_requests: int, num_rows: int, num_keys: Keys, num_cells: Keys) -> Keys | float:
+    def of(self, num_requests: int, num_rows: int, num_keys: Amount, num_cells: Amount) -> Amount:
         """Padding counts: rows, keys and cells are those of the rectangle."""
         return (
             self.pass_s

@@ -7,15 +7,22 @@ prediction is negative, and none falls when a job grows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
-from spinbench.control.arrays import FloatArray
-from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
+from spinbench.control.cost_curve import Amount, Curve, RaggedAttention, RectangleAttention
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
 from spinbench.control.layout import LayoutKind
 from spinbench.errors import UserError
 
 JobKind = Literal["prefill", "catch_up", "draft", "verify"]
+Part = TypeVar("Part")
+
+KINDS: dict[type[Job], JobKind] = {
+    PrefillJob: "prefill",
+    CatchUpJob: "catch_up",
+    DraftJob: "draft",
+    VerifyJob: "verify",
+}
 
 
 class JobCost(NamedTuple):
@@ -28,15 +35,13 @@ class JobCost(NamedTuple):
     pass_s: float
     """Host time around each pass: building batches, sampling's bookkeeping."""
 
-    def of(self, passes_s: float, num_requests: int, num_passes: int) -> float:
+    def of(self, passes_s: Amount, num_requests: int, num_passes: int) -> Amount:
         """Seconds of a job."""
-        return (
-            self.pass_factor * passes_s + self.job_s + self.request_s * num_requests + self.pass_s * num_passes
-        )
+        return self.pass_factor * passes_s + self.job_s + self.request_s * num_requests + self.pass_s * num_passes
 
 
 class GapCost(NamedTuple):
-    """The serving loop's own time between two jobs."""
+    """The serving loop's own time after a job."""
 
     gap_s: float
     request_s: float
@@ -85,8 +90,8 @@ class CostModel:
     drafters: tuple[DrafterCost, ...]
     prefill: JobCost
     verify: Mapping[LayoutKind, JobCost]
-    gaps: Mapping[tuple[JobKind | None, JobKind], GapCost]
-    """By the kind of the job before (None: the engine was idle) and the kind of the job after."""
+    gaps: Mapping[JobKind, GapCost]
+    """By the kind of the job that ended."""
     _warnings: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -109,37 +114,30 @@ class CostModel:
         model, catch_up = _present(drafter, drafter.model, CatchUpJob), _present(drafter, drafter.catch_up, CatchUpJob)
         return catch_up.of(self._ragged_s(model, starts, stops, rows, 1), len(stops), 1)
 
-    def gap_s(self, previous: JobKind | None, kind: JobKind, num_requests: int) -> float:
-        """Host time between the end of one job and the start of the next, which the first one's end led to.
-
-        `num_requests` is the larger of the two jobs' batches; `previous` is None after idling. A pair that was never
-        measured costs as much as the dearest measured gap before a job of this kind.
-        """
-        gap = self.gaps.get((previous, kind))
-        if gap is not None:
-            return gap.gap_s + gap.request_s * num_requests
-        alike = [gap for (_, after), gap in self.gaps.items() if after == kind] or list(self.gaps.values())
-        return max((gap.gap_s + gap.request_s * num_requests for gap in alike), default=0.0)
+    def gap_s(self, job: Job) -> float:
+        """Seconds between the end of this job and the start of the next, in which the loop takes its result in."""
+        gap = self.gaps.get(KINDS[type(job)])
+        return 0.0 if gap is None else gap.gap_s + gap.request_s * len(job.spans)
 
     def draft_s(
         self,
         drafter: int,
         num_requests: int,
         num_speculative_tokens: int,
-        context_tokens: int | float | FloatArray,
+        context_tokens: Amount,
         *,
         unseen_tokens: int = 1,
         by_lookup: bool | None = None,
-    ) -> float | FloatArray:
+    ) -> Amount:
         """Seconds of a draft job of requests that are alike; `context_tokens` may be a mean, or an array of cases.
 
         `by_lookup` None: as the drafter does by itself, a model if it has one. 0 for no request or no token.
         """
         if num_requests < 1 or num_speculative_tokens < 1:
-            return 0.0
+            return 0.0 * context_tokens
         cost = self.drafters[drafter]
         if by_lookup or (by_lookup is None and cost.model is None):
-            return _present(cost, cost.lookup, DraftJob).of(0.0, num_requests, 0)
+            return _present(cost, cost.lookup, DraftJob).of(0.0 * context_tokens, num_requests, 0)
         model, draft = _present(cost, cost.model, DraftJob), _present(cost, cost.draft, DraftJob)
         attention = model.ragged
         if unseen_tokens == 1:
@@ -148,32 +146,31 @@ class CostModel:
             first_s = attention.extend_s(unseen_tokens, context_tokens)
         steps = num_speculative_tokens - 1
         further_s = attention.decode_s(context_tokens + num_speculative_tokens / 2)  # their mean length
-        passes_s = self._rows_s(model, num_requests * unseen_tokens, num_requests)
-        passes_s += steps * self._rows_s(model, num_requests, num_requests)
-        passes_s += num_speculative_tokens * attention.pass_s + num_requests * (first_s + steps * further_s)
+        rows_s = self._rows_s(model, num_requests * unseen_tokens, num_requests)
+        rows_s += steps * self._rows_s(model, num_requests, num_requests) + num_speculative_tokens * attention.pass_s
+        passes_s = rows_s + num_requests * (first_s + steps * further_s)
         return draft.of(passes_s, num_requests, num_speculative_tokens)
 
     def verify_s(
         self,
         num_requests: int,
         num_drafted: int,
-        context_tokens: int | float | FloatArray,
+        context_tokens: Amount,
         layout: LayoutKind = "packed",
-    ) -> float | FloatArray:
+    ) -> Amount:
         """Seconds of a verify job of requests that are alike, each with `num_drafted` tokens behind its context.
 
         With 0 drafted tokens it is a step of plain decoding. `context_tokens` may be a mean, or an array of cases.
         """
         rows, keys = num_drafted + 1, context_tokens + num_drafted
         model, cost = self.target, self._verify_cost(layout)
-        passes_s = self._rows_s(model, num_requests * rows, num_requests * rows)
         if layout == "packed":
             own_s = model.ragged.decode_s(keys) if rows == 1 else model.ragged.extend_s(rows, keys)
-            passes_s += model.ragged.pass_s + num_requests * own_s
+            attention_s = model.ragged.pass_s + num_requests * own_s
         else:
             all_keys = num_requests * keys
-            passes_s += self._rectangle(layout).of(num_requests, num_requests * rows, all_keys, rows * all_keys)
-        return cost.of(passes_s, num_requests, 1)
+            attention_s = self._rectangle(layout).of(num_requests, num_requests * rows, all_keys, rows * all_keys)
+        return cost.of(self._rows_s(model, num_requests * rows, num_requests * rows) + attention_s, num_requests, 1)
 
     def _verify_job_s(self, job: VerifyJob, starts: list[int], stops: list[int]) -> float:
         layout, count = job.layout, len(stops)
@@ -258,7 +255,7 @@ class CostModel:
         return self.target.rectangle[layout]
 
 
-def _present(drafter: DrafterCost, part, kind: type[Job]):  # noqa: ANN001, ANN202
+def _present(drafter: DrafterCost, part: Part | None, kind: type[Job]) -> Part:
     """`part`, which this kind of job needs. Raises UserError if the profile does not have it."""
     if part is None:
         raise UserError(f"the profile has no {kind.__name__} of drafter {drafter.name!r}")

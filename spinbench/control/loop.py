@@ -78,6 +78,9 @@ class ServingLoop:
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
         self._recorder = Recorder(table, text, setting.drafters, body.now())
+        # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
+        # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
+        self._time_s = 0.0
         self._round: Round | None = None
         self._prefilling = False
         self._num_rounds = 0
@@ -95,6 +98,9 @@ class ServingLoop:
                 done = self._body.next_event(deadline_s)
                 if done is not None:
                     self._handle(done)
+                    self._time_s = done.end_s
+                elif deadline_s is not None:
+                    self._time_s = deadline_s
         except KeyboardInterrupt:
             for row in (*self._scheduler.running, *self._scheduler.waiting):
                 self._recorder.add_request(row, None, "aborted")
@@ -102,7 +108,7 @@ class ServingLoop:
         return self._recorder.finish(self._body.now(), complete=True)
 
     def _take_arrivals(self) -> None:
-        for request, arrival_s in self._arrivals.take_due(self._body.now(), self._scheduler.num_outstanding):
+        for request, arrival_s in self._arrivals.take_due(self._time_s, self._scheduler.num_outstanding):
             row = self._table.row_of[request.id]
             self._table.arrival_s[row] = arrival_s
             self._scheduler.add(row)

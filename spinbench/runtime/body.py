@@ -20,6 +20,7 @@ from spinbench.control.job import (
     VerifyJob,
     VerifyResult,
 )
+from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
@@ -27,8 +28,6 @@ from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.verifier import Verifier
-
-TARGET_LANE = "target"
 
 
 class TorchBody:

@@ -46,6 +46,19 @@ class Sampler:
         vocabulary = torch.arange(logits.shape[-1], device=logits.device)
         return (scores + gumbel_noise(seeds, positions, vocabulary)).argmax(-1)
 
+    def draft_scores(
+        self,
+        logits: torch.Tensor,
+        seeds: IntArray,
+        positions: IntArray,
+        target_ids: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """What a drafter maximises, [rows, draft vocab]; `target_ids` maps its vocabulary to the target's."""
+        if self._sampling.temperature == 0:
+            return logits
+        vocabulary = torch.arange(logits.shape[-1], device=logits.device) if target_ids is None else target_ids
+        return _at_least_float32(logits) / self._sampling.temperature + gumbel_noise(seeds, positions, vocabulary)
+
     def draft_tokens(
         self,
         logits: torch.Tensor,
@@ -53,12 +66,8 @@ class Sampler:
         positions: IntArray,
         target_ids: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Target token ids int64 [rows] from drafter logits [rows, draft vocab]; `target_ids` maps its vocabulary."""
-        scores = logits
-        if self._sampling.temperature > 0:
-            vocabulary = torch.arange(logits.shape[-1], device=logits.device) if target_ids is None else target_ids
-            scores = _at_least_float32(logits) / self._sampling.temperature + gumbel_noise(seeds, positions, vocabulary)
-        chosen = scores.argmax(-1)
+        """Target token ids int64 [rows] from drafter logits [rows, draft vocab]."""
+        chosen = self.draft_scores(logits, seeds, positions, target_ids).argmax(-1)
         return chosen if target_ids is None else target_ids[chosen]
 
     def _cut(self, scores: torch.Tensor) -> torch.Tensor:

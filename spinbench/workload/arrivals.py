@@ -27,8 +27,6 @@ class ArrivalPattern:
     """Requests at the server at a time, at least 1; `None` = open loop, no cap."""
     seed: int = 0
     """Seeds the gaps of `gamma`."""
-    time_scale: float = 1.0
-    """Factor on the times of `trace`, > 0: 0.5 = twice the rate."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ArrivalKind):
@@ -42,11 +40,8 @@ class ArrivalPattern:
             raise UserError(f"arrivals.max_concurrency is {self.max_concurrency}; it must be >= 1, or null for no cap")
         if self.seed < 0:
             raise UserError(f"arrivals.seed is {self.seed}; it must be >= 0")
-        if not 0 < self.time_scale < math.inf:
-            raise UserError(f"arrivals.time_scale is {self.time_scale}; it must be > 0 and finite")
         self._refuse_without_effect("request_rate", self.request_rate, default=math.inf, only_kind="gamma")
         self._refuse_without_effect("burstiness", self.burstiness, default=1.0, only_kind="gamma")
-        self._refuse_without_effect("time_scale", self.time_scale, default=1.0, only_kind="trace")
 
     def _refuse_without_effect(self, key: str, value: float, default: float, only_kind: ArrivalKind) -> None:
         if value != default and self.kind != only_kind:
@@ -109,7 +104,7 @@ def scheduled_arrivals_s(requests: Sequence[Request], pattern: ArrivalPattern) -
     we do not, so the gaps keep the law they were drawn from and the rate of one run varies with its seed.
     """
     if pattern.kind == "trace":
-        return [request.arrival_s * pattern.time_scale for request in requests]
+        return [request.arrival_s for request in requests]
     if pattern.kind == "all_at_once" or pattern.request_rate == math.inf:
         return [0.0] * len(requests)
     mean_gap_s = 1.0 / pattern.request_rate

@@ -14,12 +14,15 @@ Line = TypeVar("Line", bound=BaseModel)
 MAX_SHOWN_CHARS = 60
 """Characters of a wrong value that an error quotes."""
 
+HALF_PAIR = "holds half of a surrogate pair, which is no Unicode text"
+
 EXPECTED = {
     "int_type": "an integer",
     "float_type": "a number",
     "string_type": "a string",
     "bool_type": "true or false",
     "tuple_type": "a list",
+    "list_type": "a list",
     "finite_number": "a finite number",
 }
 """What would be right, by pydantic's error type."""
@@ -31,7 +34,7 @@ def parse_json_lines(file: TraceFile, model: type[Line]) -> Iterator[tuple[int, 
         try:
             yield number, model.model_validate_json(line)
         except ValidationError as error:
-            raise file.error(number, _explanation(error.errors(include_url=False), model)) from None
+            raise file.error(number, explanation(error.errors(include_url=False), model)) from None
 
 
 def shown(value: object) -> str:
@@ -40,7 +43,13 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."
 
 
-def _explanation(errors: list[ErrorDetails], model: type[BaseModel]) -> str:
+def has_half_pair(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which is no Unicode text and breaks whoever encodes it."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def explanation(errors: list[ErrorDetails], model: type[BaseModel]) -> str:
+    """What is wrong with one line or item of `model`, in one line: the first error, or the one that says most."""
     # A misspelled key is unknown under one name and missing under the other: the unknown one says more.
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
@@ -50,11 +59,15 @@ def _explanation(errors: list[ErrorDetails], model: type[BaseModel]) -> str:
         case "json_invalid":
             return f"not JSON: {str(context['error']).replace(' line 1 ', ' ')}"
         case "string_unicode":
-            return "holds half of a surrogate pair, which is no Unicode text"
+            return HALF_PAIR
+        case "model_type" if key:
+            return f"{key} is {shown(value)}; it must be a JSON object"
         case "model_type":
             return f"{shown(value)} is not a JSON object; its keys would be {keys}"
         case "extra_forbidden":
             return f"unknown key {shown(error['loc'][-1])}; keys are {keys}"
+        case "missing" if len(error["loc"]) > 1:
+            return f"{key} is missing"
         case "missing":
             required = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
             return f"{key} is missing; every line needs {required}"
@@ -71,8 +84,8 @@ def _explanation(errors: list[ErrorDetails], model: type[BaseModel]) -> str:
 
 
 def _key(location: tuple[int | str, ...]) -> str:
-    """`prompt_token_ids[3]` for the fourth element of that key."""
-    return "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in location)
+    """`conversations[3].value` for that key of the fourth element."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 
 def _bound(limit: object) -> str:

@@ -22,13 +22,16 @@ def load_trace(
     if format not in READERS:
         raise UserError(f'trace.format is "{format}"; formats are {", ".join(get_args(TraceFormat))}')
     file = read_trace_file(path)
-    requests = sorted(READERS[format](file, options), key=lambda request: request.arrival_s)
+    rows = READERS[format](file, options)
+    if not rows.requests:
+        raise UserError(f"{path}: none of its {rows.dropped_rows} rows is a request with a prompt and an answer")
+    requests = sorted(rows.requests, key=lambda request: request.arrival_s)
     selection = select_requests(requests, options, path, count_tokens)
     return Trace(
         name=path.stem,
         requests=selection.requests,
         path=path,
         sha256=file.sha256,
-        dropped_requests=selection.dropped_requests,
+        dropped_requests=rows.dropped_rows + selection.dropped_requests,
         clipped_requests=selection.clipped_requests,
     )

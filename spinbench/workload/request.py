@@ -22,6 +22,10 @@ class Request:
     category: str | None = None
     seed: int = 0
     """Seeds the sampling noise of this request, and its token ids when only a length is known."""
+    hash_ids: tuple[int, ...] | None = None
+    """One for each block of the prompt, from traces that keep the text private: equal first ids, equal beginning.
+
+    Kept for whoever caches prefixes; nothing here does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,6 @@ class Trace:
     sha256: str
     """Of the file's bytes."""
     dropped_requests: int = 0
-    """Rows of the file left out by a cap or a filter; never silently."""
+    """Rows of the file left out by its reader (failed requests), a window, a filter or a cap; never silently."""
     clipped_requests: int = 0
     """Requests kept whose `max_new_tokens` was lowered to a cap."""

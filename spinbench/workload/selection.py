@@ -1,5 +1,6 @@
 """The part of a trace that its options keep, with what was dropped and clipped counted."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ def select_requests(
     Raises UserError for a category that the trace does not have, for a text to be measured without `count_tokens`,
     and when nothing is left.
     """
-    kept = list(requests)
+    kept = _in_window(requests, options, path)
     if options.categories is not None:
         _check_categories(kept, options.categories, path)
         kept = [request for request in kept if request.category in options.categories]
@@ -47,7 +48,31 @@ def select_requests(
         limit = options.max_output_tokens
         clipped = sum(request.max_new_tokens > limit for request in kept)
         kept = [replace(request, max_new_tokens=min(request.max_new_tokens, limit)) for request in kept]
+    kept = _retimed(kept, options)
     return Selection(tuple(kept), dropped_requests=len(requests) - len(kept), clipped_requests=clipped)
+
+
+def _in_window(requests: Sequence[Request], options: TraceOptions, path: Path) -> list[Request]:
+    start_s, end_s = options.start_s, math.inf if options.end_s is None else options.end_s
+    kept = [request for request in requests if start_s <= request.arrival_s < end_s]
+    if requests and not kept:
+        first_s, last_s = (most(request.arrival_s for request in requests) for most in (min, max))
+        until = "on" if options.end_s is None else f"to trace.end_s = {end_s:g}"
+        raise UserError(
+            f"{path}: no request arrives from trace.start_s = {start_s:g} {until}; its requests arrive from "
+            f"{first_s:g} to {last_s:g} s"
+        )
+    return kept
+
+
+def _retimed(requests: list[Request], options: TraceOptions) -> list[Request]:
+    """Arrival times from the start of the window, scaled."""
+    if options.start_s == 0 and options.time_scale == 1:
+        return requests
+    times_s = [(request.arrival_s - options.start_s) * options.time_scale for request in requests]
+    if not all(map(math.isfinite, times_s)):
+        raise UserError(f"trace.time_scale is {options.time_scale:g}; arrival times overflow, it must be smaller")
+    return [replace(request, arrival_s=time_s) for request, time_s in zip(requests, times_s, strict=True)]
 
 
 def _check_categories(requests: Sequence[Request], wanted: tuple[str, ...], path: Path) -> None:

@@ -22,6 +22,7 @@ PROMPT_KEYS = ("prompt", "prompt_token_ids", "prompt_len_tokens")
 Text = Annotated[str, Field(min_length=1)]
 Length = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+HashId = Annotated[int, Field(ge=0, le=2**64 - 1)]
 
 
 class RequestLine(BaseModel):
@@ -38,6 +39,7 @@ class RequestLine(BaseModel):
     ignore_eos: bool = False
     category: Text | None = None
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    hash_ids: tuple[HashId, ...] | None = None
 
 
 def read_trace(path: Path) -> Trace:
@@ -73,6 +75,7 @@ def read_requests(file: TraceFile) -> list[Request]:
                 ignore_eos=line.ignore_eos,
                 category=line.category,
                 seed=line.seed,
+                hash_ids=line.hash_ids,
             )
         )
     return requests

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spinbench.errors import UserError
 
-TRACE_SUFFIXES = (".jsonl", ".csv")
+TRACE_SUFFIXES = (".jsonl", ".json", ".csv", ".yaml")
 """Endings of the files that are suggested when the one asked for is missing."""
 
 MAX_SUGGESTIONS = 8
@@ -73,7 +73,7 @@ def _listing(folder: Path, like: str = "") -> str:
     except OSError:
         files = []
     if not files:
-        return f"{folder} holds no {' or '.join(TRACE_SUFFIXES)} file"
+        return f"{folder} holds no file that ends in {', '.join(TRACE_SUFFIXES[:-1])} or {TRACE_SUFFIXES[-1]}"
     similar = get_close_matches(like, [file.stem for file in files])
     names = [file.name for file in sorted(files, key=lambda file: file.stem not in similar)]
     more = f" and {len(names) - MAX_SUGGESTIONS} more" if len(names) > MAX_SUGGESTIONS else ""

@@ -1,5 +1,6 @@
 """Which requests of a trace file are replayed."""
 
+import math
 from dataclasses import dataclass
 
 from spinbench.errors import UserError
@@ -9,9 +10,10 @@ from spinbench.errors import UserError
 class TraceOptions:
     """Filters and caps, the same for every format. Raises UserError, naming the key, for a value out of range.
 
-    Applied in this order: `categories`, `max_prompt_tokens`, `num_prompts` with `sample_seed`, `max_output_tokens`.
-    What the first three leave out is counted in `Trace.dropped_requests`, what the last shortens in
-    `Trace.clipped_requests`. Arrival times stay as they are: a thinned trace has a lower rate.
+    Applied in this order: `start_s` and `end_s`, `categories`, `max_prompt_tokens`, `num_prompts` with `sample_seed`,
+    `max_output_tokens`, `time_scale`. What the first four leave out is counted in `Trace.dropped_requests`, what
+    `max_output_tokens` shortens in `Trace.clipped_requests`. A thinned trace has a lower rate: the arrival times of
+    those kept change with `start_s` and `time_scale` alone.
     """
 
     num_prompts: int | None = None
@@ -25,9 +27,16 @@ class TraceOptions:
     max_output_tokens: int | None = None
     """`max_new_tokens` is lowered to this; at least 1."""
     default_max_new_tokens: int = 128
-    """`max_new_tokens` where the format states none (spec_bench); at least 1."""
+    """`max_new_tokens` where the format states none (spec_bench, sharegpt); at least 1."""
+    start_s: float = 0.0
+    """Requests that arrive earlier are left out; seconds from the trace's start, >= 0. Arrivals then count from it."""
+    end_s: float | None = None
+    """Requests that arrive then or later are left out; seconds from the trace's start, > `start_s`. `None` = no end."""
+    time_scale: float = 1.0
+    """Factor on arrival times, > 0: 2 = half the rate."""
 
     def __post_init__(self) -> None:
+        self._check_times()
         for key in ("num_prompts", "max_prompt_tokens", "max_output_tokens", "default_max_new_tokens"):
             value = getattr(self, key)
             if value is not None and value < 1:
@@ -38,3 +47,15 @@ class TraceOptions:
             raise UserError("trace.sample_seed is set but trace.num_prompts is not: say how many requests to draw")
         if self.categories is not None and not self.categories:
             raise UserError("trace.categories is empty; name at least one category, or leave it null for all")
+
+    def _check_times(self) -> None:
+        # `not` before a comparison also catches nan.
+        if not 0 <= self.start_s < math.inf:
+            raise UserError(f"trace.start_s is {self.start_s}; it must be >= 0 and finite")
+        if self.end_s is not None and not self.start_s < self.end_s < math.inf:
+            raise UserError(
+                f"trace.end_s is {self.end_s}; it must be > trace.start_s ({self.start_s}) and finite, or null for "
+                "no end"
+            )
+        if not 0 < self.time_scale < math.inf:
+            raise UserError(f"trace.time_scale is {self.time_scale}; it must be > 0 and finite")

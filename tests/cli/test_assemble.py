@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from spinbench.cli.assemble import choose_num_blocks
+from spinbench.cli.decisions import choose_num_blocks
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.control.kv_budget import blocks_for_longest
 from spinbench.errors import UserError

@@ -117,7 +117,7 @@ MISTAKES = {
         changed_line(5, prompt=None, prompt_token_ids=[5000]), ("'r4'", "5000", "258")
     ),
     "unknown category": Mistake(overrides("trace.categories=[poems]"), ("poems", "chat, code, story")),
-    "unknown trace format": Mistake(overrides("trace.format=csv"), ("trace.format is csv", "spec_bench, azure_2023")),
+    "unknown trace format": Mistake(overrides("trace.format=csv"), ("trace.format is csv", "spec_bench, sharegpt")),
     "trace of another format": Mistake(overrides("trace.format=azure_2023"), ("tiny.jsonl:1:", "TIMESTAMP")),
     # the models
     "missing model folder": Mistake(overrides("models.target=./nowhere"), ("'nowhere'", "no such folder")),
@@ -190,7 +190,7 @@ MISTAKES = {
     # keys
     "unknown key": Mistake(overrides("scheduler.batch=3"), ("'scheduler.batch'", "max_num_seqs")),
     "unknown group": Mistake(overrides("selectr=spin"), ("'selectr'", "did you mean selector?")),
-    "added key": Mistake(overrides("+speed=11"), ("'speed'", "keys are engine, models")),
+    "added key": Mistake(overrides("+speed=11"), ("'speed'", "keys are models, trace")),
     "added key in a section": Mistake(overrides("+kv.speed=11"), ("'kv.speed'", "keys of kv are block_size, num_blocks")),
     "added key in a dataclass": Mistake(overrides("+trace.speed=1"), ("'trace.speed'", "num_prompts")),
     "added parameter": Mistake(overrides("+selector.speed=11"), ("'selector.speed'", "rounds_per_slot")),

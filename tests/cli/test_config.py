@@ -8,8 +8,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
 
-from spinbench.cli.assemble import drafter_infos, loop_setting, sampling
+from spinbench.cli.assemble import sampling
 from spinbench.cli.config_error import field_names
+from spinbench.cli.decisions import drafter_infos, loop_setting
 from spinbench.cli.locations import find_trace, shipped_folder
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.workload.load import load_trace
@@ -22,7 +23,10 @@ MANDATORY = {
     "models=huggingface": ["models.target=some/where", "models.drafters=[prompt_lookup]"],
     "selector=fixed": ["selector.drafter=prompt_lookup"],
     "trace=spec_bench": ["trace.path=questions.jsonl"],
-    "trace=azure_2023": ["trace.path=conversations.csv"],
+    **{
+        f"trace={name}": ["trace.path=some.file"]
+        for name in ("azure_2023", "azure_2024", "burstgpt", "mooncake", "sharegpt", "vidur", "vllm_timed_trace")
+    },
 }
 
 
@@ -35,7 +39,7 @@ def composed(*overrides: str, name: str = "replay") -> DictConfig:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_is_valid(choice: str) -> None:
     config = parse_config(composed(choice, *MANDATORY.get(choice, [])), ReplayConfig)
-    setting = loop_setting(config, drafter_infos(config), frozenset(), 1)
+    setting = loop_setting(config, drafter_infos(config), frozenset(), 1, 1)
     assert len(setting.drafters) == len(config.models.drafters)
     sampling(config)
 

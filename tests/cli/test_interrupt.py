@@ -29,9 +29,9 @@ WATCHED = """
 import sys
 from spinbench.control.recorder import Recorder
 add_request = Recorder.add_request
-def watched(self, state, finish_s, reason):
-    add_request(self, state, finish_s, reason)
-    if state.request.id == "r0" and finish_s is not None and state.num_output_tokens == 12:
+def watched(self, row, finish_s, reason):
+    add_request(self, row, finish_s, reason)
+    if self._requests[-1].request_id == "r0" and finish_s is not None and self._requests[-1].output_tokens == 12:
         print("first request finished", flush=True)
 Recorder.add_request = watched
 from spinbench.cli.main import main

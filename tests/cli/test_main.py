@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spinbench.cli.locations import find_trace, shipped_folder
+from spinbench.cli.main import COMMANDS
 from tests.cli.conftest import CommandLine
 
 
@@ -68,8 +69,8 @@ def test_a_mistake_while_looking_is_one_line_too(spinbench: CommandLine) -> None
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("spinbench ", ["fetch", "replay", "report", "distill"]),
-        ("spinbench re", ["replay", "report"]),
+        ("spinbench ", list(COMMANDS)),
+        ("spinbench re", ["replay", "record", "report"]),
         ("spinbench replay selector=ep", ["selector=epsilon_greedy"]),
         ("spinbench replay verification=", ["verification=packed", "verification=padded"]),
         ("spinbench replay selector=random selector.rou", ["selector.rounds_per_choice="]),

@@ -190,6 +190,6 @@ def test_arrivals_follow_the_trace(spinbench: CommandLine) -> None:
     lines = trace_lines(2)
     lines[1]["arrival_s"] = 0.5
     write_trace(spinbench.folder, lines)
-    assert spinbench.replay("arrivals=trace", "arrivals.time_scale=0.5").code == 0
+    assert spinbench.replay("arrivals=trace", "trace.time_scale=0.5").code == 0
     arrivals = read_run(Path("run")).requests.set_index("request_id")["arrival_s"]
     assert arrivals["r1"] == pytest.approx(0.25)

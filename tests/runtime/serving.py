@@ -1,6 +1,7 @@
 """Serves requests on tiny models, and the outputs that must come out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,24 +92,23 @@ def make_selector(name: str, setting: SelectorSetting) -> Selector:
     raise ValueError(name)
 
 
-def serve(
+def loop_setting(
     target: TargetModel,
     models: Sequence[DrafterModel],
-    trace: Sequence[Request],
+    num_requests: int,
     *,
     selector: str,
     draft_length: DraftLength | int = 4,
     max_num_seqs: int = 3,
     layout: str = "packed",
-    sampling: Sampling = GREEDY,
     num_kv_blocks: int = 200,
     block_size: int = 4,
-) -> RunRecord:
-    """Serve `trace` on the runtime."""
-    infos = drafter_infos(models)
-    setting = SelectorSetting(tuple(infos), max_num_seqs, len(trace), np.random.default_rng(7))
-    loop_setting = LoopSetting(
-        drafters=tuple(infos),
+) -> LoopSetting:
+    """The decisions of a run, on either engine."""
+    infos = tuple(drafter_infos(models))
+    setting = SelectorSetting(infos, max_num_seqs, num_requests, np.random.default_rng(7))
+    return LoopSetting(
+        drafters=infos,
         selector=make_selector(selector, setting),
         draft_length=FixedDraftLength(draft_length) if isinstance(draft_length, int) else draft_length,
         layout=LAYOUTS[layout],
@@ -118,11 +118,22 @@ def serve(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=64,
     )
-    body = make_body(
-        target, list(zip(infos, [*models, None, *models[:1]], strict=True)), sampling, num_kv_blocks, block_size
-    )
+
+
+def serve(
+    target: TargetModel,
+    models: Sequence[DrafterModel],
+    trace: Sequence[Request],
+    *,
+    sampling: Sampling = GREEDY,
+    **decisions: Any,
+) -> RunRecord:
+    """Serve `trace` on the runtime; `decisions` are those of `loop_setting`."""
+    setting = loop_setting(target, models, len(trace), **decisions)
+    drafters = list(zip(setting.drafters, [*models, None, *models[:1]], strict=True))
+    body = make_body(target, drafters, sampling, setting.num_kv_blocks, setting.block_size)
     prompts = {request.id: request.prompt_token_ids or () for request in trace}
-    return live_loop(loop_setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()
+    return live_loop(setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()
 
 
 def outputs(record: RunRecord) -> dict[str, tuple[int, ...]]:

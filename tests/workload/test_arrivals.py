@@ -42,10 +42,6 @@ def test_open_loop_follows_the_trace_however_late_it_is_polled() -> None:
     assert queue.take_due(9.0, 0) == []
 
 
-def test_time_scale_multiplies_the_times_of_the_trace() -> None:
-    assert scheduled_arrivals_s(requests_at(1.0, 4.0), ArrivalPattern(time_scale=0.5)) == [0.5, 2.0]
-
-
 @pytest.mark.parametrize("pattern", [ArrivalPattern("all_at_once"), ArrivalPattern("gamma", request_rate=math.inf)])
 def test_all_at_once_is_all_at_zero_in_the_order_given(pattern: ArrivalPattern) -> None:
     sent = ArrivalQueue(requests_at(3.0, 1.0, 2.0), pattern).take_due(0.0, 0)
@@ -113,7 +109,7 @@ def test_no_request_is_no_arrival() -> None:
 
 
 patterns = st.one_of(
-    st.builds(ArrivalPattern, max_concurrency=st.none() | st.integers(1, 4), time_scale=st.floats(0.1, 10)),
+    st.builds(ArrivalPattern, max_concurrency=st.none() | st.integers(1, 4)),
     st.builds(ArrivalPattern, st.just("all_at_once"), max_concurrency=st.none() | st.integers(1, 4)),
     st.builds(
         ArrivalPattern,
@@ -171,8 +167,6 @@ def test_every_request_is_sent_once_in_order_never_early_never_over_the_cap(
         ({"kind": "gamma", "burstiness": -1.0}, "arrivals.burstiness is -1.0; it must be > 0 or inf"),
         ({"max_concurrency": 0}, "arrivals.max_concurrency is 0; it must be >= 1, or null for no cap"),
         ({"seed": -1}, "arrivals.seed is -1; it must be >= 0"),
-        ({"time_scale": 0.0}, "arrivals.time_scale is 0.0; it must be > 0 and finite"),
-        ({"time_scale": math.inf}, "arrivals.time_scale is inf; it must be > 0 and finite"),
         (
             {"request_rate": 4.0},
             "arrivals.request_rate is 4.0 but has no effect with arrivals.kind=trace; set arrivals.kind=gamma or leave it at inf",
@@ -181,10 +175,6 @@ def test_every_request_is_sent_once_in_order_never_early_never_over_the_cap(
             {"kind": "all_at_once", "burstiness": 2.0},
             "arrivals.burstiness is 2.0 but has no effect with arrivals.kind=all_at_once; "
             "set arrivals.kind=gamma or leave it at 1.0",
-        ),
-        (
-            {"kind": "gamma", "time_scale": 2.0},
-            "arrivals.time_scale is 2.0 but has no effect with arrivals.kind=gamma; set arrivals.kind=trace or leave it at 1.0",
         ),
     ],
 )

@@ -59,6 +59,43 @@ def test_each_option_alone() -> None:
     assert kept(max_prompt_tokens=3) == ["r1", "r2", "r3"]
 
 
+def times_of(**options: Any) -> list[float]:
+    return [request.arrival_s for request in select_requests(REQUESTS, TraceOptions(**options), PATH).requests]
+
+
+def test_a_window_keeps_its_start_leaves_its_end_and_counts_from_its_start() -> None:
+    # Arrivals at 1 2 .. 10 s.
+    assert kept(start_s=3.0, end_s=6.0) == ["r3", "r4", "r5"]
+    assert times_of(start_s=3.0, end_s=6.0) == [0.0, 1.0, 2.0]
+    assert times_of(start_s=8.5) == [0.5, 1.5]
+    assert times_of(end_s=3.0) == [1.0, 2.0]
+    assert select_requests(REQUESTS, TraceOptions(start_s=3.0, end_s=6.0), PATH).dropped_requests == 7
+
+
+def test_the_window_is_cut_before_it_is_scaled_and_before_requests_are_counted() -> None:
+    assert times_of(start_s=7.0, time_scale=2.0) == [0.0, 2.0, 4.0, 6.0]
+    assert times_of(time_scale=0.5, num_prompts=2) == [0.5, 1.0]
+    assert kept(start_s=4.0, num_prompts=2, categories=("code",)) == ["r4", "r6"]
+
+
+def test_a_window_without_requests_is_said() -> None:
+    with pytest.raises(UserError) as caught:
+        kept(start_s=3.1, end_s=3.9)
+    assert str(caught.value) == (
+        "x.jsonl: no request arrives from trace.start_s = 3.1 to trace.end_s = 3.9; its requests arrive from 1 to 10 s"
+    )
+    with pytest.raises(
+        UserError, match=r"no request arrives from trace\.start_s = 11 on; its requests arrive from 1 to 10"
+    ):
+        kept(start_s=11.0)
+
+
+def test_times_that_overflow_are_said() -> None:
+    requests = [Request("a", 1e300, 1, prompt="x")]
+    with pytest.raises(UserError, match=r"trace\.time_scale is 1e\+10; arrival times overflow, it must be smaller"):
+        select_requests(requests, TraceOptions(time_scale=1e10), PATH)
+
+
 def test_a_sample_depends_on_its_seed_alone_and_keeps_the_order() -> None:
     samples = {seed: kept(num_prompts=5, sample_seed=seed) for seed in range(4)}
     assert samples[0] == kept(num_prompts=5, sample_seed=0)
@@ -91,6 +128,9 @@ def test_texts_and_token_ids_are_measured() -> None:
     st.sampled_from([None, ("code",), ("chat",), ("chat", "code")]),
     st.none() | st.integers(2, 12),
     st.none() | st.integers(1, 120),
+    st.floats(0, 6),
+    st.none() | st.floats(8, 12),
+    st.sampled_from([0.5, 1.0, 3.0]),
 )
 def test_nothing_gets_lost(
     num_prompts: int | None,
@@ -98,6 +138,9 @@ def test_nothing_gets_lost(
     categories: tuple[str, ...] | None,
     max_prompt_tokens: int | None,
     max_output_tokens: int | None,
+    start_s: float,
+    end_s: float | None,
+    time_scale: float,
 ) -> None:
     options = TraceOptions(
         num_prompts=num_prompts,
@@ -105,14 +148,26 @@ def test_nothing_gets_lost(
         categories=categories,
         max_prompt_tokens=max_prompt_tokens,
         max_output_tokens=max_output_tokens,
+        start_s=start_s,
+        end_s=end_s,
+        time_scale=time_scale,
     )
-    selection = select_requests(REQUESTS, options, PATH)
+    try:
+        selection = select_requests(REQUESTS, options, PATH)
+    except UserError:
+        # The window may cut off all of a category or all short prompts.
+        assert start_s > 1
+        assert max_prompt_tokens is not None
+        return
     original = {request.id: request for request in REQUESTS}
     assert len(selection.requests) + selection.dropped_requests == len(REQUESTS)
     shortened = [r for r in selection.requests if r.max_new_tokens < original[r.id].max_new_tokens]
     assert len(shortened) == selection.clipped_requests
     assert all(request.max_new_tokens <= (max_output_tokens or math.inf) for request in selection.requests)
-    assert [request.arrival_s for request in selection.requests] == sorted(r.arrival_s for r in selection.requests)
+    arrivals_s = [request.arrival_s for request in selection.requests]
+    assert arrivals_s == sorted(arrivals_s)
+    assert all((original[r.id].arrival_s - start_s) * time_scale == r.arrival_s for r in selection.requests)
+    assert all(0 <= time_s < ((end_s or math.inf) - start_s) * time_scale for time_s in arrivals_s)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +179,16 @@ def test_nothing_gets_lost(
         ({"default_max_new_tokens": 0}, "trace.default_max_new_tokens is 0; it must be >= 1"),
         ({"num_prompts": 1, "sample_seed": -1}, "trace.sample_seed is -1; it must be >= 0"),
         ({"sample_seed": 1}, "trace.sample_seed is set but trace.num_prompts is not: say how many requests to draw"),
+        ({"time_scale": 0.0}, "trace.time_scale is 0.0; it must be > 0 and finite"),
+        ({"time_scale": math.inf}, "trace.time_scale is inf; it must be > 0 and finite"),
+        ({"time_scale": math.nan}, "trace.time_scale is nan; it must be > 0 and finite"),
+        ({"start_s": -1.0}, "trace.start_s is -1.0; it must be >= 0 and finite"),
+        ({"start_s": math.nan}, "trace.start_s is nan; it must be >= 0 and finite"),
+        (
+            {"start_s": 2.0, "end_s": 2.0},
+            "trace.end_s is 2.0; it must be > trace.start_s (2.0) and finite, or null for no end",
+        ),
+        ({"end_s": math.nan}, "trace.end_s is nan; it must be > trace.start_s (0.0) and finite, or null for no end"),
         ({"categories": ()}, "trace.categories is empty; name at least one category, or leave it null for all"),
     ],
 )
@@ -155,6 +220,8 @@ def test_a_text_without_a_tokenizer_is_refused_not_guessed() -> None:
 
 
 def test_an_unknown_format_lists_the_known_ones() -> None:
-    unknown: Any = "sharegpt"
-    with pytest.raises(UserError, match=r'trace\.format is "sharegpt"; formats are spinbench, spec_bench, azure_2023'):
+    unknown: Any = "alpaca"
+    with pytest.raises(
+        UserError, match=r'trace\.format is "alpaca"; formats are spinbench, spec_bench, sharegpt, azure'
+    ):
         load_trace(PATH, unknown, TraceOptions())

@@ -83,6 +83,7 @@ def test_accepts_windows_line_ends_blank_lines_and_a_byte_order_mark(tmp_path: P
         (line(max_new_tokens=MAX_TOKENS + 1), "max_new_tokens is 2147483648; it must be <= 2147483647"),
         (line(ignore_eos=1), "ignore_eos is 1; it must be true or false"),
         (line(seed=-1), "seed is -1; it must be >= 0"),
+        (line(hash_ids=[3, 2**64]), f"hash_ids[1] is {2**64}; it must be <= {2**64 - 1}"),
         (line(seed=2**63), f"seed is {2**63}; it must be <= {2**63 - 1}"),
         (line(id=7), "id is 7; it must be a string"),
         (line(id=""), "id is empty; leave it out or give at least one element"),
@@ -104,7 +105,7 @@ def test_accepts_windows_line_ends_blank_lines_and_a_byte_order_mark(tmp_path: P
         (
             line(arrival_s=..., arival_s=0),
             'unknown key "arival_s"; keys are id, arrival_s, max_new_tokens, prompt, prompt_token_ids, '
-            "prompt_len_tokens, ignore_eos, category, seed",
+            "prompt_len_tokens, ignore_eos, category, seed, hash_ids",
         ),
         (line(prompt=["x" * 100]), 'prompt is ["' + "x" * 55 + "...; it must be a string"),
         ('{"id": "a",', "not JSON: EOF while parsing a value at column 11"),
@@ -143,7 +144,7 @@ def test_a_missing_folder_and_one_without_traces_are_said(tmp_path: Path) -> Non
     path = tmp_path / "gone" / "x.jsonl"
     assert error_of(path) == f"{path}: no such file; its folder {tmp_path / 'gone'} does not exist either"
     path = tmp_path / "x.jsonl"
-    assert error_of(path) == f"{path}: no such file; {tmp_path} holds no .jsonl or .csv file"
+    assert error_of(path) == f"{path}: no such file; {tmp_path} holds no file that ends in .jsonl, .json, .csv or .yaml"
 
 
 def test_a_folder_lists_its_traces(tmp_path: Path) -> None:
@@ -190,6 +191,7 @@ requests = st.builds(
     ignore_eos=st.booleans(),
     category=st.none() | texts,
     seed=st.integers(0, 2**63 - 1),
+    hash_ids=st.none() | st.lists(st.integers(0, 2**64 - 1), max_size=4).map(tuple),
 )
 request_lists = st.lists(requests, min_size=1, max_size=8, unique_by=lambda request: request.id)
 

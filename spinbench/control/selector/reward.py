@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundOutcome
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.protocol import SelectorSetting
@@ -65,7 +65,8 @@ class GoodputEstimate:
         else:
             own = self._own[rows]
             weight = self._prior_rounds / np.maximum(shared[:, 2], 1e-9)
-            blend = (own[:, :, 2] > 0).any(1)[:, None] & tried  # a request without evidence has the shared figure
+            has_own: BoolArray = np.any(own[:, :, 2] > 0, axis=1, keepdims=True)
+            blend = has_own & tried  # a request without evidence has the shared figure
             scale = np.where(blend, weight, 1.0)
             tokens = own[:, :, 0] + scale * shared[:, 0]
             time_s = own[:, :, 1] + scale * shared[:, 1]

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from spinbench.workload.json_line import parse_json_lines
+from spinbench.workload.readers.protocol import TraceRows
 from spinbench.workload.request import Request
 from spinbench.workload.trace import Text
 from spinbench.workload.trace_file import TraceFile
@@ -21,7 +22,7 @@ class SpecBenchLine(BaseModel):
     turns: Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
-def read_spec_bench(file: TraceFile, options: TraceOptions) -> list[Request]:
+def read_spec_bench(file: TraceFile, options: TraceOptions) -> TraceRows:
     """First turns as prompts, all arriving at 0, each of `options.default_max_new_tokens`.
 
     The id is the question's, the seed its place in the file from 0.
@@ -43,4 +44,4 @@ def read_spec_bench(file: TraceFile, options: TraceOptions) -> list[Request]:
                 seed=len(requests),
             )
         )
-    return requests
+    return TraceRows(requests)

@@ -1,0 +1,169 @@
+"""The runtime's own models, attention, sampler and body, set up so that single passes and jobs can be timed."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from transformers import AttentionInterface
+
+from spinbench.calibration.meta import DrafterMeta
+from spinbench.calibration.plan import ProfileLimits
+from spinbench.calibration.point import JobPoint, PassPoint
+from spinbench.control.arrays import IntArray
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.job import PrefillJob, TokenSpans
+from spinbench.control.kv_budget import blocks_for
+from spinbench.control.text import LiveText
+from spinbench.models.load import DrafterModel, TargetModel
+from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
+from spinbench.runtime.body import TorchBody
+from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
+from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.sampler import Sampler, Sampling
+from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.verifier import Verifier
+from spinbench.workload.request import Request
+
+BLOCK_SIZE = 16
+PERIOD_TOKENS = 16
+"""Texts repeat themselves after this many tokens, so that a lookup always finds something to copy."""
+
+Choose = Callable[[torch.Tensor, IntArray, IntArray], torch.Tensor]
+"""Token ids from logits [rows, vocab], seeds and positions."""
+
+
+class Bench:
+    """Times what a profile asks for. Requests are rows 0, 1, ... of made-up texts, each as long as the limits allow."""
+
+    def __init__(
+        self,
+        target: TargetModel,
+        drafters: Sequence[tuple[DrafterMeta, DrafterInfo, DrafterModel | None]],
+        sampling: Sampling,
+        limits: ProfileLimits,
+    ) -> None:
+        self.device = target.model.device
+        self._longest = limits.max_context_tokens
+        self._num_requests = limits.max_num_seqs
+        self.vocab_size = target.vocab_size
+        self.num_blocks = num_blocks(limits)
+        self._slots = SlotTable(self.num_blocks, BLOCK_SIZE)
+        sampler = Sampler(sampling)
+        self._runners = {target.name: ModelRunner(target.model, self._slots)}
+        self._choose: dict[str, Choose] = {target.name: sampler.target_tokens}
+        lanes: list[tuple[DrafterInfo, Drafter]] = []
+        of_model: dict[str, ModelDrafter] = {}
+        for meta, info, model in drafters:
+            lane: Drafter = PromptLookupDrafter(info, self.device)
+            if model is not None and meta.model is not None:
+                if meta.model not in of_model:
+                    of_model[meta.model] = ModelDrafter(model, self._slots, sampler)
+                    self._runners[meta.model] = of_model[meta.model].runner
+                    self._choose[meta.model] = _draft_choice(sampler, model.target_ids)
+                by_model = of_model[meta.model]
+                lane = LookupThenModelDrafter(lane, by_model) if info.kind == "lookup_then_model" else by_model
+            lanes.append((info, lane))
+        self._lane_places = {info.name: place for place, (info, _) in enumerate(lanes)}
+        self.body = TorchBody(Verifier(self._runners[target.name], sampler), lanes, self._slots)
+
+    def begin(self) -> None:
+        """Make the texts and give every request its slots; needed before the first timing, and after other runs."""
+        rng = np.random.default_rng(0)
+        requests, prompts = [], {}
+        for row in range(self._num_requests):
+            name = f"row-{row}"
+            requests.append(Request(name, 0.0, 1, prompt_len_tokens=self._longest, seed=row))
+            period = rng.integers(0, self.vocab_size, PERIOD_TOKENS)
+            prompts[name] = tuple(np.resize(period, self._longest - 1).tolist())
+        self._text = LiveText(requests, prompts)
+        self.body.begin(self._text)
+        self._hold(range(self._num_requests))
+
+    def pass_s(self, point: PassPoint) -> float:
+        """Seconds of one forward pass and the choice of its tokens."""
+        runner, choose = self._runners[point.model], self._choose[point.model]
+        count = len(point.stop_tokens)
+        spans = TokenSpans(np.arange(count), np.array(point.start_tokens), np.array(point.stop_tokens))
+        width = point.query_width
+        own = np.arange(width or 1) < spans.num_tokens[:, None]
+        real_rows = np.flatnonzero(own) if width else np.arange(int(spans.num_tokens.sum()))
+        logit_rows = torch.from_numpy(real_rows[-point.num_head_rows :]).to(self.device)
+        seeds, positions = np.arange(point.num_head_rows), np.arange(point.num_head_rows)
+        tokens = torch.from_numpy(self._text.span_token_ids(spans))
+        if width:
+            rectangle = torch.zeros(own.shape, dtype=torch.int64)
+            rectangle[torch.from_numpy(own)] = tokens
+            tokens = rectangle.view(-1)
+        tokens = tokens.to(self.device)
+
+        def run() -> None:
+            logits = (
+                runner.padded(spans, tokens, width, logit_rows) if width else runner.packed(spans, tokens, logit_rows)
+            )
+            choose(logits, seeds, positions)
+
+        with torch.inference_mode():
+            if point.attention == "none":
+                with attention_left_out():
+                    return self._timed_s(run)
+            return self._timed_s(run)
+
+    def job_s(self, point: JobPoint) -> float:
+        """Seconds of one job, from its start to its end on its lane."""
+        job = point.job(self._lane_places.get(point.lane, 0))
+        fresh = isinstance(job, PrefillJob)
+        if fresh:
+            # a newcomer gets its slots in its prefill
+            self.body.release(job.spans.rows)
+        self.body.submit(job)
+        done = self.body.next_event(None)
+        if done is None:
+            raise RuntimeError("the body did not do the job that it was given")
+        if fresh:
+            self._hold(job.spans.rows.tolist())
+        return done.end_s - done.start_s
+
+    def _hold(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            self._slots.hold(row, self._longest, self._longest)
+
+    def _timed_s(self, run: Callable[[], None]) -> float:
+        if self.device.type != "cuda":
+            start_s = time.perf_counter()
+            run()
+            return time.perf_counter() - start_s
+        with torch.cuda.device(self.device):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            torch.cuda.synchronize()
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            return start.elapsed_time(end) / 1e3
+
+
+def num_blocks(limits: ProfileLimits) -> int:
+    """KV blocks with which every request can be as long as the limits allow."""
+    return limits.max_num_seqs * blocks_for(limits.max_context_tokens, BLOCK_SIZE)
+
+
+@contextmanager
+def attention_left_out() -> Iterator[None]:
+    """Inside, the runtime's attention returns zeros at once: what remains of a pass depends on its rows alone."""
+
+    def nothing(
+        module: torch.nn.Module, query: torch.Tensor, *rest: object, **extras: object
+    ) -> tuple[torch.Tensor, None]:
+        return query.new_zeros(1, query.shape[2], query.shape[1], query.shape[3]), None
+
+    AttentionInterface.register(ATTENTION_NAME, nothing)
+    try:
+        yield
+    finally:
+        AttentionInterface.register(ATTENTION_NAME, paged_attention)
+
+
+def _draft_choice(sampler: Sampler, target_ids: torch.Tensor | None) -> Choose:
+    return lambda logits, seeds, positions: sampler.draft_tokens(logits, seeds, positions, target_ids)

@@ -1,0 +1,130 @@
+"""Times passes, jobs and gaps in sweeps, so that a machine that drifts disturbs all points alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinbench.calibration.bench import BLOCK_SIZE, Bench
+from spinbench.calibration.gaps import loop_gaps_s
+from spinbench.calibration.partial import PartialProfile, point_key
+from spinbench.calibration.plan import JobSequence, ProfileLimits
+from spinbench.calibration.point import GapPoint, PassPoint, Timing
+from spinbench.calibration.profile_file import ProfileTables
+from spinbench.control.drafter import DrafterInfo
+
+FEW_REPEATS = 3
+SLOW_POINT_S = 2.0
+"""A point that took this long in all is not repeated more than `FEW_REPEATS` times."""
+LOOP_SHARES = (0.0, 0.3, 1.0)
+"""Batch sizes at which the loop is measured, as shares of the largest."""
+
+OnProgress = Callable[[str, int, int], None]
+"""Told what is being timed, and how many timings of how many are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurePlan:
+    """Everything to be timed."""
+
+    passes: tuple[tuple[PassPoint, ...], ...]
+    """Model by model: within a sweep a model's passes follow each other, as the steps of a draft do."""
+    sequences: tuple[JobSequence, ...]
+    drafters: tuple[DrafterInfo, ...]
+    limits: ProfileLimits
+    repeats: int
+    """Timings of each point, >= 1."""
+
+    @property
+    def loop_batches(self) -> list[int]:
+        """Batch sizes at which the serving loop is measured."""
+        return sorted({max(1, round(self.limits.max_num_seqs * share)) for share in LOOP_SHARES})
+
+    @property
+    def num_timings(self) -> int:
+        """All timings, loop runs counted as one each; slow points may get fewer."""
+        jobs = {job for sequence in self.sequences for job in sequence.jobs}
+        return (sum(map(len, self.passes)) + len(jobs)) * self.repeats + len(self.loop_batches)
+
+
+def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progress: OnProgress | None) -> ProfileTables:
+    """Time what `partial` does not hold yet; every timing is kept there at once. Raises KeyboardInterrupt on Ctrl-C."""
+    total = plan.num_timings
+    done = partial.num_timings
+    warm: set[str] = set()
+
+    def report(label: str, count: int) -> None:
+        nonlocal done
+        done += count
+        if on_progress:
+            on_progress(label, min(done, total), total)
+
+    bench.begin()
+    for sweep in range(plan.repeats):
+        rng = np.random.default_rng([plan.repeats, sweep])
+        for points in plan.passes:
+            for index in rng.permutation(len(points)).tolist():
+                point = points[index]
+                key = point_key(point)
+                if not _is_wanted(partial, key, sweep):
+                    continue
+                if point.model not in warm or not partial.count(key):
+                    bench.pass_s(point)  # the first time a shape comes, kernels are chosen
+                    warm.add(point.model)
+                partial.add(key, bench.pass_s(point))
+                report(f"passes of {point.model}", 1)
+        for index in rng.permutation(len(plan.sequences)).tolist():
+            jobs = plan.sequences[index].jobs
+            keys = [point_key(job) for job in jobs]
+            if not any(_is_wanted(partial, key, sweep) for key in keys):
+                continue
+            if not all(map(partial.count, keys)):
+                for job in jobs:
+                    bench.job_s(job)
+            for job, key in zip(jobs, keys, strict=True):
+                partial.add(key, bench.job_s(job))
+            report("jobs", len(jobs))
+    _measure_loop(bench, plan, partial, report)
+    return _tables(plan, partial)
+
+
+def _is_wanted(partial: PartialProfile, key: str, sweep: int) -> bool:
+    count = partial.count(key)
+    slow = count >= FEW_REPEATS and sum(partial.seconds(key)) > SLOW_POINT_S
+    return count <= sweep and not slow
+
+
+def _measure_loop(bench: Bench, plan: MeasurePlan, partial: PartialProfile, report: Callable[[str, int], None]) -> None:
+    for batch in plan.loop_batches:
+        marker = f"loop {batch}"
+        if partial.count(marker):
+            continue
+        gaps = loop_gaps_s(bench.body, plan.drafters, batch, bench.num_blocks, BLOCK_SIZE, bench.vocab_size)
+        for point, seconds in gaps.items():
+            for gap_s in seconds:
+                partial.add(gap_key(point), gap_s)
+        partial.add(marker, 1.0)
+        report("serving loop", 1)
+
+
+def gap_key(point: GapPoint) -> str:
+    """How a gap is called among the measurements: unlike other points, which ones there are shows as they come."""
+    return f"gap {point.kind} {point.next_kind} {point.num_requests}"
+
+
+def _gap_point(key: str) -> GapPoint:
+    _, kind, next_kind, count = key.split()
+    return GapPoint(kind, next_kind, int(count))  # type: ignore[arg-type]
+
+
+def _tables(plan: MeasurePlan, partial: PartialProfile) -> ProfileTables:
+    passes = [point for points in plan.passes for point in points]
+    jobs = dict.fromkeys(job for sequence in plan.sequences for job in sequence.jobs)
+    gaps = sorted(
+        map(_gap_point, partial.keys_with("gap ")), key=lambda gap: (gap.kind, gap.next_kind, gap.num_requests)
+    )
+    return ProfileTables(
+        tuple((point, Timing.of(partial.seconds(point_key(point)))) for point in passes),
+        tuple((point, Timing.of(partial.seconds(point_key(point)))) for point in jobs),
+        tuple((point, Timing.of(partial.seconds(gap_key(point)))) for point in gaps),
+    )

@@ -1,0 +1,73 @@
+"""From a checked config to what decides, whatever engine will serve: trace, drafters, selector, layout, KV blocks."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from spinbench.cli.locations import find_trace
+from spinbench.cli.parts import make_part
+from spinbench.cli.schema import ReplayConfig
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.kv_budget import blocks_for_longest, check_request_fits
+from spinbench.control.loop import LoopSetting
+from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
+from spinbench.workload.load import load_trace
+from spinbench.workload.request import Trace
+
+
+def read_trace(config: ReplayConfig, count_tokens: Callable[[str], int] | None) -> Trace:
+    """The part of the trace that the config asks for. Raises UserError naming the file and line."""
+    return load_trace(find_trace(config.trace.path), config.trace.format, config.trace, count_tokens)
+
+
+def choose_num_blocks(config: ReplayConfig, max_tokens: Mapping[str, int], available: int | None = None) -> int:
+    """KV blocks of the run, given the longest length of each request. Raises UserError if one could not be served.
+
+    Without `kv.num_blocks` there are `available` ones, or as many as the longest requests can fill.
+    """
+    block_size = config.kv.block_size
+    num_blocks = config.kv.num_blocks or available
+    if num_blocks is None:
+        return blocks_for_longest(max_tokens.values(), config.scheduler.max_num_seqs, block_size)
+    for request_id, tokens in max_tokens.items():
+        check_request_fits(request_id, tokens, num_blocks, block_size)
+    return num_blocks
+
+
+def drafter_infos(config: ReplayConfig, macs_per_token: Mapping[str, int] | None = None) -> tuple[DrafterInfo, ...]:
+    """What decisions know of the drafters; without `macs_per_token` of the models their cost is 0."""
+    lookup, macs = config.models.prompt_lookup, macs_per_token or {}
+    infos = []
+    for name in config.models.drafters:
+        if name == PROMPT_LOOKUP:
+            infos.append(DrafterInfo(name, "prompt_lookup", 0, lookup.max_match_tokens, lookup.min_match_tokens))
+        elif name.endswith(LOOKUP_SUFFIX):
+            cost, shortest = macs.get(name.removesuffix(LOOKUP_SUFFIX), 0), lookup.min_match_tokens_before_model
+            infos.append(DrafterInfo(name, "lookup_then_model", cost, lookup.max_match_tokens, shortest))
+        else:
+            infos.append(DrafterInfo(name, "model", macs.get(name, 0)))
+    return tuple(infos)
+
+
+def loop_setting(
+    config: ReplayConfig,
+    infos: tuple[DrafterInfo, ...],
+    eos_token_ids: frozenset[int],
+    num_blocks: int,
+    num_requests: int,
+) -> LoopSetting:
+    """The decisions that the config names. Raises UserError for parameters that do not fit."""
+    rng = np.random.default_rng([config.seed, config.repeat])
+    selector_setting = SelectorSetting(infos, config.scheduler.max_num_seqs, num_requests, rng)
+    return LoopSetting(
+        drafters=infos,
+        selector=make_part("selector", config.selector, setting=selector_setting),
+        draft_length=make_part("drafting", config.drafting),
+        layout=make_part("verification", config.verification),
+        eos_token_ids=eos_token_ids,
+        num_kv_blocks=num_blocks,
+        block_size=config.kv.block_size,
+        max_num_seqs=config.scheduler.max_num_seqs,
+        max_num_batched_tokens=config.scheduler.max_num_batched_tokens,
+    )

@@ -1,0 +1,94 @@
+"""engine=runtime: real models, loaded once per command and warmed up before each run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spinbench.cli.assemble import Assembly, assemble, choose_device, num_threads, runtime_section, sampling
+from spinbench.cli.hardware import device_hardware
+from spinbench.cli.model_shelf import ModelShelf
+from spinbench.cli.progress import show_stage
+from spinbench.cli.schema import ReplayConfig
+from spinbench.cli.session import OnProgress, Session, WrapBody
+from spinbench.cli.warm_up import warm_up
+from spinbench.control.loop import ServingLoop
+from spinbench.models.load import macs_per_token
+from spinbench.models.packed_drafter import packaged_drafters
+from spinbench.runtime.session import live_loop
+from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
+from spinbench.workload.arrivals import ArrivalQueue
+
+
+class LiveEngine:
+    """Makes sessions on real models."""
+
+    def __init__(self) -> None:
+        self._shelf = ModelShelf()
+
+    def check(self, config: ReplayConfig) -> None:
+        """Raise UserError for what is wrong with the engine's config; loads no model."""
+        sampling(config)
+        choose_device(runtime_section(config))
+
+    @contextmanager
+    def session(self, config: ReplayConfig) -> Iterator[Session]:
+        """A warm session; torch has the configured threads while inside. Raises UserError, KeyboardInterrupt."""
+        with num_threads(runtime_section(config).num_threads):
+            with show_stage("loading the models"):
+                assembly = assemble(config, self._shelf)
+            with show_stage("warming up"):
+                warm_up(assembly)
+            yield _session(config, assembly)
+
+
+def _session(config: ReplayConfig, assembly: Assembly) -> Session:
+    tokenizer = assembly.target.tokenizer
+
+    def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
+        queue = ArrivalQueue(assembly.trace.requests, config.arrivals)
+        body = assembly.body
+        return live_loop(assembly.setting, body, queue, assembly.prompts, on_progress, wrap(body))
+
+    return Session(
+        trace=assembly.trace,
+        setting=assembly.setting,
+        make_loop=make_loop,
+        decode=None if tokenizer is None else lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
+        warnings=tuple,
+        facts={
+            "dtype": runtime_section(config).dtype,
+            "models": _models(assembly),
+            "hardware": device_hardware(assembly.target.model.device),
+        },
+    )
+
+
+def _models(assembly: Assembly) -> dict[str, Any]:
+    target = assembly.target
+    return {
+        "target": {
+            "name": target.name,
+            "kind": target.kind,
+            "sha256": target.weights_sha256,
+            "macs_per_token": macs_per_token(target.model),
+        },
+        "drafters": [
+            {
+                "name": info.name,  # as in the rounds: a model behind a lookup is another drafter than the model
+                "kind": _drafter_kind(info.name),
+                "sha256": model.weights_sha256,
+                "macs_per_token": model.macs_per_token,
+            }
+            for info, model in assembly.drafters
+            if model is not None
+        ],
+    }
+
+
+def _drafter_kind(name: str) -> str:
+    """Where a drafter comes from: packaged, path or hub."""
+    name = name.removesuffix(LOOKUP_SUFFIX)
+    if name in packaged_drafters():
+        return "packaged"
+    return "path" if Path(name).expanduser().exists() else "hub"

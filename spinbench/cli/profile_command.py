@@ -1,0 +1,232 @@
+"""What `spinbench profile` does: time passes and jobs of the models, or estimate them, and score the cost model."""
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from rich.console import Console
+
+from spinbench.calibration.analytic import analytic_profile
+from spinbench.calibration.bench import BLOCK_SIZE, Bench, num_blocks
+from spinbench.calibration.device import read_device
+from spinbench.calibration.measure import MeasurePlan, measure
+from spinbench.calibration.meta import (
+    FORMAT,
+    DeviceMeta,
+    LimitsMeta,
+    ModelMeta,
+    ProfileMeta,
+    RowsMeta,
+    SamplingMeta,
+)
+from spinbench.calibration.partial import PartialProfile
+from spinbench.calibration.plan import ProfileLimits, job_sequences, pass_points
+from spinbench.calibration.profile_file import META_FILE, Profile, ProfileTables, write_profile
+from spinbench.calibration.score import score_profile, write_scores
+from spinbench.cli.assemble import choose_device, num_threads
+from spinbench.cli.hardware import device_hardware
+from spinbench.cli.hydra_app import Point
+from spinbench.cli.interrupt import Interrupted, uninterrupted
+from spinbench.cli.model_shelf import ModelShelf
+from spinbench.cli.profile_config import THIS_MACHINE, ProfileConfig
+from spinbench.cli.profile_models import LoadedModels, drafter_metas, load_models, named_shapes, shape_metas
+from spinbench.cli.profile_view import print_scores, show_timings
+from spinbench.cli.progress import show_stage
+from spinbench.cli.provenance import command_line, git_commit, versions
+from spinbench.cli.schema import RuntimeSection, parse_config
+from spinbench.errors import UserError
+from spinbench.runtime.sampler import Sampling
+
+
+class ProfileCommand:
+    """The command, with the models that its points share."""
+
+    def __init__(self) -> None:
+        self._shelf = ModelShelf()
+
+    def check(self, point: Point) -> None:
+        """Raise UserError for what is wrong with config, device or folder; loads no model."""
+        config = parse_config(point.config, ProfileConfig)
+        if (point.folder / META_FILE).exists():
+            raise UserError(
+                f"{point.folder}: holds a profile already; delete it, or set hydra.run.dir to another folder"
+            )
+        _sampling(config)
+        _ = config.limits
+        shapes = named_shapes(config)
+        if config.device != THIS_MACHINE:
+            read_device(config.device).flops(_engine(config).dtype)
+        elif shapes:
+            raise UserError(
+                f"models.target is {config.models.target}, a shape without weights: nothing can be timed; choose a "
+                "device from a datasheet, e.g. device=h100_sxm"
+            )
+        else:
+            choose_device(_engine(config))
+
+    def run(self, point: Point) -> None:
+        """Leave the profile in the point's folder. Raises UserError, and Interrupted on Ctrl-C, which loses nothing."""
+        config = parse_config(point.config, ProfileConfig)
+        try:
+            if config.device == THIS_MACHINE:
+                self._measure(config, point)
+            else:
+                self._estimate(config, point)
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"the same command goes on from the timings kept in {point.folder}") from error
+
+    def _measure(self, config: ProfileConfig, point: Point) -> None:
+        engine = _engine(config)
+        with num_threads(engine.num_threads):
+            device = choose_device(engine)
+            with show_stage("loading the models"):
+                models = load_models(config, self._shelf, engine.dtype, device)
+            limits = config.limits
+            _check_reach(limits, models, device)
+            about = _device_meta(device)
+            partial = PartialProfile(point.folder, _setting(config, models, about))
+            try:
+                bench = Bench(models.target, models.drafters, _sampling(config), limits)
+                plan = _plan(config, models)
+                with show_timings() as on_progress:
+                    tables = measure(bench, plan, partial, on_progress)
+                meta = _meta(config, point, about, models.metas, tables, None)
+                _save(point.folder, Profile(meta, tables, str(point.folder)))
+                partial.remove()
+            finally:
+                partial.close()
+
+    def _estimate(self, config: ProfileConfig, point: Point) -> None:
+        spec, dtype = read_device(config.device), _engine(config).dtype
+        shapes = named_shapes(config)
+        if shapes is None:
+            with show_stage("loading the models"):
+                models = load_models(config, self._shelf, dtype, torch.device("cpu"))
+            shapes, metas = models.shapes, models.metas
+        else:
+            metas = shape_metas(shapes, dtype)
+        tables = analytic_profile(
+            spec,
+            shapes[config.models.target],
+            drafter_metas(config),
+            shapes,
+            dtype=dtype,
+            limits=config.limits,
+            layouts=config.layouts,
+            tensor_parallel=config.tensor_parallel,
+        )
+        about = DeviceMeta(
+            name=spec.name,
+            type="cuda",
+            memory_bytes=spec.memory_bytes * config.tensor_parallel,
+            count=config.tensor_parallel,
+            num_threads=None,
+            driver=None,
+        )
+        shape_sources = {shape.name: shape.source for shape in shapes.values()}
+        assumptions = {"device": spec.model_dump(mode="json"), "shapes": shape_sources}
+        meta = _meta(config, point, about, metas, tables, assumptions)
+        _save(point.folder, Profile(meta, tables, str(point.folder)))
+
+
+def _save(folder: Path, profile: Profile) -> None:
+    scores = score_profile(profile)
+    with uninterrupted():
+        # meta.yaml, which makes it a profile, is written last
+        folder.mkdir(parents=True, exist_ok=True)
+        write_scores(folder, scores)
+        write_profile(folder, profile)
+    print_scores(Console(), folder, profile.meta, scores)
+
+
+def _engine(config: ProfileConfig) -> RuntimeSection:
+    if not isinstance(config.engine, RuntimeSection):
+        raise TypeError("the config was checked to be of the runtime")
+    return config.engine
+
+
+def _sampling(config: ProfileConfig) -> Sampling:
+    return Sampling(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k)
+
+
+def _plan(config: ProfileConfig, models: LoadedModels) -> MeasurePlan:
+    limits, target = config.limits, models.target.name
+    passes = [pass_points(meta.name, meta.name == target, config.layouts, limits) for meta in models.metas]
+    sequences = job_sequences([meta for meta, _, _ in models.drafters], config.layouts, limits)
+    infos = tuple(info for _, info, _ in models.drafters)
+    return MeasurePlan(tuple(map(tuple, passes)), tuple(sequences), infos, limits, config.repeats)
+
+
+def _check_reach(limits: ProfileLimits, models: LoadedModels, device: torch.device) -> None:
+    """Raise UserError if the target has no such contexts, or the KV pools cannot fit."""
+    longest = models.target.max_model_len_tokens
+    if limits.max_context_tokens > longest:
+        raise UserError(f"max_context_tokens is {limits.max_context_tokens}; {models.target.name} takes {longest}")
+    needed = num_blocks(limits) * BLOCK_SIZE * sum(meta.kv_bytes_per_token for meta in models.metas)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"the KV caches of {limits.max_num_seqs} requests of {limits.max_context_tokens} tokens need "
+            f"{needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; lower max_num_seqs or max_context_tokens"
+        )
+
+
+def _device_meta(device: torch.device) -> DeviceMeta:
+    hardware = device_hardware(device)
+    on_gpu = device.type == "cuda"
+    memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else psutil.virtual_memory().total
+    cpu = f"{hardware['cpu']}, {hardware['cores']} cores"
+    return DeviceMeta(
+        name=hardware["gpu"] if on_gpu else cpu,
+        type="cuda" if on_gpu else "cpu",
+        memory_bytes=memory,
+        count=1,
+        num_threads=torch.get_num_threads(),
+        driver=f"CUDA {torch.version.cuda}" if on_gpu else os.uname().release,
+    )
+
+
+def _setting(config: ProfileConfig, models: LoadedModels, about: DeviceMeta) -> dict[str, Any]:
+    """What timings must have in common to belong to one profile."""
+    return {
+        "format": FORMAT,
+        "device": about.model_dump(mode="json"),
+        "dtype": _engine(config).dtype,
+        "models": {meta.name: meta.sha256 for meta in models.metas},
+        "drafters": [meta.name for meta, _, _ in models.drafters],
+        "sampling": config.sampling.model_dump(),
+        "limits": asdict(config.limits),
+        "layouts": list(config.layouts),
+        "versions": versions(),
+    }
+
+
+def _meta(
+    config: ProfileConfig,
+    point: Point,
+    about: DeviceMeta,
+    models: tuple[ModelMeta, ...],
+    tables: ProfileTables,
+    assumptions: dict[str, Any] | None,
+) -> ProfileMeta:
+    return ProfileMeta(
+        format=FORMAT,
+        kind="measured" if assumptions is None else "analytic",
+        device=about,
+        dtype=_engine(config).dtype,
+        sampling=SamplingMeta(**config.sampling.model_dump()),
+        limits=LimitsMeta(**asdict(config.limits)),
+        target=config.models.target,
+        models=models,
+        drafters=drafter_metas(config),
+        num_rows=RowsMeta(passes=len(tables.passes), jobs=len(tables.jobs), host=len(tables.gaps)),
+        versions=versions(),
+        git_commit=git_commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        command=command_line("profile", point.overrides),
+        assumptions=assumptions or {},
+    )

@@ -1,0 +1,91 @@
+"""A recording's table, drafter by drafter."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from spinbench.cli.assemble import Assembly, sampling
+from spinbench.cli.provenance import versions
+from spinbench.cli.record_config import RecordConfig, plain_replay
+from spinbench.cli.record_texts import RecordedTexts
+from spinbench.cli.record_work import RecordWork, digest
+from spinbench.models.load import DrafterModel
+from spinbench.runtime.teacher_forcing import WrittenTexts, score_texts
+from spinbench.workload.acceptance.lookup import lookup_columns
+from spinbench.workload.acceptance.table import AcceptanceTable, DrafterColumns
+from spinbench.workload.acceptance.table_file import SCORES
+from spinbench.workload.acceptance.table_meta import DrafterMeta, ModelMeta, SamplingMeta, TableMeta, TraceMeta
+
+
+def table_without_drafters(
+    config: RecordConfig, assembly: Assembly, law: SamplingMeta, texts: RecordedTexts
+) -> AcceptanceTable:
+    """The answers with what prompt lookup does on them."""
+    requests = texts.requests
+    lookup = lookup_columns([assembly.prompts[name] for name in requests.ids], texts.token_ids, requests.offsets)
+    meta = TableMeta(
+        target=ModelMeta(name=assembly.target.name, sha256=assembly.target.weights_sha256),
+        trace=TraceMeta(name=assembly.trace.name, sha256=assembly.trace.sha256),
+        drafters=(),
+        sampling=law,
+        dtype=config.runtime.dtype,
+        eos_token_ids=tuple(sorted(assembly.target.eos_token_ids)),
+        use_chat_template=config.models.use_chat_template,
+        versions=versions(),
+        created=_now(),
+    )
+    return AcceptanceTable(meta, requests, texts.token_ids, lookup.match_order, lookup.lookup_run, {})
+
+
+def record_drafter(
+    table: AcceptanceTable, drafter: DrafterModel, config: RecordConfig, assembly: Assembly, work: RecordWork
+) -> AcceptanceTable:
+    """The table with this drafter's columns, which are kept in `work` as well, or taken from there.
+
+    Raises UserError for a drafter whose logits are not finite, and KeyboardInterrupt on Ctrl-C.
+    """
+    requests = table.requests
+    texts = WrittenTexts(
+        [assembly.prompts[name] for name in requests.ids],
+        table.token_ids.astype(np.int64),
+        requests.offsets,
+        requests.seeds,
+    )
+    law = table.meta.sampling
+    seeds = requests.seeds if law.temperature > 0 else None
+    prompts = [list(prompt) for prompt in texts.prompts]
+    name = "drafter-" + digest(
+        drafter.weights_sha256, config.runtime.dtype, law.temperature, prompts, texts.token_ids, texts.offsets, seeds
+    )
+    kept = work.load(name)
+    if kept is None:
+        with _progress(drafter.name, requests.num_positions) as on_progress:
+            columns = score_texts(drafter, texts, sampling(plain_replay(config)), on_progress=on_progress)
+        work.save(name, {score: getattr(columns, score) for score in SCORES})
+    else:
+        columns = DrafterColumns(*(kept[score] for score in SCORES))
+    meta = DrafterMeta(name=drafter.name, sha256=drafter.weights_sha256, macs_per_token=drafter.macs_per_token)
+    more = table.with_drafter(meta, columns)
+    return replace(more, meta=more.meta.model_copy(update={"versions": versions(), "created": _now()}))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@contextmanager
+def _progress(label: str, total: int) -> Iterator[Callable[[int], None] | None]:
+    """A bar of positions; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as display:
+        task = display.add_task(label, total=total)
+        yield lambda done: display.update(task, completed=done)

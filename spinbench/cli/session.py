@@ -1,0 +1,28 @@
+"""A run that is ready to start, on either engine."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spinbench.control.job import Body
+from spinbench.control.loop import LoopSetting, Progress, ServingLoop
+from spinbench.workload.request import Trace
+
+OnProgress = Callable[[Progress], None] | None
+WrapBody = Callable[[Body], Body]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that serves a trace, with the facts that its results must name."""
+
+    trace: Trace
+    setting: LoopSetting
+    make_loop: Callable[[OnProgress, WrapBody], ServingLoop]
+    """Starts the engine's clock and gives the loop, whose body is wrapped first."""
+    decode: Callable[[Sequence[int]], str] | None
+    """Output token ids to text; None where there is no tokenizer."""
+    warnings: Callable[[], Sequence[str]]
+    """What the user should know of how the run went, asked for at its end."""
+    facts: Mapping[str, Any]
+    """Entries of meta.json that the engine knows: `dtype`, `models`, `hardware` and what it was made from."""

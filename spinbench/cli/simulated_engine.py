@@ -1,0 +1,197 @@
+"""engine=simulation: durations from a profile, acceptance from a table, a bootstrap or a law. Loads no model."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spinbench.calibration.fit import fit_cost_model
+from spinbench.calibration.meta import ProfileMeta, check_fits
+from spinbench.calibration.profile_file import Profile, profile_sha256, read_profile
+from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting, read_trace
+from spinbench.cli.locations import find_trace
+from spinbench.cli.schema import ReplayConfig, SimulationSection
+from spinbench.cli.session import OnProgress, Session, WrapBody
+from spinbench.control.loop import ServingLoop
+from spinbench.errors import UserError
+from spinbench.simulation.body import JobTimes
+from spinbench.simulation.recorded_times import RecordedTimes
+from spinbench.simulation.session import simulated_loop
+from spinbench.workload.acceptance.bootstrap import streams_by_bootstrap
+from spinbench.workload.acceptance.from_table import streams_from_table
+from spinbench.workload.acceptance.law_file import read_law
+from spinbench.workload.acceptance.streams import AcceptanceStreams
+from spinbench.workload.acceptance.synthetic import synthetic_streams
+from spinbench.workload.acceptance.table import AcceptanceTable
+from spinbench.workload.acceptance.table_file import content_sha256, read_table
+from spinbench.workload.acceptance.table_meta import SamplingMeta
+from spinbench.workload.arrivals import ArrivalQueue
+from spinbench.workload.request import Request, Trace
+
+
+class SimulatedEngine:
+    """Makes sessions from files, each of which is read once per command."""
+
+    def __init__(self) -> None:
+        self._profiles: dict[Path, Profile] = {}
+        self._tables: dict[Path, AcceptanceTable] = {}
+
+    def check(self, config: ReplayConfig) -> None:
+        """Raise UserError when profile and acceptance do not fit the config or each other."""
+        engine = simulation_section(config)
+        infos = drafter_infos(config)
+        profile = self.profile(engine)
+        names = [info.name for info in infos]
+        table = self.table(engine) if engine.acceptance != "synthetic" else None
+        sha256 = {} if table is None else _digests(table)
+        check_fits(
+            profile.meta, profile.source, dtype=profile.meta.dtype, target=config.models.target, drafters=infos,
+            sha256=sha256,
+        )  # fmt: skip
+        if table is None:
+            read_law(find_trace(engine.source))
+        else:
+            sampling = SamplingMeta(**config.sampling.model_dump())
+            table.check_matches(sampling=sampling, drafters=dict.fromkeys(names))
+        fit_cost_model(profile, names)
+
+    @contextmanager
+    def session(self, config: ReplayConfig) -> Iterator[Session]:
+        """A session in simulated time. Raises UserError."""
+        yield self.make_session(config, None)
+
+    def make_session(self, config: ReplayConfig, times: JobTimes | None) -> Session:
+        """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError."""
+        engine = simulation_section(config)
+        profile = self.profile(engine)
+        trace = read_trace(config, None)
+        source = self._acceptance(engine, trace)
+        infos = drafter_infos(config, {model.name: model.macs_per_token for model in profile.meta.models})
+        lengths = {request.id: source.prompt_tokens(request) for request in trace.requests}
+        max_tokens = {request.id: lengths[request.id] + request.max_new_tokens for request in trace.requests}
+        num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, profile.meta))
+        setting = loop_setting(config, infos, source.eos_token_ids, num_blocks, len(trace.requests))
+        # the run's own model: it remembers what it was asked beyond its range
+        start_s = times.start_s if isinstance(times, RecordedTimes) else 0.0
+        job_times = times or fit_cost_model(profile, config.models.drafters)
+
+        def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
+            queue = ArrivalQueue(trace.requests, config.arrivals)
+            streams = source.streams(queue.requests, tuple(config.models.drafters))
+            return simulated_loop(setting, queue, streams, lengths, job_times, on_progress, wrap, start_s)
+
+        return Session(
+            trace, setting, make_loop, decode=None, warnings=lambda: job_times.warnings, facts=_facts(profile, source)
+        )  # fmt: skip
+
+    def profile(self, engine: SimulationSection) -> Profile:
+        """The profile of the config. Raises UserError as `read_profile` does."""
+        folder = find_trace(engine.profile)
+        if folder not in self._profiles:
+            self._profiles[folder] = read_profile(folder)
+        return self._profiles[folder]
+
+    def table(self, engine: SimulationSection) -> AcceptanceTable:
+        """The acceptance table of the config. Raises UserError as `read_table` does."""
+        folder = find_trace(engine.source)
+        if folder not in self._tables:
+            self._tables[folder] = read_table(folder)
+        return self._tables[folder]
+
+    def _acceptance(self, engine: SimulationSection, trace: Trace) -> "_Acceptance":
+        if engine.acceptance == "synthetic":
+            path, seed = find_trace(engine.source), engine.acceptance_seed
+            law = read_law(path)
+            return _Acceptance(
+                None, {"kind": "synthetic", "source": str(path), "seed": seed},
+                lambda requests, names: synthetic_streams(requests, names, law, seed),
+            )  # fmt: skip
+        table = self.table(engine)
+        facts: dict[str, Any] = {"kind": engine.acceptance, "source": table.where, "sha256": content_sha256(table)}
+        if engine.acceptance == "table":
+            table.check_matches(trace_sha256=trace.sha256)
+            return _Acceptance(table, facts, lambda requests, names: streams_from_table(table, requests, names))
+        seed = engine.acceptance_seed
+        facts["seed"] = seed
+        return _Acceptance(table, facts, lambda requests, names: streams_by_bootstrap(table, requests, names, seed))
+
+
+@dataclass(frozen=True)
+class _Acceptance:
+    """Where acceptance comes from."""
+
+    table: AcceptanceTable | None
+    facts: Mapping[str, Any]
+    streams: Callable[[tuple[Request, ...], tuple[str, ...]], AcceptanceStreams]
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        return frozenset(self.table.meta.eos_token_ids) if self.table else frozenset()
+
+    def prompt_tokens(self, request: Request) -> int:
+        """Tokens of a prompt: as the trace says, else as recorded."""
+        if request.prompt_len_tokens is not None:
+            return request.prompt_len_tokens
+        if request.prompt_token_ids is not None:
+            return len(request.prompt_token_ids)
+        row = None if self.table is None else self.table.requests.row_of.get(request.id)
+        if row is None or self.table is None:
+            raise UserError(
+                f"request {request.id!r} has a prompt of text, whose length is known only where it was recorded; set "
+                "engine.acceptance=table with a table of this trace"
+            )
+        return int(self.table.requests.prompt_tokens[row])
+
+
+def simulation_section(config: ReplayConfig) -> SimulationSection:
+    """The section of engine=simulation. Raises UserError where another engine is configured."""
+    if not isinstance(config.engine, SimulationSection):
+        raise UserError(f"engine.kind is {config.engine.kind}; this needs engine=simulation")
+    return config.engine
+
+
+def _digests(table: AcceptanceTable) -> dict[str, str]:
+    return {model.name: model.sha256 for model in (table.meta.target, *table.meta.drafters)}
+
+
+def _num_blocks_that_fit(config: ReplayConfig, meta: ProfileMeta) -> int | None:
+    """KV blocks beside the weights on the profile's device; None for a measured one, which had what it needed."""
+    if meta.kind == "measured":
+        return None
+    models = [meta.target, *(name for name in (meta.drafter(d).model for d in config.models.drafters) if name)]
+    return meta.kv_capacity_tokens(models) // config.kv.block_size
+
+
+def _facts(profile: Profile, source: _Acceptance) -> dict[str, Any]:
+    meta = profile.meta
+    return {
+        "dtype": meta.dtype,
+        "models": {
+            "target": {"name": meta.target, **_model_facts(meta, meta.target)},
+            "drafters": [
+                {"name": drafter.name, **_model_facts(meta, drafter.model)}
+                for drafter in meta.drafters
+                if drafter.model is not None
+            ],
+        },
+        "hardware": {
+            "device": meta.device.type,
+            "gpu": meta.device.name if meta.device.type == "cuda" else None,
+            "cpu": meta.device.name if meta.device.type == "cpu" else None,
+            "threads": meta.device.num_threads,
+            "count": meta.device.count,
+        },
+        "profile": {
+            "kind": meta.kind,
+            "source": profile.source,
+            "sha256": profile_sha256(Path(profile.source)),
+            "created": meta.created,
+        },
+        "acceptance": dict(source.facts),
+    }
+
+
+def _model_facts(meta: ProfileMeta, name: str) -> dict[str, Any]:
+    model = meta.model(name)
+    return {"kind": "profiled", "sha256": model.sha256, "macs_per_token": model.macs_per_token}

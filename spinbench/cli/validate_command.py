@@ -1,0 +1,145 @@
+"""What `spinbench validate` does: loads from the simulated capacity, runs on both engines, a report."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+from rich.console import Console
+from rich.markup import escape
+
+from spinbench.calibration.profile_file import Profile
+from spinbench.calibration.score import score_profile
+from spinbench.cli.hydra_app import Point
+from spinbench.cli.live_engine import LiveEngine
+from spinbench.cli.provenance import command_line
+from spinbench.cli.replay_command import require_empty, save, serve
+from spinbench.cli.schema import ReplayConfig, RuntimeSection, ServingConfig, SimulationSection, parse_config, resolved
+from spinbench.cli.simulated_engine import SimulatedEngine
+from spinbench.errors import UserError
+from spinbench.metrics.store import SUMMARY_FILE, Run, read_run
+from spinbench.metrics.tables import tables_from_record
+from spinbench.metrics.validation import RoundsCompared, compare_rounds
+from spinbench.report.figures.validation import LoadResult
+from spinbench.report.validation_page import write_validation
+from spinbench.simulation.recorded_times import Diverged, RecordedTimes
+
+ENGINES = ("runtime", "simulation")
+OWN_KEYS = (*ENGINES, "loads", "repeats")
+"""Keys that a replay does not have."""
+
+
+class ValidateConfig(ServingConfig):
+    """Everything that `spinbench validate` is told."""
+
+    runtime: RuntimeSection
+    simulation: SimulationSection
+    loads: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
+    repeats: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """One replay of the validation: a checked config, and the point that results name."""
+
+    config: ReplayConfig
+    point: Point
+
+
+class Validate:
+    """The command, with the models and files that its points share."""
+
+    def __init__(self) -> None:
+        self._live = LiveEngine()
+        self._simulated = SimulatedEngine()
+
+    def check(self, point: Point) -> None:
+        """Raise UserError for what is wrong with config or folder; loads no model."""
+        config = parse_config(point.config, ValidateConfig)
+        if len(set(config.loads)) < len(config.loads):
+            raise UserError(f"loads are {config.loads}; each can be there once")
+        if not (point.folder / ENGINES[0]).is_dir():  # an interrupted validation goes on
+            require_empty(point.folder)
+        self._simulated.check(_replay(point, "simulation", point.folder, None).config)
+        self._live.check(_replay(point, "runtime", point.folder, None).config)
+        profiled = self._simulated.profile(config.simulation).meta.dtype
+        if profiled != config.runtime.dtype:
+            raise UserError(f"runtime.dtype is {config.runtime.dtype}; the profile is of {profiled}")
+
+    def run(self, point: Point) -> None:
+        """Leave runs and report in the point's folder. Raises UserError, and Interrupted on Ctrl-C."""
+        config = parse_config(point.config, ValidateConfig)
+        capacity_rps = self._capacity_rps(_replay(point, "simulation", point.folder, None))
+        results = [self._at_load(point, config, load, load * capacity_rps) for load in config.loads]
+        scores = _job_scores(self._simulated.profile(config.simulation))
+        page = write_validation(point.folder, results, scores, capacity_rps, command_line("validate", point.overrides))
+        Console().print(f"report in {escape(str(page))}", highlight=False, soft_wrap=True)
+
+    def _at_load(self, point: Point, config: ValidateConfig, load: float, rate_rps: float) -> LoadResult:
+        name = f"load-{load:g}"
+        simulated = self._run(_replay(point, "simulation", point.folder / "simulation" / name, rate_rps))
+        real = [
+            self._run(_replay(point, "runtime", point.folder / "runtime" / name / f"repeat-{repeat}", rate_rps))
+            for repeat in range(config.repeats)
+        ]
+        exact = _replay(point, "simulation", point.folder, rate_rps)
+        return LoadResult(load, rate_rps, real, simulated, [self._decide_again(exact, run) for run in real])
+
+    def _run(self, replay: _Replay) -> Run:
+        """The run in the replay's folder, made unless it is there from a run of the same config."""
+        folder = replay.point.folder
+        if (folder / SUMMARY_FILE).is_file():
+            run = read_run(folder)
+            if run.config != resolved(replay.point.config):
+                raise UserError(f"{folder}: holds a run of another config; choose another hydra.run.dir")
+            return run
+        engine = self._live if replay.config.engine.kind == "runtime" else self._simulated
+        with engine.session(replay.config) as session:
+            save(replay.config, replay.point, session, serve(replay.config, replay.point, session))
+        return read_run(folder)
+
+    def _capacity_rps(self, replay: _Replay) -> float:
+        """Requests per second that the simulator finishes when all are there from the start."""
+        with self._simulated.session(replay.config) as session:
+            record = session.make_loop(None, lambda body: body).run()
+        return len(record.requests) / (record.end_s - record.start_s)
+
+    def _decide_again(self, replay: _Replay, run: Run) -> RoundsCompared:
+        """The real run's decisions and acceptance, made again by the simulator with the real run's durations."""
+        spans = run.spans
+        times = RecordedTimes(spans["kind"].tolist(), spans["start_s"].tolist(), spans["end_s"].tolist())
+        session = self._simulated.make_session(replay.config, times)
+        try:
+            record = session.make_loop(None, lambda body: body).run()
+        except Diverged as error:
+            return RoundsCompared(len(run.rounds), 0, str(error))
+        return compare_rounds(run.rounds, tables_from_record(record).rounds)
+
+
+def _job_scores(profile: Profile) -> pd.DataFrame:
+    """Held-out errors of every job kind, over all lanes."""
+    scores = [score for score in score_profile(profile) if score.what == "job" and score.lane == "all"]
+    return pd.DataFrame(
+        {
+            "job": [score.kind for score in scores],
+            "held-out points": [score.num_points for score in scores],
+            "MAPE %": [score.mape_percent for score in scores],
+            "p90 %": [score.p90_percent for score in scores],
+            "bias %": [score.bias_percent for score in scores],
+            "noise %": [score.noise_percent for score in scores],
+        }
+    )
+
+
+def _replay(point: Point, engine: str, folder: Path, rate_rps: float | None) -> _Replay:
+    """The replay at a request rate; None = all requests at once."""
+    plain = resolved(point.config)
+    arrivals = {"kind": "all_at_once"} if rate_rps is None else {
+        "kind": "gamma", "request_rate": rate_rps, "burstiness": 1.0, "seed": plain["seed"]
+    }  # fmt: skip
+    kept = {key: value for key, value in plain.items() if key not in OWN_KEYS}
+    config = OmegaConf.create({**kept, "engine": plain[engine], "arrivals": arrivals})
+    assert isinstance(config, DictConfig)
+    return _Replay(parse_config(config, ReplayConfig), replace(point, config=config, folder=folder))

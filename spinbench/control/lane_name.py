@@ -1,0 +1,3 @@
+"""Names of lanes that are no drafter's."""
+
+TARGET_LANE = "target"

@@ -1,0 +1,48 @@
+"""A run that is known in advance: its texts, and what would become of every draft."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.drafter import DrafterInfo
+from spinbench.workload.acceptance.streams import AcceptanceStreams
+
+
+@dataclass(frozen=True, eq=False)
+class Foresight:
+    """The requests of a run, row by row as in `streams`. Raises ValueError where its parts are of different runs."""
+
+    streams: AcceptanceStreams
+    drafters: tuple[DrafterInfo, ...]
+    num_prompt_tokens: IntArray
+    max_new_tokens: IntArray
+
+    def __post_init__(self) -> None:
+        names = tuple(drafter.name for drafter in self.drafters)
+        if names != self.streams.drafters:
+            raise ValueError(f"the streams are of drafters {self.streams.drafters}, not {names}")
+        count = len(self.streams.num_tokens)
+        if not len(self.num_prompt_tokens) == len(self.max_new_tokens) == count:
+            raise ValueError(f"the streams have {count} requests; give as many lengths")
+
+    @cached_property
+    def contexts(self) -> IntArray:
+        """Every context length that a round can begin with, rising by 1; at least one."""
+        with_rounds = self.streams.num_tokens > 1
+        shortest = self.num_prompt_tokens[with_rounds] + 1
+        longest = self.num_prompt_tokens[with_rounds] + self.streams.num_tokens[with_rounds] - 1
+        return np.arange(shortest.min(initial=longest.max(initial=1)), longest.max(initial=1) + 1)
+
+    def of_drafter(self, drafter: int, rows: IntArray, num_output_tokens: IntArray) -> tuple[IntArray, BoolArray]:
+        """What becomes of a draft that is long enough: tokens accepted, and whether they are copied, [n] each."""
+        info, streams = self.drafters[drafter], self.streams
+        by_lookup = info.drafts_by_lookup(streams.match_order_at(rows, num_output_tokens))
+        order = (info.max_match_tokens, info.min_match_tokens)
+        return streams.accepted_run(rows, num_output_tokens, drafter, by_lookup, *order), by_lookup
+
+    def finds(self, drafter: int, rows: IntArray, num_output_tokens: IntArray) -> BoolArray:
+        """Whether a lookup of this drafter has anything to copy, [n]."""
+        info = self.drafters[drafter]
+        return self.streams.lookup_finds(rows, num_output_tokens, info.max_match_tokens, info.min_match_tokens)

@@ -1,0 +1,61 @@
+"""How far a run was from the optimum: share of the oracle's goodput, and regret in seconds and tokens."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.record import RunRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Regret:
+    """A run beside the oracle, request by request. NaN where a request had no round."""
+
+    time_s: FloatArray
+    """[rows]: what the run took to decode each request, see `decode_time_s`."""
+    oracle_s: FloatArray
+    """[rows]: what the oracle would have taken. For a batch only the sum is a bound."""
+    num_tokens: IntArray
+    """[rows]: tokens that came out of rounds."""
+
+    @property
+    def share_of_oracle(self) -> FloatArray:
+        """Goodput as a share of the oracle's, [rows], 1 at best: the tokens are the same, so oracle time / time."""
+        return _ratio(self.oracle_s, self.time_s)
+
+    @property
+    def regret_s(self) -> FloatArray:
+        """Seconds lost, [rows]."""
+        return self.time_s - self.oracle_s
+
+    @property
+    def regret_tokens(self) -> FloatArray:
+        """Tokens that the oracle would have emitted beyond the run's in the run's time, [rows]."""
+        return self.num_tokens * (_ratio(self.time_s, self.oracle_s) - 1)
+
+    @property
+    def total(self) -> "Regret":
+        """All requests as one: rows of length 1."""
+        sums = (column.sum(keepdims=True) for column in (self.time_s, self.oracle_s))
+        return Regret(*sums, self.num_tokens.sum(keepdims=True))
+
+
+def decode_time_s(record: RunRecord) -> FloatArray:
+    """Seconds that a run spent on each request's rounds, in the order of `record.rounds.request_ids`.
+
+    A round takes from the end of the job before it, so with the loop's own time, to the end of its verification; the
+    requests of a batch share it equally. Their sum is all the time in which the run decoded; of requests served one at a
+    time each has just `finish_s - first_token_s`. Jobs must run one after another.
+    """
+    rounds, spans = record.rounds, record.spans
+    index, first_span = np.unique(spans.round_index, return_index=True)
+    # a prefill has no round, and one comes before all rounds
+    begin_s = spans.end_s[np.maximum(first_span - 1, 0)]
+    time_s = rounds.verify_end_s - begin_s[np.searchsorted(index, rounds.round_index)]
+    return np.bincount(rounds.row, time_s / rounds.batch_size, minlength=len(rounds.request_ids))
+
+
+def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    nothing = np.full(len(numerator), np.nan)
+    return np.divide(numerator, denominator, out=nothing, where=denominator > 0)

@@ -1,0 +1,69 @@
+"""What a round costs a request, by drafter, draft length and context, in tables that a search can index."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinbench.control.arrays import FloatArray
+from spinbench.control.cost_model import CostModel, GapCost, JobKind
+from spinbench.control.layout import LayoutKind
+from spinbench.control.oracle.foresight import Foresight
+
+NO_GAP = GapCost(0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class RoundCost:
+    """Seconds of a round = `verify_s` + `draft_s`, and `start_s` once per request.
+
+    The last axis of both tables is the context length, from `first_context_tokens` on.
+    """
+
+    first_context_tokens: int
+    verify_s: FloatArray
+    """[K + 1, contexts], by drafted tokens: the loop's gap before the round, and the verification."""
+    draft_s: FloatArray
+    """[drafters, 2, K + 1, contexts], by model (0) or by lookup (1), by tokens asked for: the draft and the gap behind
+    it; 0 for no token, infinite where a drafter does not draft in that way."""
+    start_s: float
+    """What the first round takes more: it begins with the gap behind a prefill, not behind a verification."""
+
+    @property
+    def max_num_speculative_tokens(self) -> int:
+        """The largest K."""
+        return len(self.verify_s) - 1
+
+
+def exact_round_cost(
+    model: CostModel, foresight: Foresight, max_num_speculative_tokens: int, layout: LayoutKind = "packed"
+) -> RoundCost:
+    """What rounds of one request cost by `model`, with KV catch-up for nothing: every drafter lacks the newest token
+    alone. Without drafters K is 0."""
+    contexts, most = foresight.contexts, max_num_speculative_tokens if foresight.drafters else 0
+    gap_s = gap_of(model, "verify", 1)
+    return RoundCost(
+        first_context_tokens=int(contexts[0]),
+        verify_s=gap_s + np.array([model.verify_s(1, drafted, contexts, layout) for drafted in range(most + 1)]),
+        draft_s=draft_table(model, foresight, most),
+        start_s=gap_of(model, "prefill", 1) - gap_s,
+    )
+
+
+def draft_table(model: CostModel, foresight: Foresight, max_num_speculative_tokens: int) -> FloatArray:
+    """The `draft_s` of rounds of one request, [drafters, 2, K + 1, contexts]."""
+    contexts, gap_s = foresight.contexts, gap_of(model, "draft", 1)
+    table = np.full((len(foresight.drafters), 2, max_num_speculative_tokens + 1, len(contexts)), np.inf)
+    for drafter, info in enumerate(foresight.drafters):
+        for by_lookup in (False, True):
+            if info.kind != ("model" if by_lookup else "prompt_lookup"):
+                for length in range(1, max_num_speculative_tokens + 1):
+                    seconds = model.draft_s(drafter, 1, length, contexts, by_lookup=by_lookup)
+                    table[drafter, int(by_lookup), length] = seconds + gap_s
+    table[:, :, 0] = 0.0
+    return table
+
+
+def gap_of(model: CostModel, kind: JobKind, num_requests: int) -> float:
+    """Seconds between the end of a job of this kind and the start of the next."""
+    gap = model.gaps.get(kind, NO_GAP)
+    return gap.gap_s + gap.request_s * num_requests

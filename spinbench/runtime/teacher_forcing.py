@@ -1,0 +1,204 @@
+"""One pass of a drafter over texts that the target wrote: how it would have done at every position."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spinbench.control.arrays import IntArray
+from spinbench.control.job import TokenSpans
+from spinbench.errors import UserError
+from spinbench.models.loaded_model import DrafterModel
+from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.sampler import Sampler, Sampling
+from spinbench.runtime.slot_table import SlotTable
+from spinbench.workload.acceptance.probability import encode_probability
+from spinbench.workload.acceptance.table import OUTSIDE_VOCABULARY, DrafterColumns
+
+BLOCK_SIZE = 16
+SCORED_ROWS = 64
+"""Rows whose scores are looked at together: noise and comparison take several tensors of [rows, vocab]."""
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenTexts:
+    """Prompts and the answers to them, as token ids."""
+
+    prompts: Sequence[Sequence[int]]
+    token_ids: IntArray
+    """Answers of all requests behind each other, int [positions]."""
+    offsets: IntArray
+    """[requests + 1]: where each answer begins."""
+    seeds: IntArray
+    """[requests]: of the sampling noise."""
+
+    def tokens(self, row: int) -> IntArray:
+        """Prompt and answer of a request."""
+        answer = self.token_ids[self.offsets[row] : self.offsets[row + 1]]
+        return np.concatenate((np.asarray(self.prompts[row], np.int64), answer.astype(np.int64)))
+
+
+@dataclass(frozen=True, slots=True)
+class PassLimits:
+    """How much of the texts goes through the model together. A longer text takes several passes."""
+
+    max_tokens: int = 4096
+    max_logit_rows: int = 512
+    """Rows of answers, for each of which there are logits over the vocabulary."""
+
+
+def score_texts(
+    drafter: DrafterModel,
+    texts: WrittenTexts,
+    sampling: Sampling,
+    limits: PassLimits | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> DrafterColumns:
+    """The drafter's columns of an acceptance table for all positions of `texts`.
+
+    The context of each position is the target's own text, which is what the drafter sees as long as its draft is right.
+    Rank 0 is exactly where it drafts the target's token, by its likeliest token, or at temperature > 0 by the score
+    perturbed with the target's noise (arXiv 2408.07978). Probabilities are those of its logits, without temperature and
+    noise. `on_progress` is told the positions scored so far. Raises UserError when a logit is not a number.
+    """
+    passes = list(_passes(texts, limits or PassLimits()))
+    slots = SlotTable(max((_num_blocks(spans) for spans in passes), default=1), BLOCK_SIZE)
+    runner = ModelRunner(drafter.model, slots)
+    scorer = _Scorer(drafter, sampling)
+    count = int(texts.offsets[-1])
+    rank = np.zeros(count, np.uint8)
+    probability, top_probability = np.zeros((2, count))
+    done = 0
+    with torch.inference_mode():
+        for spans in passes:
+            answers = _answer_rows(spans, texts)
+            logits = _logits(runner, slots, spans, texts, answers.logit_rows)
+            for first in range(0, len(answers.positions), SCORED_ROWS):
+                part = slice(first, first + SCORED_ROWS)
+                at = answers.positions[part]
+                scores = scorer.score(
+                    logits[part], texts.token_ids[at], texts.seeds[answers.rows[part]], answers.places[part]
+                )
+                rank[at], probability[at], top_probability[at] = scores
+            done += len(answers.positions)
+            if on_progress:
+                on_progress(done)
+    return DrafterColumns(rank, encode_probability(probability), encode_probability(top_probability))
+
+
+def _passes(texts: WrittenTexts, limits: PassLimits) -> Iterator[TokenSpans]:
+    """Spans of consecutive requests, each pass within the limits; an answer's last token is never fed."""
+    pass_: list[tuple[int, int, int]] = []
+    tokens = logit_rows = 0
+    for row, prompt in enumerate(texts.prompts):
+        first_logit = len(prompt) - 1
+        end = len(prompt) + int(texts.offsets[row + 1] - texts.offsets[row]) - 1
+        start = 0
+        while start < end:
+            stop = min(end, start + limits.max_tokens, max(start, first_logit) + limits.max_logit_rows)
+            own_rows = max(0, stop - max(start, first_logit))
+            too_much = tokens + stop - start > limits.max_tokens or logit_rows + own_rows > limits.max_logit_rows
+            # the rest of a text waits for the pass that runs its beginning
+            if pass_ and (too_much or pass_[-1][0] == row):
+                yield TokenSpans(*np.array(pass_, np.int64).T)
+                pass_, tokens, logit_rows = [], 0, 0
+            pass_.append((row, start, stop))
+            tokens, logit_rows = tokens + stop - start, logit_rows + own_rows
+            start = stop
+    if pass_:
+        yield TokenSpans(*np.array(pass_, np.int64).T)
+
+
+def _num_blocks(spans: TokenSpans) -> int:
+    """KV blocks that a pass needs; what earlier passes left is of its first request at the most."""
+    return int((-(-spans.stop // BLOCK_SIZE)).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerRows:
+    """The rows of a pass that predict a token of an answer."""
+
+    logit_rows: IntArray
+    """Where they are among the rows of the pass."""
+    rows: IntArray
+    """Their requests."""
+    places: IntArray
+    """Place of the predicted token in prompt and answer."""
+    positions: IntArray
+    """Its position among all answers'."""
+
+
+def _answer_rows(spans: TokenSpans, texts: WrittenTexts) -> _AnswerRows:
+    lengths = spans.num_tokens
+    rows = np.repeat(spans.rows, lengths)
+    places = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths - spans.start, lengths) + 1
+    prompt_tokens = np.array([len(texts.prompts[row]) for row in spans.rows.tolist()], np.int64)
+    answer_places = places - np.repeat(prompt_tokens, lengths)
+    predicts = np.flatnonzero(answer_places >= 0)
+    positions = texts.offsets[rows[predicts]] + answer_places[predicts]
+    return _AnswerRows(predicts, rows[predicts], places[predicts], positions)
+
+
+def _logits(
+    runner: ModelRunner, slots: SlotTable, spans: TokenSpans, texts: WrittenTexts, logit_rows: IntArray
+) -> torch.Tensor:
+    """Logits [len(logit_rows), vocab] of a pass; KV is kept for texts that are not through yet."""
+    parts: list[IntArray] = []
+    finished: list[int] = []
+    for row, start, stop in zip(spans.rows.tolist(), spans.start.tolist(), spans.stop.tolist(), strict=True):
+        tokens = texts.tokens(row)
+        parts.append(tokens[start:stop])
+        slots.hold(row, stop, len(tokens) - 1)
+        if stop >= len(tokens) - 1:
+            finished.append(row)
+    token_ids = torch.from_numpy(np.concatenate(parts)).to(runner.device)
+    # a pass inside a long prompt predicts nothing of the answer, but a model must give the logits of some row
+    asked = logit_rows if len(logit_rows) else np.zeros(1, np.int64)
+    logits = runner.packed(spans, token_ids, torch.from_numpy(asked).to(runner.device))
+    for row in finished:
+        slots.release(row)
+    return logits
+
+
+class _Scorer:
+    """Compares a drafter's logits with the tokens that the target chose."""
+
+    def __init__(self, drafter: DrafterModel, sampling: Sampling) -> None:
+        self._name = drafter.name
+        self._target_ids = drafter.target_ids
+        self._sampler = Sampler(sampling)
+        self._draft_ids: torch.Tensor | None = None
+        """int64 [target ids]: output id of the drafter for each target id, -1 = none; None = the same."""
+        if drafter.target_ids is not None:
+            ids = drafter.target_ids
+            self._draft_ids = torch.full((int(ids.max()) + 1,), -1, dtype=torch.int64, device=ids.device)
+            self._draft_ids[ids] = torch.arange(len(ids), device=ids.device)
+
+    def score(
+        self, logits: torch.Tensor, token_ids: IntArray, seeds: IntArray, places: IntArray
+    ) -> tuple[IntArray, np.ndarray, np.ndarray]:
+        """Rank, probability and top-1 probability of each row of logits [rows, vocab]."""
+        scores = self._sampler.draft_scores(logits, seeds, places, self._target_ids)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        chosen = self._draft_id(torch.from_numpy(token_ids.astype(np.int64)).to(logits.device))
+        known = (chosen >= 0) & (chosen < logits.shape[-1])
+        column = torch.where(known, chosen, 0)[:, None]
+        rank = (scores > scores.gather(-1, column)).sum(-1)
+        # of tokens with equal scores one is drafted: the others were not accepted
+        rank = torch.where(scores.argmax(-1) == chosen, 0, rank.clamp(1, OUTSIDE_VOCABULARY))
+        rank = torch.where(known, rank, OUTSIDE_VOCABULARY)
+        norm = logits.logsumexp(-1)
+        probability = torch.where(known, (logits.gather(-1, column)[:, 0] - norm).exp(), 0)
+        top_probability = (logits.max(-1).values - norm).exp()
+        if not torch.isfinite(norm).all():
+            raise UserError(
+                f"drafter {self._name!r}: its logits are not finite; its weights do not fit this number format"
+            )
+        return tuple(tensor.double().cpu().numpy() for tensor in (rank, probability, top_probability))  # type: ignore[return-value]
+
+    def _draft_id(self, token_ids: torch.Tensor) -> torch.Tensor:
+        if self._draft_ids is None:
+            return token_ids
+        inside = token_ids < len(self._draft_ids)
+        return torch.where(inside, self._draft_ids[torch.where(inside, token_ids, 0)], -1)

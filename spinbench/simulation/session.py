@@ -1,0 +1,38 @@
+"""One run in the simulator: the serving loop over text that is known."""
+
+from collections.abc import Callable, Mapping
+
+from spinbench.control.job import Body
+from spinbench.control.loop import LoopSetting, Progress, ServingLoop
+from spinbench.control.request_table import RequestTable
+from spinbench.errors import UserError
+from spinbench.simulation.body import JobTimes, SimulatedBody
+from spinbench.simulation.text import RecordedText
+from spinbench.workload.acceptance.streams import AcceptanceStreams
+from spinbench.workload.arrivals import ArrivalQueue
+
+
+def simulated_loop(
+    setting: LoopSetting,
+    queue: ArrivalQueue,
+    streams: AcceptanceStreams,
+    num_prompt_tokens: Mapping[str, int],
+    times: JobTimes,
+    on_progress: Callable[[Progress], None] | None = None,
+    interface: Callable[[Body], Body] | None = None,
+    start_s: float = 0.0,
+) -> ServingLoop:
+    """A loop that serves `queue` in simulated time; the streams' rows are `queue.requests`.
+
+    `interface` wraps the body that the loop talks to; no job starts before `start_s`. Raises UserError for a selector
+    that must see a drafter's confidence: after a mismatch it depends on tokens that no table holds.
+    """
+    if setting.selector.needs_confidence:
+        raise UserError(
+            "this selector asks for the drafter's confidence, which the acceptance table does not hold beyond a "
+            "mismatch; choose another selector, or engine=runtime"
+        )
+    table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
+    body = SimulatedBody(streams, table.num_prompt_tokens, setting.drafters, times, start_s)
+    text = RecordedText(streams)
+    return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress)

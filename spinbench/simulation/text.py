@@ -1,0 +1,28 @@
+"""Text that is already known: recorded, or lengths only."""
+
+from spinbench.control.arrays import IntArray
+from spinbench.workload.acceptance.streams import AcceptanceStreams
+
+
+class RecordedText:
+    """Answers from the streams what live text computes; `append` has nothing to do, since the future is known."""
+
+    def __init__(self, streams: AcceptanceStreams) -> None:
+        self._streams = streams
+
+    def append(self, rows: IntArray, token_ids: IntArray, num_tokens: IntArray) -> None:
+        """Nothing."""
+
+    def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """As recorded at each request's place."""
+        return self._streams.match_order_at(rows, num_output_tokens)
+
+    def prompt_token_ids(self, row: int) -> tuple[int, ...]:
+        """Prompts are not recorded."""
+        return ()
+
+    def output_token_ids(self, row: int, num_tokens: int) -> tuple[int, ...]:
+        """The recorded answer; empty where only its length is known."""
+        start = int(self._streams.offsets[row])
+        tokens = self._streams.token_ids
+        return () if tokens is None else tuple(tokens[start : start + num_tokens].tolist())

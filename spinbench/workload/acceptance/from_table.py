@@ -1,0 +1,78 @@
+"""Streams of requests that are recorded: exact."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spinbench.errors import UserError
+from spinbench.workload.acceptance.drafter_name import models_of
+from spinbench.workload.acceptance.runs import cut_at_end, run_lengths, stretches
+from spinbench.workload.acceptance.streams import AcceptanceStreams, Ints
+from spinbench.workload.acceptance.table import AcceptanceTable
+from spinbench.workload.request import Request
+
+
+def streams_from_table(
+    table: AcceptanceTable, requests: Sequence[Request], drafter_names: Sequence[str]
+) -> AcceptanceStreams:
+    """The recorded texts of `requests`, matched by id, and the fate of every draft.
+
+    A request that asks for fewer tokens than were recorded gets that much of the text. Raises UserError for a request
+    that is not recorded, for one that differs from the recorded one or asks for more than its text holds, and for a
+    drafter without columns.
+    """
+    rows = np.array([_row(table, request) for request in requests], np.int64)
+    limits = np.array([request.max_new_tokens for request in requests], np.int64)
+    return _streams(table, rows, np.minimum(table.requests.output_tokens[rows], limits), tuple(drafter_names))
+
+
+def streams_of_table(table: AcceptanceTable, drafter_names: Sequence[str]) -> AcceptanceStreams:
+    """All requests of a table, whole. Raises UserError for a drafter without columns."""
+    return _streams(table, np.arange(len(table.requests)), table.requests.output_tokens, tuple(drafter_names))
+
+
+def _streams(table: AcceptanceTable, rows: Ints, lengths: Ints, drafters: tuple[str, ...]) -> AcceptanceStreams:
+    recorded = table.requests
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    index = stretches(recorded.offsets[rows], lengths)
+    accepted = [table.column(name).rank[index] == 0 for name in models_of(drafters)]
+    return AcceptanceStreams(
+        drafters=drafters,
+        offsets=offsets,
+        run=run_lengths(np.reshape(accepted, (-1, len(index))).astype(np.bool_), offsets),
+        match_order=table.match_order[index],
+        lookup_run=cut_at_end(table.lookup_run[:, index], offsets),
+        stopped=recorded.stopped[rows] & (lengths == recorded.output_tokens[rows]),
+        token_ids=table.token_ids[index],
+    )
+
+
+def _row(table: AcceptanceTable, request: Request) -> int:
+    """Where a request is in the table."""
+    recorded = table.requests
+    row = recorded.row_of.get(request.id)
+    if row is None:
+        raise UserError(
+            f"{table.where}: request {request.id!r} is not in it ({len(recorded)} are); record the whole trace"
+        )
+    sampled = table.meta.sampling.temperature > 0
+    prompt_tokens = request.prompt_len_tokens
+    if request.prompt_token_ids is not None:
+        prompt_tokens = len(request.prompt_token_ids)
+    for name, here, there in (
+        ("ignore_eos", request.ignore_eos, bool(recorded.ignores_eos[row])),
+        ("seed", request.seed if sampled else None, int(recorded.seeds[row]) if sampled else None),
+        ("prompt tokens", prompt_tokens, int(recorded.prompt_tokens[row]) if prompt_tokens is not None else None),
+    ):
+        if here != there:
+            raise UserError(
+                f"{table.where}: request {request.id!r} was recorded with {name} {there}, this one has {here}; the "
+                "trace is another"
+            )
+    length = int(recorded.output_tokens[row])
+    if request.max_new_tokens > length and not recorded.stopped[row]:
+        raise UserError(
+            f"{table.where}: request {request.id!r} asks for {request.max_new_tokens} tokens, {length} were recorded; "
+            f"lower trace.max_output_tokens to {length}, or record it longer"
+        )
+    return row

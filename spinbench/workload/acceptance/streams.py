@@ -1,0 +1,122 @@
+"""What becomes of every possible draft, per request of a run: read by the simulator and the oracle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from spinbench.workload.acceptance.drafter_name import model_of, models_of
+from spinbench.workload.acceptance.lookup import MAX_ORDER
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+NO_TOKEN = -1
+"""Stands for tokens that are not known or lie behind a text's end; no end token has this number."""
+
+
+@dataclass(frozen=True, eq=False)
+class AcceptanceStreams:
+    """The requests of a run in order, row by row, with their output tokens as positions behind each other.
+
+    In all methods `rows` are requests and `num_output_tokens` the tokens that each has emitted, int [n], at least 0 and
+    below the length of its text; drafters are places in `drafters`.
+    """
+
+    drafters: tuple[str, ...]
+    """The run's drafters. `NAME+prompt_lookup` and `NAME` share a row of `run`."""
+    offsets: Ints
+    """[rows + 1]: where each request's positions begin."""
+    run: npt.NDArray[np.uint8]
+    """[models, positions], a row for each of `models_of(drafters)`: tokens accepted without a gap from a position on,
+    at most 255 and never beyond the text."""
+    match_order: npt.NDArray[np.uint8]
+    """[positions]: longest n-gram (0 to 3 tokens) that prompt lookup finds there."""
+    lookup_run: npt.NDArray[np.uint8]
+    """[3, positions]: as `run`, for copies from the latest match of exactly 1, 2, 3 tokens."""
+    stopped: Bools
+    """[rows]: whether the text ends with an end token."""
+    token_ids: npt.NDArray[np.int32] | None = None
+    """[positions]; None where only lengths are known."""
+
+    @cached_property
+    def num_tokens(self) -> Ints:
+        """Length of each request's text, int [rows]."""
+        return np.diff(self.offsets)
+
+    def match_order_at(self, rows: Ints, num_output_tokens: Ints) -> Ints:
+        """Order of the prompt-lookup match, 0 to 3."""
+        return self.match_order[self.offsets[rows] + num_output_tokens].astype(np.int64)
+
+    def remaining_text(self, rows: Ints, num_output_tokens: Ints) -> Ints:
+        """Tokens that are still to come."""
+        return self.num_tokens[rows] - num_output_tokens
+
+    def lookup_finds(
+        self, rows: Ints, num_output_tokens: Ints, max_order: int = MAX_ORDER, min_order: int = 1
+    ) -> Bools:
+        """Whether a lookup of `min_order` to `max_order` tokens drafts anything."""
+        return self._order(self.offsets[rows] + num_output_tokens, max_order, min_order) > 0
+
+    def accepted_run(
+        self,
+        rows: Ints,
+        num_output_tokens: Ints,
+        drafter: int,
+        by_lookup: Bools,
+        max_order: int = MAX_ORDER,
+        min_order: int = 1,
+    ) -> Ints:
+        """Tokens accepted of a draft that is long enough; with K drafted tokens, min(K, this) are.
+
+        `by_lookup` says which requests copy instead of asking the drafter's model. The text's last token is always the
+        target's own, never an accepted one: a draft that reaches it is cut there, as the serving loop does.
+        """
+        at = self.offsets[rows] + num_output_tokens
+        model = self._model_row[drafter]
+        runs = self._flat_run[at + model] if model >= 0 else np.zeros(len(rows), np.uint8)
+        if by_lookup.any():
+            order = self._order(at, max_order, min_order)
+            runs = np.where(by_lookup, self._flat_lookup_run[at + order * len(self.match_order)], runs)
+        return np.minimum(runs, self.offsets[rows + 1] - at - 1)
+
+    def token_ids_at(self, rows: Ints, num_output_tokens: Ints, width: int) -> Ints:
+        """The next `width` tokens of each text, int [n, width]; -1 behind its end and where no text is known."""
+        places = num_output_tokens[:, None] + np.arange(width)
+        if self.token_ids is None:
+            return np.full(places.shape, NO_TOKEN, np.int64)
+        inside = places < self.num_tokens[rows][:, None]
+        at = np.where(inside, self.offsets[rows][:, None] + places, 0)
+        return np.where(inside, self.token_ids[at], NO_TOKEN).astype(np.int64)
+
+    def row_of_model(self, drafter: int) -> int:
+        """Row of `run` that a drafter's model has, -1 for prompt lookup."""
+        offset = self._model_row[drafter]
+        return -1 if offset < 0 else offset // max(1, len(self.match_order))
+
+    def _order(self, at: Ints, max_order: int, min_order: int) -> Ints:
+        """Order of the match that a draft copies from: the longest allowed one, 0 = none.
+
+        Where n tokens match, every shorter suffix of them does.
+        """
+        order = self.match_order[at].astype(np.int64)
+        if max_order < MAX_ORDER:
+            order = np.minimum(order, max_order)
+        return np.where(order >= min_order, order, 0) if min_order > 1 else order
+
+    @cached_property
+    def _model_row(self) -> Sequence[int]:
+        """Per drafter, where its model's row begins in `_flat_run`, -1 for prompt lookup."""
+        models = models_of(self.drafters)
+        names = [model_of(name) for name in self.drafters]
+        return [-1 if name is None else models.index(name) * len(self.match_order) for name in names]
+
+    @cached_property
+    def _flat_run(self) -> npt.NDArray[np.uint8]:
+        return np.ascontiguousarray(self.run).reshape(-1)
+
+    @cached_property
+    def _flat_lookup_run(self) -> npt.NDArray[np.uint8]:
+        """Runs by order of the match, those of order 0 in front: none."""
+        return np.concatenate((np.zeros_like(self.match_order), self.lookup_run.reshape(-1)))

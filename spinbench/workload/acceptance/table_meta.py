@@ -1,0 +1,72 @@
+"""What an acceptance table says of its origin."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = 1
+"""Version of the folder's layout."""
+KIND = "spinbench acceptance table"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class MetaSection(BaseModel):
+    """Unknown keys are errors, and 4 is no text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelMeta(MetaSection):
+    """A model by name and by the digest of its weights."""
+
+    name: str
+    sha256: Sha256
+
+
+class DrafterMeta(ModelMeta):
+    """A drafter with columns in the table."""
+
+    kind: Literal["model"] = "model"
+    macs_per_token: Count
+
+
+class TraceMeta(MetaSection):
+    """The trace file; the table may hold only some of its requests."""
+
+    name: str
+    sha256: Sha256
+
+
+class SamplingMeta(MetaSection):
+    """How the target's tokens were drawn; temperature 0 = greedy, above = drafter-invariant."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+
+    def __str__(self) -> str:
+        """For errors."""
+        if self.temperature == 0:
+            return "greedy"
+        return f"temperature {self.temperature:g}, top_p {self.top_p:g}, top_k {self.top_k}"
+
+    def same_law(self, other: "SamplingMeta") -> bool:
+        """Whether texts are drawn alike; at temperature 0 nothing else matters."""
+        return self.temperature == other.temperature == 0 or self == other
+
+
+class TableMeta(MetaSection):
+    """meta.json but for what the file adds: format, counts and digests."""
+
+    target: ModelMeta
+    trace: TraceMeta
+    drafters: tuple[DrafterMeta, ...]
+    sampling: SamplingMeta
+    dtype: str
+    eos_token_ids: tuple[int, ...]
+    use_chat_template: bool
+    versions: dict[str, str]
+    created: str
+    """UTC, ISO 8601."""

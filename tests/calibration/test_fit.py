@@ -1,0 +1,145 @@
+"""The fit finds coefficients that are known, from fit rows alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spinbench.calibration.fit import fit_cost_model, relative_nnls
+from spinbench.calibration.point import PassPoint
+from spinbench.calibration.profile_file import Profile, ProfileTables
+from spinbench.calibration.score import score_profile
+from spinbench.control.cost_model import CostModel
+from spinbench.errors import UserError
+from tests.calibration.made_profile import NAMES, made_profile, retimed, true_costs
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    return made_profile()
+
+
+@pytest.fixture(scope="module")
+def fitted(profile: Profile) -> CostModel:
+    return fit_cost_model(profile, NAMES)
+
+
+def test_passes_come_back_from_their_parts(fitted: CostModel) -> None:
+    truth = true_costs()
+    for found, true in ((fitted.target, truth.target), (fitted.drafters[0].model, truth.drafters[0].model)):
+        assert found is not None
+        assert true is not None
+        for rows in (1, 7, 16, 100, 256):
+            assert found.forward.of(rows) == pytest.approx(true.forward.of(rows))
+        for rows in (1, 3, 4):
+            assert found.head.of(rows) == pytest.approx(true.head.of(rows))
+        assert list(vars_of(found.ragged)) == pytest.approx(list(vars_of(true.ragged)), rel=1e-3)
+    assert list(vars_of(fitted.target.rectangle["padded"])) == pytest.approx(
+        list(vars_of(truth.target.rectangle["padded"])), rel=1e-3
+    )
+
+
+def vars_of(law: object) -> list[float]:
+    return [getattr(law, name) for name in type(law).__slots__]  # type: ignore[attr-defined]
+
+
+def test_jobs_are_predicted_to_the_held_out_points(profile: Profile) -> None:
+    scores = score_profile(profile)
+    assert {score.kind for score in scores if score.what == "job"} == {"prefill", "catch_up", "draft", "verify"}
+    assert {score.kind for score in scores if score.what == "pass"} == {"none", "packed", "padded"}
+    for score in scores:
+        assert score.mape_percent < 0.1, score
+        assert score.noise_percent == 0
+
+
+def test_host_time_of_lookups_and_gaps_come_back(fitted: CostModel) -> None:
+    lookup = fitted.drafters[NAMES.index("prompt_lookup")].lookup
+    assert lookup is not None
+    assert lookup[1:3] == pytest.approx((3e-5, 1e-5))
+    assert fitted.gaps["verify"] == pytest.approx((1e-4, 2e-5))
+    # a microsecond to fetch a job that waited is not what the loop takes after a draft
+    assert fitted.gaps["draft"] == pytest.approx((5e-5, 1e-5))
+
+
+def test_held_out_points_are_never_fitted(profile: Profile, fitted: CostModel) -> None:
+    spoilt = retimed(profile, lambda point: 3.0 if point.role == "held_out" else 1.0)
+    assert fit_cost_model(spoilt, NAMES) == fitted
+    scores = [score for score in score_profile(spoilt) if score.what == "job"]
+    # predicted a third of what they took now: two thirds too short
+    assert {round(score.bias_percent) for score in scores} == {-67}
+    assert {round(score.mape_percent) for score in scores} == {67}
+
+
+def test_fitted_points_are_never_scored(profile: Profile) -> None:
+    held_out = sum(point.role == "held_out" for point, _ in profile.tables.jobs)
+    scored = [score.num_points for score in score_profile(profile) if (score.what, score.lane) == ("job", "all")]
+    assert sum(scored) == held_out
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_noise_makes_nothing_negative(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    profile = made_profile(noise=lambda point: float(rng.uniform(0.5, 2.0)))
+    costs = fit_cost_model(profile, NAMES)
+    for cost in (costs.target, *(drafter.model for drafter in costs.drafters if drafter.model is not None)):
+        assert min(vars_of(cost.ragged)) >= 0
+        assert list(cost.forward.seconds) == sorted(cost.forward.seconds)
+        assert cost.head.of(1) == 0
+    for job in (costs.prefill, *costs.verify.values(), *(d.draft for d in costs.drafters if d.draft is not None)):
+        assert min(job) >= 0
+
+
+def test_a_run_takes_the_drafters_that_it_names(profile: Profile, fitted: CostModel) -> None:
+    costs = fit_cost_model(profile, ["tiny", "prompt_lookup"])
+    assert [drafter.name for drafter in costs.drafters] == ["tiny", "prompt_lookup"]
+    assert costs.drafters[0] == fitted.drafters[NAMES.index("tiny")]
+    with pytest.raises(UserError, match="no drafter 'large'; it has small, prompt_lookup, small"):
+        fit_cost_model(profile, ["large"])
+
+
+def test_a_drafter_profiled_behind_a_lookup_only(profile: Profile, fitted: CostModel) -> None:
+    costs = fit_cost_model(profile, ["small+prompt_lookup"])
+    assert costs.drafters[0] == fitted.drafters[NAMES.index("small+prompt_lookup")]
+
+
+@pytest.mark.parametrize(
+    ("dropped", "message"),
+    [
+        ("forward", "made/passes.csv: no rows of model 'target' with attention none"),
+        ("packed", "made/passes.csv: no rows of model 'small' with attention packed"),
+        ("prefill", "made/jobs.csv: no prefill rows"),
+        ("draft", "made/jobs.csv: no draft rows of lane 'tiny'"),
+    ],
+)
+def test_what_the_tables_lack_is_named(profile: Profile, dropped: str, message: str) -> None:
+    def without(tables: ProfileTables) -> ProfileTables:
+        kept_passes = [
+            (point, timing)
+            for point, timing in tables.passes
+            if not (dropped == "forward" and point.attention == "none" and point.model == "target")
+            and not (dropped == "packed" and point.attention == "packed" and point.model == "small")
+        ]
+        kept_jobs = [
+            (point, timing)
+            for point, timing in tables.jobs
+            if point.kind != dropped or (dropped == "draft" and point.lane != "tiny")
+        ]
+        return replace(tables, passes=tuple(kept_passes), jobs=tuple(kept_jobs))
+
+    with pytest.raises(UserError, match=message):
+        fit_cost_model(replace(profile, tables=without(profile.tables)), NAMES)
+
+
+def test_relative_least_squares_weighs_small_values_as_much() -> None:
+    # 1 and 100 are both met exactly only with two coefficients; with one, 2 % of either counts alike
+    assert relative_nnls([[1.0], [1.0]], [1.0, 100.0], [1.0, 100.0])[0] == pytest.approx(1.0099, abs=1e-3)
+    assert relative_nnls([[1.0, 1.0], [1.0, 2.0]], [1.0, 0.5], [1.0, 0.5])[1] == 0
+
+
+def test_a_pass_point_knows_its_rows() -> None:
+    assert PassPoint("m", "packed", "fit", (3, 0), (5, 4), 1).num_rows == 6
+    # every request as wide as the widest
+    assert PassPoint("m", "padded", "fit", (3, 0), (5, 4), 1).num_rows == 8

@@ -1,0 +1,185 @@
+"""Whole measurements on tiny models: every point is timed, an interrupted profile goes on, nothing is left changed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spinbench.calibration.bench import Bench, attention_left_out
+from spinbench.calibration.fit import fit_cost_model
+from spinbench.calibration.gaps import span_gaps_s
+from spinbench.calibration.measure import MeasurePlan, measure
+from spinbench.calibration.meta import DrafterMeta
+from spinbench.calibration.partial import PartialProfile, point_key
+from spinbench.calibration.plan import ProfileLimits, job_sequences, pass_points
+from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
+from spinbench.calibration.profile_file import Profile
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.record import SpanColumns, SpanRecord
+from spinbench.errors import UserError
+from spinbench.models.load import TargetModel
+from spinbench.runtime.sampler import Sampling
+from tests.calibration.made_profile import meta
+from tests.runtime.tiny_models import drafters, target
+
+LIMITS = ProfileLimits(3, 64, 64, 2)
+METAS = (
+    DrafterMeta(name="good", kind="model", model="good"),
+    DrafterMeta(name="small_vocabulary", kind="model", model="small_vocabulary"),
+    DrafterMeta(name="prompt_lookup", kind="prompt_lookup", model=None),
+    DrafterMeta(name="good+prompt_lookup", kind="lookup_then_model", model="good"),
+)
+MODELS = ("llama", "good", "small_vocabulary")
+INFOS = tuple(DrafterInfo(meta.name, meta.kind, min_match_tokens=1) for meta in METAS)
+
+
+@pytest.fixture(scope="module")
+def tiny_target() -> TargetModel:
+    return target("llama")
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_target: TargetModel) -> Bench:
+    models = {model.name: model for model in drafters(tiny_target)}
+    lanes = [(meta, info, models[meta.model] if meta.model else None) for meta, info in zip(METAS, INFOS, strict=True)]
+    return Bench(tiny_target, lanes, Sampling(), LIMITS)
+
+
+@pytest.fixture(scope="module")
+def plan() -> MeasurePlan:
+    passes = [pass_points(name, name == "llama", ["packed", "padded"], LIMITS) for name in MODELS]
+    sequences = job_sequences(METAS, ["packed", "padded"], LIMITS)
+    return MeasurePlan(tuple(tuple(points) for points in passes), tuple(sequences), INFOS, LIMITS, repeats=2)
+
+
+def test_every_point_is_timed_and_the_model_fits(bench: Bench, plan: MeasurePlan, tmp_path: Path) -> None:
+    partial = PartialProfile(tmp_path, {"dtype": "float64"})
+    told: list[tuple[str, int, int]] = []
+    tables = measure(bench, plan, partial, lambda *progress: told.append(progress))
+    assert [point for point, _ in tables.passes] == [point for points in plan.passes for point in points]
+    assert {point for point, _ in tables.jobs} == {job for sequence in plan.sequences for job in sequence.jobs}
+    assert all(timing.repeats == 2 for _, timing in tables.passes)
+    kinds = {(point.kind, point.next_kind) for point, _ in tables.gaps}
+    assert {("prefill", "draft"), ("draft", "verify"), ("verify", "draft")} <= kinds
+    assert {label for label, _, _ in told} == {
+        "passes of llama",
+        "passes of good",
+        "passes of small_vocabulary",
+        "jobs",
+        "serving loop",
+    }
+    assert told[-1][1] == told[-1][2] == plan.num_timings
+
+    about = meta(tables).model_copy(
+        update={
+            "target": "llama",
+            "models": tuple(meta(tables).models[0].model_copy(update={"name": name}) for name in MODELS),
+            "drafters": METAS,
+        }
+    )
+    costs = fit_cost_model(Profile(about, tables), [drafter.name for drafter in METAS])
+    for point, timing in tables.jobs:
+        if point.lane == "target":
+            # timings of milliseconds on a busy machine: right in size, which a sum over the wrong passes would not be
+            assert 0.05 < costs.job_s(point.job()) / timing.median_s < 20
+
+
+def test_an_interrupted_measurement_goes_on(bench: Bench, plan: MeasurePlan, tmp_path: Path) -> None:
+    partial = PartialProfile(tmp_path, {"dtype": "float64"})
+
+    def interrupt(label: str, done: int, total: int) -> None:
+        if done >= 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(bench, plan, partial, interrupt)
+    partial.close()
+    lines = (tmp_path / "unfinished.csv").read_text().splitlines()
+    assert len(lines) == 100
+    # killed while a line was written
+    (tmp_path / "unfinished.csv").write_text("\n".join(lines) + "\n0123,0.0")
+
+    partial = PartialProfile(tmp_path, {"dtype": "float64"})
+    assert partial.num_timings == 100
+    first = {key: partial.seconds(key)[0] for key in partial.keys_with("")}
+    tables = measure(bench, plan, partial, None)
+    assert all(partial.seconds(key)[0] == seconds for key, seconds in first.items())
+    assert all(timing.repeats == 2 for _, timing in tables.passes)
+    partial.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_timings_of_another_setting_are_not_mixed_in(tmp_path: Path) -> None:
+    PartialProfile(tmp_path, {"dtype": "float64", "threads": 1}).close()
+    with pytest.raises(UserError, match=r"unfinished.json: an unfinished profile with another dtype is here"):
+        PartialProfile(tmp_path, {"dtype": "float32", "threads": 1})
+
+
+def test_a_pass_without_attention_is_the_model_itself_afterwards(bench: Bench, tiny_target: TargetModel) -> None:
+    bench.begin()
+    verify = JobPoint("verify", "target", "packed", "fit", (9,), (10,), (), ())
+
+    def result() -> np.ndarray:
+        bench.body.submit(verify.job())
+        done = bench.body.next_event(None)
+        assert done is not None
+        return done.result.token_ids  # type: ignore[union-attr]
+
+    bench.job_s(JobPoint("prefill", "target", "", "fit", (0,), (10,), (), ()))
+    before = result()
+    assert bench.pass_s(PassPoint("llama", "none", "fit", (0,), (5,), 1)) > 0
+    np.testing.assert_array_equal(result(), before)
+
+
+def test_attention_is_left_out_inside_and_back_outside() -> None:
+    from transformers import AttentionInterface
+
+    from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
+
+    query = torch.ones(1, 6, 5, 4)  # heads, rows, head_dim
+
+    def ends_early() -> None:
+        with attention_left_out():
+            out, _ = AttentionInterface()[ATTENTION_NAME](None, query, query, query, None, paged=None)
+            assert out.shape == (1, 5, 6, 4)
+            assert not out.any()
+            raise RuntimeError("here")
+
+    with pytest.raises(RuntimeError, match="here"):
+        ends_early()
+    assert AttentionInterface()[ATTENTION_NAME] is paged_attention
+
+
+def spans() -> Iterator[SpanRecord]:
+    for kind, start_s, end_s, count in (
+        ("prefill", 1.0, 2.0, 2),
+        ("draft", 2.5, 3.0, 1),
+        ("draft", 3.125, 4.0, 1),
+        ("verify", 4.25, 5.0, 2),
+        ("draft", 6.0, 7.0, 2),
+    ):
+        ids = tuple(f"r{index}" for index in range(count))
+        yield SpanRecord("lane", kind, start_s, end_s, 0, ids, 1, 1, 0)  # type: ignore[arg-type]
+
+
+def test_gaps_lie_between_the_spans() -> None:
+    assert span_gaps_s(SpanColumns.of(list(spans()))) == {
+        GapPoint("prefill", "draft", 2): [0.5],
+        GapPoint("draft", "draft", 1): [0.125],
+        GapPoint("draft", "verify", 1): [0.25],
+        GapPoint("verify", "draft", 2): [1.0],
+    }
+
+
+def test_a_timing_is_the_median_and_the_spread() -> None:
+    timing = Timing.of([1.0, 9.0, 2.0, 3.0, 4.0])
+    # sorted 1 2 3 4 9: p10 at place 0.4, p90 at place 3.6
+    assert (timing.repeats, timing.median_s) == (5, 3.0)
+    assert (timing.p10_s, timing.p90_s) == pytest.approx((1.4, 7.0))
+
+
+def test_a_point_has_its_own_key() -> None:
+    one, other = (PassPoint("m", "none", "fit", (0,), (stop,), 1) for stop in (3, 4))
+    assert point_key(one) == point_key(PassPoint("m", "none", "fit", (0,), (3,), 1)) != point_key(other)

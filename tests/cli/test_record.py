@@ -1,0 +1,242 @@
+"""Whole recordings through the command line, on tiny models."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spinbench.metrics.store import read_run
+from spinbench.workload.acceptance.from_table import streams_of_table
+from spinbench.workload.acceptance.table import AcceptanceTable
+from spinbench.workload.acceptance.table_file import content_sha256, read_table
+from spinbench.workload.acceptance.walk import walk
+from spinbench.workload.speculation_profile import read_speculation_profile
+from tests.cli.conftest import CommandLine, Outcome, TinyModels, tiny_overrides, trace_lines, write_trace
+from tests.cli.test_bad_input import assert_refused
+
+DEADLINE_S = 120.0
+
+
+def overrides(models: TinyModels, folder: Path) -> list[str]:
+    no_key = ("arrivals", "hydra")
+    return [text for text in tiny_overrides(models, folder) if not text.startswith(no_key)] + ["out=table"]
+
+
+def record(spinbench: CommandLine, *more: str) -> Outcome:
+    return spinbench("record", *overrides(spinbench.models, spinbench.folder), *more)
+
+
+def same_scores(a: AcceptanceTable, b: AcceptanceTable) -> bool:
+    return list(a.columns) == list(b.columns) and all(
+        np.array_equal(getattr(a.columns[name], score), getattr(b.columns[name], score))
+        for name in a.columns
+        for score in ("rank", "probability", "top_probability")
+    )
+
+
+def test_a_recording_says_what_runs_did(spinbench: CommandLine) -> None:
+    assert spinbench.replay("selector=plain", "hydra.run.dir=plain").code == 0
+    done = record(spinbench)
+    assert (done.code, done.err) == (0, "")
+    table, plain = read_table(Path("table")), read_run(Path("plain"))
+    assert sorted(path.name for path in Path("table").iterdir()) == [
+        "meta.json", "positions.parquet", "requests.parquet", "speculation_profiles",
+    ]  # fmt: skip
+    texts = {row["request_id"]: row["output_token_ids"].tolist() for row in plain.requests.to_dict("records")}
+    for row, name in enumerate(table.requests.ids):
+        assert table.token_ids[table.requests.offsets[row] : table.requests.offsets[row + 1]].tolist() == texts[name]
+    assert table.meta.target.sha256 == plain.meta["models"]["target"]["sha256"]
+    assert table.meta.trace.sha256 == plain.meta["trace"]["sha256"]
+    good, poor = str(spinbench.models.good_drafter), str(spinbench.models.poor_drafter)
+    assert list(table.columns) == [good, poor]
+
+    both = f"{good}+prompt_lookup"
+    streams = streams_of_table(table, [good, poor, "prompt_lookup", both])
+    for drafter in (good, "prompt_lookup", both):
+        assert spinbench.replay(
+            "selector=fixed", f"selector.drafter={drafter}", f"models.drafters=[{good},{poor},prompt_lookup,{both}]",
+            f"hydra.run.dir=run-{Path(drafter).name}",
+        ).code == 0  # fmt: skip
+        rounds = read_run(Path(f"run-{Path(drafter).name}")).rounds
+        rows = np.array([table.requests.row_of[name] for name in rounds["request_id"]])
+        emitted = rounds["context_tokens"].to_numpy() - table.requests.prompt_tokens[rows]
+        order = streams.match_order_at(rows, emitted)
+        assert order.tolist() == rounds["lookup_match_order"].tolist()
+        by_lookup = {good: order < 0, "prompt_lookup": order >= 0, both: order >= 2}[drafter]
+        run = streams.accepted_run(
+            rows, emitted, streams.drafters.index(drafter), by_lookup, 3, 2 if "+" in drafter else 1
+        )
+        assert np.minimum(run, 4).tolist() == rounds["accepted"].tolist()
+
+
+def test_what_is_printed_is_what_the_profiles_say(spinbench: CommandLine) -> None:
+    done = record(spinbench, "num_speculative_tokens=2")
+    assert done.code == 0
+    good = str(spinbench.models.good_drafter)
+    table = read_table(Path("table"))
+    walked = walk(streams_of_table(table, [good]), 0, 2, lambda order: np.zeros(len(order), np.bool_))
+    line = next(line for line in done.out.splitlines() if Path(good).name in line)
+    assert f"{walked.acceptance_length:.2f}" in line
+    assert "acceptance length at K = 2" in done.out
+    assert "5 requests, 70 tokens" in done.out
+    profile = read_speculation_profile(
+        Path("table/speculation_profiles") / good.replace("/", "_") / "speculation_profile.json"
+    )
+    assert 1 + sum(profile.marginal_accept_rates) == pytest.approx(walked.acceptance_length, abs=1e-5)
+    written = (Path("table/speculation_profiles") / good.replace("/", "_") / "speculation_profile.json").read_text()
+    assert str(spinbench.folder.parent) not in written
+    assert (
+        json.loads((Path("table/speculation_profiles/prompt_lookup/speculation_profile.json")).read_text())["method"]
+        == "ngram"
+    )
+
+
+def test_answers_of_a_run_by_any_selector(spinbench: CommandLine) -> None:
+    assert record(spinbench).code == 0
+    assert spinbench.replay("selector=random").code == 0
+    assert record(spinbench, "from_run=run", "out=again").code == 0
+    assert content_sha256(read_table(Path("again"))) == content_sha256(read_table(Path("table")))
+
+
+def test_drafters_are_added_to_a_table(spinbench: CommandLine) -> None:
+    good, poor = spinbench.models.good_drafter, spinbench.models.poor_drafter
+    assert record(spinbench).code == 0
+    assert record(spinbench, f"models.drafters=[{good}]", "out=one").code == 0
+    assert list(read_table(Path("one")).columns) == [str(good)]
+    done = record(spinbench, f"models.drafters=[{poor}+prompt_lookup]", "merge=one", "out=one")
+    assert (done.code, done.err) == (0, "")
+    assert Path(good).name in done.out
+    assert same_scores(read_table(Path("one")), read_table(Path("table")))
+    assert_refused(record(spinbench, "merge=one", "out=one"), "one: holds all of models.drafters already")
+
+
+def test_sampling_with_the_targets_noise(spinbench: CommandLine) -> None:
+    assert record(spinbench, "sampling=drafter_invariant", "sampling.temperature=2").code == 0
+    table = read_table(Path("table"))
+    assert table.meta.sampling.temperature == 2
+    good = str(spinbench.models.good_drafter)
+    assert spinbench.replay(
+        "sampling=drafter_invariant", "sampling.temperature=2", "selector=fixed", f"selector.drafter={good}"
+    ).code == 0  # fmt: skip
+    rounds = read_run(Path("run")).rounds
+    rows = np.array([table.requests.row_of[name] for name in rounds["request_id"]])
+    emitted = rounds["context_tokens"].to_numpy() - table.requests.prompt_tokens[rows]
+    run = streams_of_table(table, [good]).accepted_run(rows, emitted, 0, np.zeros(len(rows), np.bool_))
+    assert np.minimum(run, 4).tolist() == rounds["accepted"].tolist()
+    assert 0 < rounds["accepted"].sum() < rounds["drafted"].sum()
+
+
+def test_without_drafters_there_is_prompt_lookup(spinbench: CommandLine) -> None:
+    assert record(spinbench, "models.drafters=[prompt_lookup]").code == 0
+    table = read_table(Path("table"))
+    assert not table.columns
+    assert table.match_order.max() > 0
+
+
+def test_the_folder_is_named_by_trace_and_target(spinbench: CommandLine) -> None:
+    arguments = [text for text in overrides(spinbench.models, spinbench.folder) if not text.startswith("out")]
+    assert spinbench("record", *arguments, "models.drafters=[]").code == 0
+    assert read_table(Path("records/tiny-target")).requests.num_positions == 70
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["num_speculative_tokens=0"], "num_speculative_tokens is 0; it must be >= 1"),
+        (["selector=plain"], "selector"),
+        (["from_run=nowhere"], "from_run=nowhere: no run here"),
+        (["merge=nowhere"], "nowhere: no acceptance table here"),
+        (["merge=a", "from_run=b"], "merge and from_run are both set"),
+        (["out=tiny.jsonl"], "tiny.jsonl: is a file; set out to a folder"),
+        (["out=."], "holds something else (tiny.jsonl); set out to another folder"),
+        (["trace.path=none.jsonl"], "none.jsonl: no such file"),
+        (["sampling.temperature=-1"], "sampling.temperature is -1"),
+        (["models.drafters=[./nothing]"], "drafter 'nothing': no such folder"),
+        (["models.target=./nothing"], "target 'nothing': no such folder"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(spinbench: CommandLine, more: list[str], message: str) -> None:
+    assert_refused(record(spinbench, *more), message)
+    assert not Path("table/meta.json").exists()
+
+
+def test_only_real_models_can_be_recorded(spinbench: CommandLine) -> None:
+    assert_refused(spinbench("record", "engine=simulation"), "engine.kind is simulation; a recording needs real models")
+
+
+def test_a_table_is_not_overwritten_nor_mixed_with_another(spinbench: CommandLine) -> None:
+    assert record(spinbench).code == 0
+    good, poor, other = spinbench.models.good_drafter, spinbench.models.poor_drafter, spinbench.models.target
+    assert_refused(record(spinbench), "table: holds an acceptance table already")
+    add = ["merge=table", "out=more", f"models.drafters=[{other}]"]
+    assert_refused(record(spinbench, *add, f"models.target={good}"), "was recorded with target")
+    assert_refused(record(spinbench, *add, "sampling=drafter_invariant"), "was recorded with sampling greedy, not")
+    assert_refused(
+        record(spinbench, *add, "engine.dtype=float32"), "was recorded with engine.dtype=float64, not float32"
+    )
+    assert_refused(record(spinbench, *add, "trace.num_prompts=2"), "table: holds another request, 'r2'")
+    write_trace(spinbench.folder, trace_lines(4))
+    assert_refused(record(spinbench, *add), "was recorded on trace 'tiny' of digest")
+    assert poor.exists()
+    assert not Path("more").exists()
+
+
+def test_a_run_of_something_else_is_refused(spinbench: CommandLine) -> None:
+    assert spinbench.replay("selector=plain", "trace.num_prompts=3").code == 0
+    run = ["from_run=run"]
+    assert_refused(record(spinbench, *run), "run: lacks request 'r3'")
+    assert_refused(record(spinbench, *run, "sampling=drafter_invariant"), "run: is a run with sampling greedy, not")
+    part = [*run, "trace.num_prompts=3"]
+    assert_refused(record(spinbench, *part, "trace.max_output_tokens=3"), "had max_new_tokens 12, here 3")
+    assert_refused(
+        record(spinbench, *part, f"models.target={spinbench.models.good_drafter}"), "is a run of another target"
+    )
+    write_trace(spinbench.folder, trace_lines(4))
+    assert_refused(record(spinbench, *part), "is a run of another trace")
+    assert not Path("table").exists()
+
+
+WATCHED = """
+import sys, time
+import spinbench.cli.record_columns as columns
+score = columns.score_texts
+def watched(drafter, *rest, **more):
+    if drafter.name.endswith("poor"):
+        print("first drafter finished", flush=True)
+        time.sleep(3600)
+    return score(drafter, *rest, **more)
+columns.score_texts = watched
+from spinbench.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, which waits before its second drafter."""
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, tiny: TinyModels, spinbench: CommandLine) -> None:
+    arguments = ["record", *overrides(tiny, tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", WATCHED, *arguments], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "first drafter finished\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 2
+    assert err.splitlines() == ["interrupted: finished stages are kept in table; the same command goes on"]
+    stages = sorted(path.name.partition("-")[0] for path in Path("table/work").iterdir())
+    assert stages == ["drafter", "texts"]
+    # a stage that says something else shows that it is used
+    stage = next(Path("table/work").glob("drafter-*"))
+    arrays = dict(np.load(stage))
+    arrays["rank"] = np.full_like(arrays["rank"], 7)
+    np.savez(stage, **arrays)
+    assert record(spinbench).code == 0
+    good, poor = read_table(Path("table")).columns.values()
+    assert set(good.rank.tolist()) == {7}
+    assert set(poor.rank.tolist()) != {7}
+    assert not Path("table/work").exists()

@@ -1,0 +1,68 @@
+"""The texts of a small run on tiny models, and their acceptance table: one teacher-forced pass per drafter."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+
+from spinbench.control.record import RunRecord
+from spinbench.models.load import DrafterModel, TargetModel
+from spinbench.runtime.teacher_forcing import WrittenTexts, score_texts
+from spinbench.workload.acceptance.lookup import lookup_columns
+from spinbench.workload.acceptance.table import AcceptanceTable, RecordedRequests
+from tests.runtime import serving, tiny_models
+from tests.workload.acceptance.made_table import meta
+
+TRACE = serving.requests(8, max_new_tokens=24)
+SAMPLINGS = {"greedy": serving.GREEDY, "drafter_invariant": serving.NUCLEUS}
+
+
+@functools.cache
+def models() -> tuple[TargetModel, list[DrafterModel]]:
+    """The target ends at tokens that it says in the midst of some answers, and its drafters."""
+    target = tiny_models.target("llama")
+    ends = set()
+    for sampling in SAMPLINGS.values():
+        answers = serving.outputs(serving.serve(target, [], TRACE, selector="plain", sampling=sampling))
+        ends |= {answers["r1"][9], answers["r5"][7]}
+    return replace(target, eos_token_ids=frozenset(ends)), tiny_models.drafters(target)
+
+
+@functools.cache
+def plain(sampling: str) -> RunRecord:
+    return serving.serve(models()[0], [], TRACE, selector="plain", sampling=SAMPLINGS[sampling])
+
+
+def texts(sampling: str) -> WrittenTexts:
+    answers = serving.outputs(plain(sampling))
+    lengths = [len(answers[request.id]) for request in TRACE]
+    return WrittenTexts(
+        [request.prompt_token_ids or () for request in TRACE],
+        np.concatenate([answers[request.id] for request in TRACE]).astype(np.int64),
+        np.cumsum([0, *lengths]).astype(np.int64),
+        np.array([request.seed for request in TRACE]),
+    )
+
+
+@functools.cache
+def table(sampling: str) -> AcceptanceTable:
+    written, drafters = texts(sampling), models()[1]
+    reasons = {request.request_id: request.finish_reason for request in plain(sampling).requests}
+    lookup = lookup_columns(written.prompts, written.token_ids.astype(np.int32), written.offsets)
+    return AcceptanceTable(
+        meta([model.name for model in drafters]),
+        RecordedRequests(
+            tuple(request.id for request in TRACE),
+            np.array([len(prompt) for prompt in written.prompts]),
+            np.array([request.max_new_tokens for request in TRACE]),
+            np.array([reasons[request.id] == "stop" for request in TRACE]),
+            np.array([request.ignore_eos for request in TRACE]),
+            written.seeds,
+            (None,) * len(TRACE),
+            written.offsets,
+        ),
+        written.token_ids.astype(np.int32),
+        lookup.match_order,
+        lookup.lookup_run,
+        {model.name: score_texts(model, written, SAMPLINGS[sampling]) for model in drafters},
+    )

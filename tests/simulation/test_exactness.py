@@ -1,0 +1,116 @@
+"""The simulator decides, drafts and accepts what the runtime did, request by request and round by round."""
+
+import itertools
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from spinbench.control.record import RoundColumns, RunRecord
+from spinbench.simulation.body import JobTimes
+from spinbench.simulation.recorded_times import Diverged, RecordedTimes
+from spinbench.simulation.session import simulated_loop
+from spinbench.workload.acceptance.from_table import streams_from_table
+from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
+from tests.runtime import recorded, serving
+
+TIMES = ("draft_start_s", "draft_end_s", "verify_start_s", "verify_end_s")
+BLIND = [name for name in serving.SELECTORS if name not in ("epsilon_greedy", "spin")]
+"""Selectors that do not look at time."""
+
+
+class EqualTimes:
+    """A second a job, and nothing between."""
+
+    warnings = ()
+
+    def job_s(self, job) -> float:
+        return 1.0
+
+    def gap_s(self, job) -> float:
+        return 0.0
+
+
+def _times_of(run: RunRecord) -> RecordedTimes:
+    return RecordedTimes(run.spans.kind, run.spans.start_s.tolist(), run.spans.end_s.tolist())
+
+
+def _simulate(times: JobTimes, sampling: str = "greedy", **decisions) -> RunRecord:
+    target, models = recorded.models()
+    setting = serving.loop_setting(target, models, len(recorded.TRACE), **decisions)
+    queue = ArrivalQueue(recorded.TRACE, ArrivalPattern(kind="trace"))
+    names = [drafter.name for drafter in setting.drafters]
+    streams = streams_from_table(recorded.table(sampling), queue.requests, names)
+    lengths = {request.id: len(request.prompt_token_ids or ()) for request in queue.requests}
+    start_s = times.start_s if isinstance(times, RecordedTimes) else 0.0
+    return simulated_loop(setting, queue, streams, lengths, times, start_s=start_s).run()
+
+
+def _assert_same_rounds(simulated: RoundColumns, real: RoundColumns, columns) -> None:
+    for name in columns:
+        assert np.array_equal(getattr(simulated, name), getattr(real, name), equal_nan=True), name
+
+
+COUNTS = [field.name for field in fields(RoundColumns) if field.name not in (*TIMES, "request_ids", "drafters")]
+
+
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
+@pytest.mark.parametrize("layout", serving.LAYOUTS)
+@pytest.mark.parametrize("selector", serving.SELECTORS)
+def test_with_the_runtimes_durations_everything_is_equal(selector, layout, max_num_seqs, sampling):
+    target, models = recorded.models()
+    for num_speculative_tokens in (1, 5):
+        decisions = {
+            "selector": selector, "layout": layout, "max_num_seqs": max_num_seqs,
+            "draft_length": num_speculative_tokens,
+        }  # fmt: skip
+        real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
+        simulated = _simulate(_times_of(real), sampling, **decisions)
+        _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
+        for name in TIMES:
+            assert np.allclose(getattr(simulated.rounds, name), getattr(real.rounds, name), atol=1e-9, equal_nan=True)
+        without_prompts = [replace(request, prompt_token_ids=()) for request in real.requests]
+        for ours, theirs in zip(simulated.requests, without_prompts, strict=True):
+            assert (ours.request_id, ours.output_token_ids) == (theirs.request_id, theirs.output_token_ids)
+            assert ours.finish_reason == theirs.finish_reason
+            assert ours.num_prefill_emitted_tokens == theirs.num_prefill_emitted_tokens
+        for name in ("kind", "lane", "round_index", "num_tokens", "useful_cells", "padded_cells", "rows"):
+            assert np.array_equal(getattr(simulated.spans, name), getattr(real.spans, name)), name
+
+
+def test_preemption_is_simulated_too():
+    target, models = recorded.models()
+    decisions = {"selector": "random", "max_num_seqs": 8, "num_kv_blocks": 20}
+    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    simulated = _simulate(_times_of(real), **decisions)
+    assert sum(request.num_preemptions for request in real.requests) > 0
+    assert [r.num_preemptions for r in simulated.requests] == [r.num_preemptions for r in real.requests]
+    _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
+
+
+def _of_each_request(rounds: RoundColumns) -> dict[str, list[tuple]]:
+    """Drafter, drafted and accepted tokens of each request, round by round."""
+    parts = sorted(rounds, key=lambda part: part.request_id)
+    by_request = itertools.groupby(parts, key=lambda part: part.request_id)
+    return {name: [(part.drafter, part.drafted, part.accepted) for part in own] for name, own in by_request}
+
+
+@pytest.mark.parametrize("selector", [name for name in BLIND if name != "random" and name != "round_robin"])
+def test_with_other_durations_policies_blind_to_time_accept_the_same(selector):
+    target, models = recorded.models()
+    real = serving.serve(target, models, recorded.TRACE, selector=selector)
+    assert _of_each_request(_simulate(EqualTimes(), selector=selector).rounds) == _of_each_request(real.rounds)
+
+
+def test_the_same_seed_gives_the_same_records():
+    first, second = (_simulate(EqualTimes(), selector="spin") for _ in range(2))
+    _assert_same_rounds(first.rounds, second.rounds, [*COUNTS, *TIMES])
+    assert first.requests == second.requests
+
+
+def test_another_run_is_noticed():
+    target, models = recorded.models()
+    real = serving.serve(target, models, recorded.TRACE, selector="plain")
+    with pytest.raises(Diverged, match=r"job \d+ is (catch_up|draft) here and verify in the recorded run"):
+        _simulate(_times_of(real), selector="fixed good")
