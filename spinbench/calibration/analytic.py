@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spinbench.calibration.device import BYTES, DeviceSpec
+from spinbench.calibration.job_plan import timed_jobs
 from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.model_shape import ModelShape
-from spinbench.calibration.plan import ProfileLimits, job_sequences, pass_points
+from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import ProfileTables
 from spinbench.control.cost_model import JobKind
@@ -101,13 +102,13 @@ def analytic_profile(
         for point in pass_points(name, name == target.name, layouts, limits)
     ]
     model_of = {drafter.name: drafter.model for drafter in drafters} | {TARGET_LANE: target.name}
-    jobs = dict.fromkeys(job for sequence in job_sequences(drafters, layouts, limits) for job in sequence.jobs)
-    timed_jobs = []
-    for point in jobs:
-        model = model_of[point.lane]
-        timed_jobs.append((point, _exactly(_job_s(device, point, rooflines[model] if model is not None else None))))
+    jobs = []
+    for timed in timed_jobs(drafters, layouts, limits):
+        model = model_of[timed.job.lane]
+        seconds = _job_s(device, timed.job, rooflines[model] if model is not None else None)
+        jobs.append((timed.job, _exactly(seconds)))
     gaps = [(GapPoint(before, after, 1), _exactly(device.gap_s)) for before, after in GAPS if device.gap_s > 0]
-    return ProfileTables(tuple(passes), tuple(timed_jobs), tuple(gaps))
+    return ProfileTables(tuple(passes), tuple(jobs), tuple(gaps))
 
 
 def pass_shape(point: PassPoint) -> PassShape:

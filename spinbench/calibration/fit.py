@@ -3,18 +3,17 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
-from scipy.optimize import nnls
 
+from spinbench.calibration.job_fit import fit_jobs
+from spinbench.calibration.least_squares import relative_nnls
 from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.plan import FIT
-from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
-from spinbench.calibration.profile_file import JOBS_FILE, PASSES_FILE, Profile
+from spinbench.calibration.point import GapPoint, PassPoint, Timing
+from spinbench.calibration.profile_file import PASSES_FILE, Profile
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention, rising
 from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, JobKind, ModelCost
-from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.layout import LayoutKind
 from spinbench.errors import UserError
 
@@ -23,35 +22,31 @@ AS_PASSES = JobCost(1.0, 0.0, 0.0, 0.0)
 NOTHING = JobCost(0.0, 0.0, 0.0, 0.0)
 
 Timed = Sequence[tuple[PassPoint, Timing]]
-JobRows = Sequence[tuple[JobPoint, Timing]]
 
 
 def fit_cost_model(profile: Profile, drafters: Sequence[str]) -> CostModel:
     """The cost model of a run with these drafters, in their order.
 
-    Raises UserError when one of them is not in the profile, or the profile lacks the rows for a part of the model.
+    It is fitted to all that the profile holds, whichever drafters are asked for. Raises UserError when one of them is
+    not in the profile, or the profile lacks the rows for a part of the model.
     """
-    chosen = [profile.meta.drafter(name) for name in drafters]
-    models = {
-        name: _model_cost(name, profile)
-        for name in dict.fromkeys([profile.meta.target, *(d.model for d in chosen if d.model is not None)])
-    }
+    for name in drafters:
+        profile.meta.drafter(name)
+    models = {model.name: _model_cost(model.name, profile) for model in profile.meta.models}
     target = models[profile.meta.target]
     layouts: list[LayoutKind] = ["packed", *target.rectangle]
     by_itself = CostModel(
         target=target,
-        drafters=tuple(_as_passes(drafter, models) for drafter in chosen),
+        drafters=tuple(_as_passes(drafter, models) for drafter in profile.meta.drafters),
         prefill=AS_PASSES,
         verify=dict.fromkeys(layouts, AS_PASSES),
         gaps={},
     )
-    jobs = [(point, timing) for point, timing in profile.tables.jobs if point.role == FIT]
-    fit = _JobFit(profile.source, by_itself)
-    return CostModel(
-        target=target,
-        drafters=tuple(fit.drafter(place, drafter, profile, jobs) for place, drafter in enumerate(chosen)),
-        prefill=fit.target_job(jobs, "prefill", ""),
-        verify={layout: fit.target_job(jobs, "verify", layout) for layout in layouts},
+    whole = fit_jobs(profile, by_itself, layouts)
+    places = {drafter.name: place for place, drafter in enumerate(profile.meta.drafters)}
+    return replace(
+        whole,
+        drafters=tuple(whole.drafters[places[name]] for name in drafters),
         gaps=_gaps(profile.tables.gaps),
     )
 
@@ -83,7 +78,7 @@ def _model_cost(name: str, profile: Profile) -> ModelCost:
         name=name,
         forward=forward,
         head=head,
-        ragged=RaggedAttention(*_coefficients(attending["packed"], ragged_features, attention_s)),
+        ragged=_ragged(attending["packed"], attention_s, where, name),
         rectangle={
             layout: RectangleAttention(*_coefficients(rows, rectangle_features, attention_s))
             for layout, rows in attending.items()
@@ -94,20 +89,36 @@ def _model_cost(name: str, profile: Profile) -> ModelCost:
     )
 
 
+def _ragged(rows: Timed, attention_s: Callable[[PassPoint, Timing], float], where: str, name: str) -> RaggedAttention:
+    """Decoding and extending first; then, with what a pass and a request cost, whole contexts of a single request."""
+    behind = [(p, t) for p, t in rows if all(start or stop == 1 for start, stop in _spans(p))]
+    whole = [(p, t) for p, t in rows if len(p.stop_tokens) == 1 and p.start_tokens[0] == 0 and p.stop_tokens[0] > 1]
+    if not (behind and whole):
+        kind = "behind a context" if whole else "from the first token on"
+        raise UserError(f"{where}: no rows of model {name!r} with attention packed and role fit {kind}")
+    coefficients = _coefficients(behind, ragged_features, attention_s)
+    pass_s, request_s, *_ = coefficients
+    whole_s = {p.stop_tokens[0]: max(0.0, attention_s(p, t) - pass_s - request_s) for p, t in whole}
+    passes_s = {p.stop_tokens[0]: t.median_s for p, t in whole}
+    counts = sorted(whole_s)
+    risen = rising([whole_s[count] for count in counts], [passes_s[count] ** -2 for count in counts])
+    return RaggedAttention(*coefficients, whole=Curve(tuple(counts), tuple(risen)))
+
+
 def ragged_features(point: PassPoint) -> list[float]:
-    """What the coefficients of `RaggedAttention` are multiplied with, in their order."""
-    features = np.zeros(9)
+    """What the coefficients of `RaggedAttention` are multiplied with, in their order; no request is a whole context."""
+    features = np.zeros(6)
     features[0] = 1
-    for start, stop in zip(point.start_tokens, point.stop_tokens, strict=True):
+    for start, stop in _spans(point):
         rows = stop - start
-        features[1] += 1
-        if rows == 1:
-            features[2] += stop
-        elif start:
-            features[2:6] += (stop, 1, rows - 1, (rows - 1) * stop)
-        else:
-            features[6:9] += (1, rows, rows * rows)
+        features[1:3] += (1, stop)
+        if rows > 1:
+            features[3:6] += (1, rows - 1, (rows - 1) * stop)
     return features.tolist()
+
+
+def _spans(point: PassPoint) -> list[tuple[int, int]]:
+    return list(zip(point.start_tokens, point.stop_tokens, strict=True))
 
 
 def rectangle_features(point: PassPoint) -> list[float]:
@@ -127,15 +138,6 @@ def _coefficients(
     )
 
 
-def relative_nnls(features: Sequence[Sequence[float]], values: Sequence[float], scale: Sequence[float]) -> list[float]:
-    """Coefficients >= 0 that minimise the sum of ((features @ coefficients - values) / scale) ** 2."""
-    matrix = np.array(features, float) / np.array(scale, float)[:, None]
-    size = np.linalg.norm(matrix, axis=0)
-    size[size == 0] = 1.0
-    solved, _ = nnls(matrix / size, np.array(values, float) / np.array(scale, float))
-    return (solved / size).tolist()
-
-
 def _curve(seconds: Mapping[int, float], nothing: str) -> Curve:
     if not seconds:
         raise UserError(nothing)
@@ -152,57 +154,6 @@ def _as_passes(drafter: DrafterMeta, models: Mapping[str, ModelCost]) -> Drafter
     model = models[drafter.model] if drafter.model is not None else None
     of_model = AS_PASSES if model is not None else None
     return DrafterCost(drafter.name, model, of_model, of_model, NOTHING if drafter.kind != "model" else None)
-
-
-class _JobFit:
-    """Fits what jobs cost beside their passes, lane by lane."""
-
-    def __init__(self, source: str, by_itself: CostModel) -> None:
-        self._where = f"{source}/{JOBS_FILE}"
-        self._by_itself = by_itself
-
-    def target_job(self, jobs: JobRows, kind: JobKind, layout: LayoutKind | Literal[""]) -> JobCost:
-        """Of the target's jobs of a kind (and layout)."""
-        rows = [(p, t) for p, t in jobs if p.kind == kind and p.lane == TARGET_LANE and p.layout == layout]
-        return self._one_pass(rows, 0, f"{layout} {kind}".strip())
-
-    def drafter(self, place: int, drafter: DrafterMeta, profile: Profile, jobs: JobRows) -> DrafterCost:
-        """Of one drafter's lane."""
-        cost = self._by_itself.drafters[place]
-        catch_up = None
-        if drafter.model is not None:
-            # timed on the lane of whoever has the same model; the job is the same
-            lanes = [other.name for other in profile.meta.drafters if other.model == drafter.model]
-            rows = [(point, timing) for point, timing in jobs if point.kind == "catch_up" and point.lane in lanes]
-            catch_up = self._one_pass(rows, place, f"catch_up of {drafter.model}")
-        mine = [(point, timing) for point, timing in jobs if point.kind == "draft" and point.lane == drafter.name]
-        if not mine:
-            raise UserError(f"{self._where}: no draft rows of lane {drafter.name!r} with role fit")
-        features = [self._draft_features(point, place) for point, _ in mine]
-        seconds = [timing.median_s for _, timing in mine]
-        factor, job, request, step, lookup_job, lookup_request = relative_nnls(features, seconds, seconds)
-        return replace(
-            cost,
-            catch_up=catch_up,
-            draft=JobCost(factor, job, request, step) if cost.draft is not None else None,
-            lookup=JobCost(0.0, lookup_job, lookup_request, 0.0) if cost.lookup is not None else None,
-        )
-
-    def _one_pass(self, rows: JobRows, place: int, what: str) -> JobCost:
-        """Jobs of one pass each: factor, per job, per request."""
-        if not rows:
-            raise UserError(f"{self._where}: no {what} rows with role fit")
-        features = [[self._by_itself.job_s(point.job(place)), 1.0, len(point.stop_tokens)] for point, _ in rows]
-        seconds = [timing.median_s for _, timing in rows]
-        factor, job, request = relative_nnls(features, seconds, seconds)
-        return JobCost(factor, job, request, 0.0)
-
-    def _draft_features(self, point: JobPoint, place: int) -> list[float]:
-        """Passes, then for the model: any, requests, steps; then for the lookup: any, requests."""
-        copied = sum(point.by_lookup)
-        by_model = [k for k, copies in zip(point.num_speculative_tokens, point.by_lookup, strict=True) if not copies]
-        passes_s = self._by_itself.job_s(point.job(place))
-        return [passes_s, float(bool(by_model)), len(by_model), max(by_model, default=0), float(copied > 0), copied]
 
 
 def _gaps(rows: Iterable[tuple[GapPoint, Timing]]) -> dict[JobKind, GapCost]:

@@ -7,15 +7,19 @@ import numpy as np
 
 from spinbench.calibration.bench import BLOCK_SIZE, Bench
 from spinbench.calibration.gaps import loop_gaps_s
+from spinbench.calibration.job_plan import TimedJob
 from spinbench.calibration.partial import PartialProfile, point_key
-from spinbench.calibration.plan import JobSequence, ProfileLimits
+from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import GapPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import ProfileTables
 from spinbench.control.drafter import DrafterInfo
 
-FEW_REPEATS = 3
-SLOW_POINT_S = 2.0
+FEW_REPEATS = 4
+SLOW_POINT_S = 1.5
 """A point that took this long in all is not repeated more than `FEW_REPEATS` times."""
+SHORT_PASS_S, SHORT_JOB_S = 0.01, 0.002
+"""A pass or job shorter than this is timed several times in a row, at most `MOST_PER_VISIT`."""
+MOST_PER_VISIT = 3
 LOOP_SHARES = (0.0, 0.3, 1.0)
 """Batch sizes at which the loop is measured, as shares of the largest."""
 
@@ -29,7 +33,7 @@ class MeasurePlan:
 
     passes: tuple[tuple[PassPoint, ...], ...]
     """Model by model: within a sweep a model's passes follow each other, as the steps of a draft do."""
-    sequences: tuple[JobSequence, ...]
+    jobs: tuple[TimedJob, ...]
     drafters: tuple[DrafterInfo, ...]
     limits: ProfileLimits
     repeats: int
@@ -43,8 +47,7 @@ class MeasurePlan:
     @property
     def num_timings(self) -> int:
         """All timings, loop runs counted as one each; slow points may get fewer."""
-        jobs = {job for sequence in self.sequences for job in sequence.jobs}
-        return (sum(map(len, self.passes)) + len(jobs)) * self.repeats + len(self.loop_batches)
+        return (sum(map(len, self.passes)) + len(self.jobs)) * self.repeats + len(self.loop_batches)
 
 
 def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progress: OnProgress | None) -> ProfileTables:
@@ -71,21 +74,33 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
                 if point.model not in warm or not partial.count(key):
                     bench.pass_s(point)  # the first time a shape comes, kernels are chosen
                     warm.add(point.model)
-                partial.add(key, bench.pass_s(point))
+                partial.add(key, _visit_s(lambda point=point: bench.pass_s(point), SHORT_PASS_S))
                 report(f"passes of {point.model}", 1)
-        for index in rng.permutation(len(plan.sequences)).tolist():
-            jobs = plan.sequences[index].jobs
-            keys = [point_key(job) for job in jobs]
-            if not any(_is_wanted(partial, key, sweep) for key in keys):
+        for index in rng.permutation(len(plan.jobs)).tolist():
+            timed = plan.jobs[index]
+            key = point_key(timed.job)
+            if not _is_wanted(partial, key, sweep):
                 continue
-            if not all(map(partial.count, keys)):
-                for job in jobs:
-                    bench.job_s(job)
-            for job, key in zip(jobs, keys, strict=True):
-                partial.add(key, bench.job_s(job))
-            report("jobs", len(jobs))
+            if not partial.count(key):
+                _job_s(bench, timed)
+            partial.add(key, _visit_s(lambda timed=timed: _job_s(bench, timed), SHORT_JOB_S))
+            report("jobs", 1)
     _measure_loop(bench, plan, partial, report)
     return _tables(plan, partial)
+
+
+def _job_s(bench: Bench, timed: TimedJob) -> float:
+    for job in timed.lead_in:
+        bench.job_s(job)
+    return bench.job_s(timed.job)
+
+
+def _visit_s(time_s: Callable[[], float], short_s: float) -> float:
+    """One timing; of what is short the median of several, since a single interruption would double it."""
+    seconds = [time_s()]
+    while sum(seconds) < short_s and len(seconds) < MOST_PER_VISIT:
+        seconds.append(time_s())
+    return float(np.median(seconds))
 
 
 def _is_wanted(partial: PartialProfile, key: str, sweep: int) -> bool:
@@ -119,12 +134,11 @@ def _gap_point(key: str) -> GapPoint:
 
 def _tables(plan: MeasurePlan, partial: PartialProfile) -> ProfileTables:
     passes = [point for points in plan.passes for point in points]
-    jobs = dict.fromkeys(job for sequence in plan.sequences for job in sequence.jobs)
     gaps = sorted(
         map(_gap_point, partial.keys_with("gap ")), key=lambda gap: (gap.kind, gap.next_kind, gap.num_requests)
     )
     return ProfileTables(
         tuple((point, Timing.of(partial.seconds(point_key(point)))) for point in passes),
-        tuple((point, Timing.of(partial.seconds(point_key(point)))) for point in jobs),
+        tuple((timed.job, Timing.of(partial.seconds(point_key(timed.job)))) for timed in plan.jobs),
         tuple((point, Timing.of(partial.seconds(gap_key(point)))) for point in gaps),
     )

@@ -55,6 +55,7 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
         setting=assembly.setting,
         make_loop=make_loop,
         decode=None if tokenizer is None else lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
+        judge=lambda record: {},
         warnings=tuple,
         facts={
             "dtype": runtime_section(config).dtype,

@@ -13,6 +13,7 @@ from rich.console import Console
 from spinbench.calibration.analytic import analytic_profile
 from spinbench.calibration.bench import BLOCK_SIZE, Bench, num_blocks
 from spinbench.calibration.device import read_device
+from spinbench.calibration.job_plan import timed_jobs
 from spinbench.calibration.measure import MeasurePlan, measure
 from spinbench.calibration.meta import (
     FORMAT,
@@ -24,7 +25,7 @@ from spinbench.calibration.meta import (
     SamplingMeta,
 )
 from spinbench.calibration.partial import PartialProfile
-from spinbench.calibration.plan import ProfileLimits, job_sequences, pass_points
+from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.profile_file import META_FILE, Profile, ProfileTables, write_profile
 from spinbench.calibration.score import score_profile, write_scores
 from spinbench.cli.assemble import choose_device, num_threads
@@ -156,9 +157,9 @@ def _sampling(config: ProfileConfig) -> Sampling:
 def _plan(config: ProfileConfig, models: LoadedModels) -> MeasurePlan:
     limits, target = config.limits, models.target.name
     passes = [pass_points(meta.name, meta.name == target, config.layouts, limits) for meta in models.metas]
-    sequences = job_sequences([meta for meta, _, _ in models.drafters], config.layouts, limits)
+    jobs = timed_jobs([meta for meta, _, _ in models.drafters], config.layouts, limits)
     infos = tuple(info for _, info, _ in models.drafters)
-    return MeasurePlan(tuple(map(tuple, passes)), tuple(sequences), infos, limits, config.repeats)
+    return MeasurePlan(tuple(map(tuple, passes)), tuple(jobs), infos, limits, config.repeats)
 
 
 def _check_reach(limits: ProfileLimits, models: LoadedModels, device: torch.device) -> None:

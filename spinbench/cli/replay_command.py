@@ -110,7 +110,7 @@ def save(config: ReplayConfig, point: Point, session: Session, record: RunRecord
     if not record.complete and finished == 0:
         raise Interrupted("no request was finished; nothing was written")
     requests = session.trace.requests
-    meta = {**run_meta(config, point, session), "warnings": list(session.warnings())}
+    meta = {**run_meta(config, point, session), **session.judge(record), "warnings": list(session.warnings())}
     with uninterrupted():
         write_run(
             point.folder,

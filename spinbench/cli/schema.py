@@ -47,6 +47,7 @@ class SimulationSection(Section):
     acceptance: Literal["table", "bootstrap", "synthetic"]
     source: Annotated[str, Field(min_length=1)]
     acceptance_seed: Annotated[int, Field(ge=0)]
+    oracle_num_speculative_tokens: Annotated[int, Field(ge=1, le=64)] | None
 
 
 def _engine_kind(section: Any) -> str | None:

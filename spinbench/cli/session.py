@@ -6,6 +6,7 @@ from typing import Any
 
 from spinbench.control.job import Body
 from spinbench.control.loop import LoopSetting, Progress, ServingLoop
+from spinbench.control.record import RunRecord
 from spinbench.workload.request import Trace
 
 OnProgress = Callable[[Progress], None] | None
@@ -22,6 +23,8 @@ class Session:
     """Starts the engine's clock and gives the loop, whose body is wrapped first."""
     decode: Callable[[Sequence[int]], str] | None
     """Output token ids to text; None where there is no tokenizer."""
+    judge: Callable[[RunRecord], Mapping[str, Any]]
+    """Further entries of meta.json that follow from how the run went."""
     warnings: Callable[[], Sequence[str]]
     """What the user should know of how the run went, asked for at its end."""
     facts: Mapping[str, Any]

@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.meta import ProfileMeta, check_fits
 from spinbench.calibration.profile_file import Profile, profile_sha256, read_profile
 from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting, read_trace
 from spinbench.cli.locations import find_trace
+from spinbench.cli.oracle_facts import oracle_facts
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
+from spinbench.control.cost_model import CostModel
 from spinbench.control.loop import ServingLoop
+from spinbench.control.oracle.foresight import Foresight
+from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.simulation.body import JobTimes
 from spinbench.simulation.recorded_times import RecordedTimes
@@ -72,18 +78,37 @@ class SimulatedEngine:
         max_tokens = {request.id: lengths[request.id] + request.max_new_tokens for request in trace.requests}
         num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, profile.meta))
         setting = loop_setting(config, infos, source.eos_token_ids, num_blocks, len(trace.requests))
+        streams = source.streams(ArrivalQueue(trace.requests, config.arrivals).requests, tuple(config.models.drafters))
         # the run's own model: it remembers what it was asked beyond its range
         start_s = times.start_s if isinstance(times, RecordedTimes) else 0.0
         job_times = times or fit_cost_model(profile, config.models.drafters)
 
         def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
             queue = ArrivalQueue(trace.requests, config.arrivals)
-            streams = source.streams(queue.requests, tuple(config.models.drafters))
             return simulated_loop(setting, queue, streams, lengths, job_times, on_progress, wrap, start_s)
 
+        def judge(record: RunRecord) -> dict[str, Any]:
+            most = engine.oracle_num_speculative_tokens
+            if most is None or not isinstance(job_times, CostModel):
+                return {}
+            order = [request.id for request in ArrivalQueue(trace.requests, config.arrivals).requests]
+            foresight = Foresight(
+                streams,
+                infos,
+                np.array([lengths[request_id] for request_id in order]),
+                np.array([max_tokens[request_id] - lengths[request_id] for request_id in order]),
+            )
+            return {"oracle": oracle_facts(record, foresight, job_times, most, config.scheduler.max_num_seqs)}
+
         return Session(
-            trace, setting, make_loop, decode=None, warnings=lambda: job_times.warnings, facts=_facts(profile, source)
-        )  # fmt: skip
+            trace,
+            setting,
+            make_loop,
+            decode=None,
+            judge=judge,
+            warnings=lambda: job_times.warnings,
+            facts=_facts(engine, profile, source),
+        )
 
     def profile(self, engine: SimulationSection) -> Profile:
         """The profile of the config. Raises UserError as `read_profile` does."""
@@ -104,11 +129,11 @@ class SimulatedEngine:
             path, seed = find_trace(engine.source), engine.acceptance_seed
             law = read_law(path)
             return _Acceptance(
-                None, {"kind": "synthetic", "source": str(path), "seed": seed},
+                None, {"kind": "synthetic", "source": engine.source, "seed": seed},
                 lambda requests, names: synthetic_streams(requests, names, law, seed),
             )  # fmt: skip
         table = self.table(engine)
-        facts: dict[str, Any] = {"kind": engine.acceptance, "source": table.where, "sha256": content_sha256(table)}
+        facts: dict[str, Any] = {"kind": engine.acceptance, "source": engine.source, "sha256": content_sha256(table)}
         if engine.acceptance == "table":
             table.check_matches(trace_sha256=trace.sha256)
             return _Acceptance(table, facts, lambda requests, names: streams_from_table(table, requests, names))
@@ -163,7 +188,7 @@ def _num_blocks_that_fit(config: ReplayConfig, meta: ProfileMeta) -> int | None:
     return meta.kv_capacity_tokens(models) // config.kv.block_size
 
 
-def _facts(profile: Profile, source: _Acceptance) -> dict[str, Any]:
+def _facts(engine: SimulationSection, profile: Profile, source: _Acceptance) -> dict[str, Any]:
     meta = profile.meta
     return {
         "dtype": meta.dtype,
@@ -176,6 +201,7 @@ def _facts(profile: Profile, source: _Acceptance) -> dict[str, Any]:
             ],
         },
         "hardware": {
+            "simulated_from": f"{meta.kind} profile",
             "device": meta.device.type,
             "gpu": meta.device.name if meta.device.type == "cuda" else None,
             "cpu": meta.device.name if meta.device.type == "cpu" else None,
@@ -184,7 +210,7 @@ def _facts(profile: Profile, source: _Acceptance) -> dict[str, Any]:
         },
         "profile": {
             "kind": meta.kind,
-            "source": profile.source,
+            "source": engine.profile,
             "sha256": profile_sha256(Path(profile.source)),
             "created": meta.created,
         },
@@ -194,4 +220,4 @@ def _facts(profile: Profile, source: _Acceptance) -> dict[str, Any]:
 
 def _model_facts(meta: ProfileMeta, name: str) -> dict[str, Any]:
     model = meta.model(name)
-    return {"kind": "profiled", "sha256": model.sha256, "macs_per_token": model.macs_per_token}
+    return {"kind": "profiled", "sha256": model.sha256 or "no weights", "macs_per_token": model.macs_per_token}

@@ -84,7 +84,8 @@ class RaggedAttention:
     """Seconds of attention over ragged rows, all layers of a pass together; every coefficient is at least 0.
 
     Requests are computed one by one, in one of three ways: one row against its context (decode), several rows behind
-    a context (extend: a masked kernel; costs a decode and more), a whole context from its first token (causal kernel).
+    a context (extend: a masked kernel; costs a decode and more), a whole context from its first token (causal kernel,
+    whose blocks change with the rows, so that a curve describes it and no polynomial does).
     """
 
     pass_s: float
@@ -95,10 +96,8 @@ class RaggedAttention:
     """Per row beyond the first."""
     extend_cell_s: float
     """Per (row beyond the first x key)."""
-    whole_request_s: float
-    whole_row_s: float
-    whole_cell_s: float
-    """Per (row x key), half of which a causal kernel leaves out."""
+    whole: Curve
+    """By rows of a whole context: what it adds to `request_s`."""
 
     def decode_s(self, num_keys: Amount) -> Amount:
         """One request, one row."""
@@ -116,7 +115,7 @@ class RaggedAttention:
 
     def whole_s(self, num_rows: int) -> float:
         """One request, all its `num_rows` > 1 tokens."""
-        return self.request_s + self.whole_request_s + num_rows * (self.whole_row_s + num_rows * self.whole_cell_s)
+        return self.request_s + self.whole.of(num_rows)
 
     def requests_s(self, starts: Sequence[int], stops: Sequence[int]) -> float:
         """Requests whose tokens `start` to `stop` are run."""

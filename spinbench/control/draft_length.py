@@ -7,6 +7,7 @@ from pydantic import Field, validate_call
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext
+from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.request_table import NO_DRAFTER
 
 
@@ -30,3 +31,25 @@ class FixedDraftLength:
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
         """K everywhere, 0 without a drafter."""
         return np.where(drafters == NO_DRAFTER, 0, self.max_num_speculative_tokens)
+
+
+class MatchOrderDraftLength:
+    """K by how much of the context's end occurred before: long copies are often right, guesses of a model seldom.
+
+    "Look before you choose" for the draft length: prompt lookup's match costs nothing to know.
+    """
+
+    @validate_call
+    def __init__(
+        self,
+        num_speculative_tokens: Annotated[
+            list[Annotated[int, Field(ge=0, le=64)]],
+            Field(min_length=NgramIndex.MAX_ORDER + 1, max_length=NgramIndex.MAX_ORDER + 1),
+        ],
+    ) -> None:
+        self.max_num_speculative_tokens = max(num_speculative_tokens)
+        self._length_of = np.array(num_speculative_tokens, np.int64)
+
+    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
+        """The entry of each request's match order, 0 without a drafter."""
+        return np.where(drafters == NO_DRAFTER, 0, self._length_of[context.lookup_match_order])

@@ -1,11 +1,12 @@
 """Collects what happened, in the order it happened, into a `RunRecord`."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, Job, JobDone, PrefillJob, VerifyJob
-from spinbench.control.job_shape import job_passes
 from spinbench.control.record import FinishReason, RequestRecord, RoundColumns, RunRecord, SpanColumns, SpanKind
 from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
@@ -29,22 +30,11 @@ class Recorder:
         self._start_s = start_s
         self._requests: list[RequestRecord] = []
         self._rounds: list[tuple[Round, IntArray, float, float]] = []
-        self._spans: list[tuple[str, SpanKind, float, float, int, IntArray, int, int, int]] = []
+        self._spans: list[tuple[JobDone, int]] = []
 
     def add_span(self, done: JobDone, round_index: int) -> None:
-        """A job that ended. Cells of prefill, catch-up and draft are those of ragged rows: none is padded."""
-        job = done.job
-        if isinstance(job, VerifyJob):
-            num_tokens = int(job.spans.num_tokens.sum())
-            useful, padded = job.layout.useful_cells, job.layout.padded_cells
-        else:
-            passes = job_passes(job)
-            num_tokens = sum(shape.num_tokens for shape in passes)
-            useful, padded = sum(shape.num_cells for shape in passes), 0
-        kind = KINDS[type(job)]
-        self._spans.append(
-            (done.lane, kind, done.start_s, done.end_s, round_index, job.spans.rows, num_tokens, useful, padded)
-        )
+        """A job that ended."""
+        self._spans.append((done, round_index))
 
     def add_round(self, round_: Round, accepted: IntArray, done: JobDone) -> None:
         """A round whose verification is `done`."""
@@ -118,21 +108,48 @@ class Recorder:
         )
 
     def _span_columns(self) -> SpanColumns:
-        columns = list(zip(*self._spans, strict=True)) or [()] * 9
-        lane, kind, start_s, end_s, index, rows, tokens, useful, padded = columns
+        jobs = [done.job for done, _ in self._spans]
+        rows = [job.spans.rows for job in jobs]
+        num_tokens, useful, padded = _work(jobs)
         return SpanColumns(
             tuple(request.id for request in self._table.requests),
-            lane,
-            kind,
-            np.array(start_s, np.float64),
-            np.array(end_s, np.float64),
-            np.array(index, np.int64),
+            tuple(done.lane for done, _ in self._spans),
+            tuple(KINDS[type(job)] for job in jobs),
+            np.array([done.start_s for done, _ in self._spans], np.float64),
+            np.array([done.end_s for done, _ in self._spans], np.float64),
+            np.array([index for _, index in self._spans], np.int64),
             np.cumsum([0, *map(len, rows)]).astype(np.int64),
             np.concatenate(rows) if rows else np.empty(0, np.int64),
-            np.array(tokens, np.int64),
-            np.array(useful, np.int64),
-            np.array(padded, np.int64),
+            num_tokens,
+            useful,
+            padded,
         )
+
+
+def _work(jobs: Sequence[Job]) -> tuple[IntArray, IntArray, IntArray]:
+    """Rows that a model ran on, useful and padded cells of each job, int [jobs], all jobs in one go.
+
+    Only verification can pad. A draft runs the known tokens in one pass, then one row per further token; the last token
+    is not fed back, and a lookup runs nothing.
+    """
+    if not jobs:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+    start = np.concatenate([job.spans.start for job in jobs])
+    stop = np.concatenate([job.spans.stop for job in jobs])
+    steps = np.concatenate(
+        [
+            np.where(job.by_lookup, 0, job.num_speculative_tokens - 1)
+            if isinstance(job, DraftJob)
+            else np.zeros(len(job.spans), np.int64)
+            for job in jobs
+        ]
+    )
+    tokens = stop - start + steps
+    cells = (stop - start + steps) * stop + steps * (steps + 1) // 2
+    first = np.cumsum([0, *(len(job.spans) for job in jobs[:-1])])
+    plans = [job.layout if isinstance(job, VerifyJob) else None for job in jobs]
+    padded = np.array([plan.padded_cells if plan else 0 for plan in plans], np.int64)
+    return np.add.reduceat(tokens, first), np.add.reduceat(cells, first), padded
 
 
 def _known(time_s: float) -> float | None:

@@ -1,5 +1,6 @@
 """One draft + verify cycle of one micro-batch, from the choice of drafters to the committed tokens."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,10 +57,11 @@ class Round:
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
         jobs: list[Job] = []
-        for drafter in range(len(self._drafters)):
-            places = np.flatnonzero(self.drafter == drafter)
-            if len(places):
-                jobs.extend(self._jobs_of_group(drafter, places, table))
+        order = np.argsort(self.drafter, kind="stable")
+        bounds = np.searchsorted(self.drafter[order], np.arange(len(self._drafters) + 1)).tolist()
+        for drafter, (start, stop) in enumerate(itertools.pairwise(bounds)):
+            if stop > start:
+                jobs.extend(self._jobs_of_group(drafter, order[start:stop], table))
         return jobs or [self._verify_job()]
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
@@ -76,7 +78,7 @@ class Round:
     @property
     def draft_time_s(self) -> FloatArray:
         """Duration of each request's draft job, 0 without one."""
-        return np.nan_to_num(self.draft_end_s - self.draft_start_s, nan=0.0)
+        return np.where(self.drafter == NO_DRAFTER, 0.0, self.draft_end_s - self.draft_start_s)
 
     def _jobs_of_group(self, drafter: int, places: IntArray, table: RequestTable) -> list[Job]:
         jobs: list[Job] = []

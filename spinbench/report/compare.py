@@ -43,6 +43,20 @@ def _row(section: Section, setting: Setting) -> dict[str, str | int | float]:
     }
 
 
+def oracle_table(section: Section) -> pd.DataFrame:
+    """Per setting that was simulated beside the oracle: kind of oracle, share of its goodput, regret; best first."""
+    rows = []
+    for setting in section.settings:
+        judged = [run.meta["oracle"] for run in setting.runs if run.meta.get("oracle")]
+        if judged:
+            medians = pd.DataFrame(judged)[["share_of_oracle", "regret_s", "regret_tokens"]].median()
+            rows.append(
+                {"method": setting.label, "batch": setting.batch, "oracle": judged[0]["kind"], **medians.to_dict()}
+            )
+    table = pd.DataFrame(rows)
+    return table if table.empty else table.sort_values(["batch", "share_of_oracle"], ascending=[True, False])
+
+
 def fastest(table: pd.DataFrame) -> list[str]:
     """The methods of a comparison table that may be the fastest: the best median, then those that reach it."""
     ranked = table.sort_values("tokens_per_s", ascending=False, kind="stable")

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from spinbench.errors import UserError
 from spinbench.report.cells import HEADERS, comparison_cells, frame_cells, markdown_table
 from spinbench.report.colours import colour_map
-from spinbench.report.compare import comparison_table, fastest, fastest_by_category, headlines
+from spinbench.report.compare import comparison_table, fastest, fastest_by_category, headlines, oracle_table
 from spinbench.report.figures.acceptance import acceptance_plot, positions_plot
 from spinbench.report.figures.latency import latency_plot
 from spinbench.report.figures.padding import padding_plot
@@ -46,6 +46,7 @@ class SectionPage:
     differences: Table | None
     comparisons: list[Table]
     categories: Table | None
+    oracle: Table | None
     figures: list[tuple[Plot, str, str]]
     """Each with the paths of its image and its CSV, relative to the page."""
     nothing_padded: bool
@@ -106,6 +107,7 @@ def _section_page(section: Section, out: Path, prefix: str, number: int | None) 
         differences=_differences(losslessness, out, prefix),
         comparisons=[_comparison(section, batch, out, prefix) for batch in section.batches],
         categories=_categories(section, out, prefix),
+        oracle=_oracle(section, out, prefix),
         figures=figures,
         nothing_padded=plots[5] is None,
         sample_label=f"{shown.label} at batch {shown.batch}",
@@ -144,6 +146,19 @@ def _categories(section: Section, out: Path, prefix: str) -> Table | None:
         "best_speedup": "all over plain (x)",
     }
     return Table(f"Fastest by category of request, batch {batch}", _plain_markdown(table.rename(columns=headers)), csv)
+
+
+def _oracle(section: Section, out: Path, prefix: str) -> Table | None:
+    table = oracle_table(section)
+    if table.empty:
+        return None
+    headers = {
+        "share_of_oracle": "share of oracle goodput",
+        "regret_s": "regret (s)",
+        "regret_tokens": "regret (tokens)",
+    }
+    csv = _save_csv(table, out, f"{prefix}share-of-oracle")
+    return Table("Beside the oracle", _plain_markdown(table.rename(columns=headers)), csv)
 
 
 def _differences(losslessness: Losslessness, out: Path, prefix: str) -> Table | None:

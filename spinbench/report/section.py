@@ -196,7 +196,7 @@ def _section_key(run: Run) -> tuple[str, ...]:
     meta = run.meta
     hardware = meta.get("hardware")
     if isinstance(hardware, dict):  # free memory and the like may differ between runs of one machine
-        hardware = [hardware.get(key) for key in ("device", "gpu", "cpu", "cores")]
+        hardware = [hardware.get(key) for key in ("simulated_from", "device", "gpu", "cpu", "cores")]
     return (
         meta["trace"]["sha256"],
         str(meta["trace"].get("num_requests")),

@@ -61,11 +61,12 @@ class SimulatedBody:
         self._environment = Environment(initial_time=start_s)
         self._lane = Lane(self._environment)
         self._queue: deque[Job] = deque()
+        self._host_free_at_s = start_s
         self._accepted_run = np.zeros(len(num_prompt_tokens), np.int64)
 
     def now(self) -> float:
         """Simulated seconds since the start."""
-        return float(self._environment.now)
+        return max(float(self._environment.now), self._host_free_at_s)
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
@@ -79,23 +80,21 @@ class SimulatedBody:
         if not self._queue:
             if deadline_s is None:
                 raise RuntimeError("no job in flight and nothing to wait for")
-            self._pass_time_until(deadline_s)
+            if deadline_s > self._environment.now:
+                self._environment.run(until=deadline_s)
             return None
         job = self._queue.popleft()
-        start_s, ended = self._lane.submit(self._times.job_s(job))
-        self._environment.run(until=ended)
+        start_s, ended = self._lane.submit(self._times.job_s(job), self._host_free_at_s)
+        while not ended.processed:
+            self._environment.step()
+        end_s = float(self._environment.now)
+        # the host is busy with the result before it can start another job
+        self._host_free_at_s = end_s + self._times.gap_s(job)
         lane, result = self._result(job)
-        done = JobDone(job, result, lane, start_s, self.now())
-        # the host is busy with the result before it can start another
-        self._pass_time_until(self.now() + self._times.gap_s(job))
-        return done
+        return JobDone(job, result, lane, start_s, end_s)
 
     def release(self, rows: IntArray) -> None:
         """Nothing is held."""
-
-    def _pass_time_until(self, time_s: float) -> None:
-        if time_s > self._environment.now:
-            self._environment.run(until=time_s)
 
     def _result(self, job: Job) -> tuple[str, PrefillResult | DraftResult | VerifyResult | None]:
         match job:

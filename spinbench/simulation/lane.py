@@ -10,9 +10,9 @@ class Lane:
         self._environment = environment
         self._free_at_s = 0.0
 
-    def submit(self, duration_s: float) -> tuple[float, Event]:
+    def submit(self, duration_s: float, not_before_s: float) -> tuple[float, Event]:
         """Queue a job of `duration_s` seconds; returns when it starts, and the event of its end."""
         now_s = self._environment.now
-        start_s = max(now_s, self._free_at_s)
+        start_s = max(now_s, self._free_at_s, not_before_s)
         self._free_at_s = start_s + duration_s
         return start_s, self._environment.timeout(self._free_at_s - now_s)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from spinbench.calibration.job_plan import timed_jobs
 from spinbench.calibration.meta import (
     FORMAT,
     DeviceMeta,
@@ -13,7 +14,7 @@ from spinbench.calibration.meta import (
     RowsMeta,
     SamplingMeta,
 )
-from spinbench.calibration.plan import ProfileLimits, job_sequences, pass_points
+from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import Profile, ProfileTables
 from spinbench.calibration.score import pass_s
@@ -37,7 +38,10 @@ def _model(name: str, scale: float) -> ModelCost:
         # a bend at 16 rows, where a knot lies
         forward=Curve((1, 16, 256), (scale * 1e-3, scale * 4e-3, scale * 40e-3)),
         head=Curve((1, 20), (0.0, scale * 1.9e-3)),
-        ragged=RaggedAttention(*[scale * x for x in (2e-4, 1e-4, 1e-6, 5e-5, 2e-6, 3e-7, 4e-5, 1e-6, 2e-7)]),
+        ragged=RaggedAttention(
+            *[scale * x for x in (2e-4, 1e-4, 1e-6, 5e-5, 2e-6, 3e-7)],
+            whole=Curve((16, 128, 256), (scale * 5e-5, scale * 4e-3, scale * 15e-3)),
+        ),
         rectangle={"padded": RectangleAttention(3e-4, 5e-5, 1e-6, 4e-7, 2e-7)} if name == "target" else {},
         max_num_requests=LIMITS.max_num_seqs,
         max_context_tokens=LIMITS.max_context_tokens,
@@ -47,7 +51,7 @@ def _model(name: str, scale: float) -> ModelCost:
 def true_costs() -> CostModel:
     """The costs that the made profile is timed with."""
     models = {name: _model(name, scale) for name, scale in (("target", 1.0), ("small", 0.2), ("tiny", 0.1))}
-    catch_up, draft = JobCost(1.1, 1e-4, 2e-5, 0.0), JobCost(1.05, 2e-4, 3e-5, 4e-5)
+    catch_up, draft = JobCost(1.0, 1e-4, 2e-5, 0.0), JobCost(1.0, 2e-4, 3e-5, 4e-5)
     return CostModel(
         target=models["target"],
         drafters=tuple(
@@ -60,8 +64,8 @@ def true_costs() -> CostModel:
             )
             for drafter in DRAFTERS
         ),
-        prefill=JobCost(1.02, 3e-4, 5e-5, 0.0),
-        verify={"packed": JobCost(0.97, 2e-4, 4e-5, 0.0), "padded": JobCost(1.2, 1e-4, 6e-5, 0.0)},
+        prefill=JobCost(1.0, 3e-4, 5e-5, 0.0),
+        verify={"packed": JobCost(1.0, 2e-4, 4e-5, 0.0), "padded": JobCost(1.0, 1e-4, 6e-5, 0.0)},
         gaps={"verify": GapCost(1e-4, 2e-5), "draft": GapCost(5e-5, 1e-5), "prefill": GapCost(2e-4, 3e-5)},
     )
 
@@ -115,10 +119,9 @@ def made_profile(
         for name in models
         for point in pass_points(name, name == "target", ["packed", "padded"], LIMITS)
     ]
-    sequences = job_sequences(DRAFTERS, ["packed", "padded"], LIMITS)
     jobs = [
         (point, exactly(costs.job_s(point.job(places.get(point.lane, 0))) * noise(point)))
-        for point in dict.fromkeys(job for sequence in sequences for job in sequence.jobs)
+        for point in (timed.job for timed in timed_jobs(DRAFTERS, ["packed", "padded"], LIMITS))
     ]
     gaps = [
         (point, exactly((gap.gap_s + gap.request_s * point.num_requests) * noise(point)))

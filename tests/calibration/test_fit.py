@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinbench.calibration.fit import fit_cost_model, relative_nnls
-from spinbench.calibration.point import PassPoint
+from spinbench.calibration.fit import fit_cost_model
+from spinbench.calibration.least_squares import named_nnls, relative_nnls
+from spinbench.calibration.point import JobPoint, PassPoint
 from spinbench.calibration.profile_file import Profile, ProfileTables
 from spinbench.calibration.score import score_profile
 from spinbench.control.cost_model import CostModel
@@ -35,14 +36,17 @@ def test_passes_come_back_from_their_parts(fitted: CostModel) -> None:
             assert found.forward.of(rows) == pytest.approx(true.forward.of(rows))
         for rows in (1, 3, 4):
             assert found.head.of(rows) == pytest.approx(true.head.of(rows))
-        assert list(vars_of(found.ragged)) == pytest.approx(list(vars_of(true.ragged)), rel=1e-3)
-    assert list(vars_of(fitted.target.rectangle["padded"])) == pytest.approx(
-        list(vars_of(truth.target.rectangle["padded"])), rel=1e-3
-    )
+        assert vars_of(found.ragged) == pytest.approx(vars_of(true.ragged), rel=1e-3)
+        for rows in (2, 16, 100, 128, 200, 256):
+            assert found.ragged.whole.of(rows) == pytest.approx(true.ragged.whole.of(rows), rel=1e-3)
+    rectangle = truth.target.rectangle["padded"]
+    assert vars_of(fitted.target.rectangle["padded"]) == pytest.approx(vars_of(rectangle), rel=1e-3)
 
 
 def vars_of(law: object) -> list[float]:
-    return [getattr(law, name) for name in type(law).__slots__]  # type: ignore[attr-defined]
+    """The coefficients of a law."""
+    values = [getattr(law, name) for name in type(law).__slots__]  # type: ignore[attr-defined]
+    return [value for value in values if isinstance(value, float)]
 
 
 def test_jobs_are_predicted_to_the_held_out_points(profile: Profile) -> None:
@@ -58,9 +62,21 @@ def test_host_time_of_lookups_and_gaps_come_back(fitted: CostModel) -> None:
     lookup = fitted.drafters[NAMES.index("prompt_lookup")].lookup
     assert lookup is not None
     assert lookup[1:3] == pytest.approx((3e-5, 1e-5))
+    draft = fitted.drafters[0].draft
+    assert draft is not None
+    assert draft == pytest.approx((1.0, 2e-4, 3e-5, 4e-5), rel=1e-3)
     assert fitted.gaps["verify"] == pytest.approx((1e-4, 2e-5))
     # a microsecond to fetch a job that waited is not what the loop takes after a draft
     assert fitted.gaps["draft"] == pytest.approx((5e-5, 1e-5))
+
+
+def test_passes_that_cost_more_inside_a_job_have_a_factor(profile: Profile) -> None:
+    dearer = retimed(profile, lambda point: 1.2 if isinstance(point, JobPoint) and point.kind == "verify" else 1.0)
+    costs = fit_cost_model(dearer, NAMES)
+    assert costs.verify["packed"].pass_factor == pytest.approx(1.2, abs=0.03)
+    assert costs.prefill.pass_factor == pytest.approx(1.0, abs=0.01)
+    for score in score_profile(dearer):
+        assert score.mape_percent < 1, score
 
 
 def test_held_out_points_are_never_fitted(profile: Profile, fitted: CostModel) -> None:
@@ -87,6 +103,7 @@ def test_noise_makes_nothing_negative(seed: int) -> None:
     for cost in (costs.target, *(drafter.model for drafter in costs.drafters if drafter.model is not None)):
         assert min(vars_of(cost.ragged)) >= 0
         assert list(cost.forward.seconds) == sorted(cost.forward.seconds)
+        assert list(cost.ragged.whole.seconds) == sorted(cost.ragged.whole.seconds)
         assert cost.head.of(1) == 0
     for job in (costs.prefill, *costs.verify.values(), *(d.draft for d in costs.drafters if d.draft is not None)):
         assert min(job) >= 0
@@ -137,6 +154,16 @@ def test_relative_least_squares_weighs_small_values_as_much() -> None:
     # 1 and 100 are both met exactly only with two coefficients; with one, 2 % of either counts alike
     assert relative_nnls([[1.0], [1.0]], [1.0, 100.0], [1.0, 100.0])[0] == pytest.approx(1.0099, abs=1e-3)
     assert relative_nnls([[1.0, 1.0], [1.0, 2.0]], [1.0, 0.5], [1.0, 0.5])[1] == 0
+
+
+def test_an_expected_coefficient_is_kept_where_rows_say_nothing() -> None:
+    # two names that always come together: only their sum shows
+    rows = [({"a": 1.0, "b": 1.0}, 3.0), ({"a": 2.0, "b": 2.0}, 6.0)]
+    assert named_nnls(rows, {"a": 1.0}) == pytest.approx({"a": 1.0, "b": 2.0})
+    # one that rows contradict gives way, more so the more rows there are
+    few, many = (named_nnls([({"a": 1.0}, 2.0)] * count, {"a": 1.0})["a"] for count in (2, 200))
+    assert 1 < few < many < 2
+    assert many == pytest.approx(2, abs=0.01)
 
 
 def test_a_pass_point_knows_its_rows() -> None:

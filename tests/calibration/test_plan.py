@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinbench.calibration.plan import ProfileLimits, job_sequences, pass_points
+from spinbench.calibration.job_plan import timed_jobs
+from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.point import JobPoint, PassPoint
 from spinbench.errors import UserError
 from tests.calibration.made_profile import DRAFTERS
@@ -21,7 +22,8 @@ LIMITS = st.builds(
 
 
 def all_jobs(limits: ProfileLimits) -> list[JobPoint]:
-    return [job for sequence in job_sequences(DRAFTERS, ["packed", "padded"], limits) for job in sequence.jobs]
+    jobs = timed_jobs(DRAFTERS, ["packed", "padded"], limits)
+    return [point for timed in jobs for point in (timed.job, *timed.lead_in)]
 
 
 @settings(max_examples=40, deadline=None)
@@ -53,7 +55,8 @@ def test_no_held_out_point_is_fitted(limits: ProfileLimits) -> None:
     assert not shapes("fit") & shapes("held_out")
 
     def jobs(role: str) -> set[JobPoint]:
-        return {replace(job, role="fit") for job in all_jobs(limits) if job.role == role}
+        jobs = [timed.job for timed in timed_jobs(DRAFTERS, ["packed", "padded"], limits)]
+        return {replace(job, role="fit") for job in jobs if job.role == role}
 
     assert not jobs("fit") & jobs("held_out")
 
@@ -70,19 +73,26 @@ def test_every_lane_has_jobs_of_both_roles() -> None:
 
 
 def test_a_verification_follows_the_draft_that_it_verifies() -> None:
-    for sequence in job_sequences(DRAFTERS, ["packed"], ProfileLimits(8, 512, 512, 4)):
-        for draft, verify in [sequence.jobs] if len(sequence.jobs) == 2 else []:
-            drafted = tuple(
-                stop - start - 1 for start, stop in zip(verify.start_tokens, verify.stop_tokens, strict=True)
-            )
-            assert drafted == draft.num_speculative_tokens
-            assert tuple(start + 1 for start in verify.start_tokens) == draft.stop_tokens
+    verifications = [
+        (timed.lead_in[0], timed.job)
+        for timed in timed_jobs(DRAFTERS, ["packed"], ProfileLimits(8, 512, 512, 4))
+        if timed.job.kind == "verify" and timed.lead_in
+    ]
+    assert len(verifications) > 20
+    for draft, verify in verifications:
+        drafted = tuple(stop - start - 1 for start, stop in zip(verify.start_tokens, verify.stop_tokens, strict=True))
+        assert drafted == draft.num_speculative_tokens
+        assert tuple(start + 1 for start in verify.start_tokens) == draft.stop_tokens
+
+
+def test_a_drafter_is_timed_after_the_target_has_run() -> None:
+    for timed in timed_jobs(DRAFTERS, ["packed"], ProfileLimits(8, 512, 512, 4)):
+        if timed.job.kind in ("draft", "catch_up"):
+            assert [job.lane for job in timed.lead_in] == ["target"]
 
 
 def test_without_drafters_plain_decoding_is_timed() -> None:
-    kinds = {
-        job.kind for sequence in job_sequences((), ["packed"], ProfileLimits(8, 512, 512, 4)) for job in sequence.jobs
-    }
+    kinds = {timed.job.kind for timed in timed_jobs((), ["packed"], ProfileLimits(8, 512, 512, 4))}
     assert kinds == {"prefill", "verify"}
 
 

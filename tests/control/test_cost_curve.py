@@ -53,11 +53,11 @@ def test_rising_leaves_what_rises_alone(values: list[float]) -> None:
 
 
 def test_attention_of_each_kind() -> None:
-    attention = RaggedAttention(1.0, 2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0)
+    attention = RaggedAttention(1.0, 2.0, 3.0, 5.0, 7.0, 11.0, Curve((2, 4), (13.0, 17.0)))
     assert attention.decode_s(10) == 2 + 3 * 10
     # 3 rows over 10 keys: the decode, its own start, 2 further rows, 2 x 10 further cells
     assert attention.extend_s(3, 10) == 2 + 3 * 10 + 5 + 2 * 7 + 2 * 10 * 11
-    assert attention.whole_s(4) == 2 + 13 + 4 * 17 + 4 * 4 * 19
+    assert attention.whole_s(4) == 2 + 17
     # a request of each kind; a context of a single token is a decode
     parts = attention.decode_s(10) + attention.extend_s(3, 10) + attention.whole_s(4) + attention.decode_s(1)
     assert attention.requests_s([9, 7, 0, 0], [10, 10, 4, 1]) == parts

@@ -12,7 +12,7 @@ from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttent
 from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, ModelCost
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, TokenSpans, VerifyJob
 from spinbench.control.job_shape import job_passes
-from spinbench.control.layout import PackedLayout, PaddedLayout
+from spinbench.control.layout import LayoutKind, PackedLayout, PaddedLayout
 from spinbench.errors import UserError
 
 COEFFICIENT = st.floats(0, 1, allow_subnormal=False)
@@ -40,7 +40,7 @@ def model(
         name=name,
         forward=Curve((1, 64), (row_s, 64 * row_s)),
         head=Curve((1, 64), (0.0, 63 * head_row_s)),
-        ragged=ragged or RaggedAttention(*[0.0] * 9),
+        ragged=ragged or RaggedAttention(*[0.0] * 6, whole=Curve((1,), (0.0,))),
         rectangle={"padded": RectangleAttention(0.5, 0.25, 0.125, 0.01, 0.001)},
         max_num_requests=4,
         max_context_tokens=100,
@@ -108,7 +108,7 @@ def cost_models(draw: st.DrawFn) -> CostModel:
             name=name,
             forward=Curve(tuple(knots), tuple(seconds)),
             head=Curve((1, 20), (0.0, draw(COEFFICIENT))),
-            ragged=RaggedAttention(*[draw(COEFFICIENT) for _ in range(9)]),
+            ragged=RaggedAttention(*[draw(COEFFICIENT) for _ in range(6)], whole=Curve((9,), (draw(COEFFICIENT),))),
             rectangle={"padded": RectangleAttention(*[draw(COEFFICIENT) for _ in range(5)])},
             max_num_requests=3,
             max_context_tokens=50,
@@ -188,14 +188,18 @@ def test_an_estimate_of_equal_requests_is_the_job_itself(
     assert costs.draft_s(0, count, length, context, unseen_tokens=unseen) == pytest.approx(costs.job_s(job))
     copied = draft([length] * count, *[(context, context)] * count, copied=tuple(range(count)))
     assert costs.draft_s(0, count, length, context, by_lookup=True) == pytest.approx(costs.job_s(copied))
-    for layout, name in ((PackedLayout(), "packed"), (PaddedLayout(), "padded")):
+    layouts: list[tuple[PackedLayout | PaddedLayout, LayoutKind]] = [
+        (PackedLayout(), "packed"),
+        (PaddedLayout(), "padded"),
+    ]
+    for layout, name in layouts:
         for drafted in (0, length):
             rows = verify(*[(context - 1, context + drafted)] * count, layout=layout)
             assert costs.verify_s(count, drafted, context, name) == pytest.approx(costs.job_s(rows))
 
 
 def test_estimates_take_arrays_of_contexts() -> None:
-    costs = cost_model(model(ragged=RaggedAttention(*[0.5] * 9)))
+    costs = cost_model(model(ragged=RaggedAttention(*[0.5] * 6, whole=Curve((1, 64), (0.5, 9.0)))))
     contexts = np.array([5.0, 9.0, 33.0])
     for estimate in (
         lambda context: costs.draft_s(0, 2, 3, context),

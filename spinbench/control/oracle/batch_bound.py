@@ -1,12 +1,10 @@
 """A bound for batches: less time than this no choice of drafters and K can take."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from spinbench.control.arrays import FloatArray
-from spinbench.control.cost_model import CostModel, GapCost, JobCost, ModelCost
+from spinbench.control.cost_model import CostModel, JobCost, ModelCost
 from spinbench.control.layout import LayoutKind
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.optimum import Optimum, optimum
@@ -26,14 +24,17 @@ def batch_bound(
     """An optimum whose `time_s`, summed over the requests, no run without preemptions can beat in decoding time.
 
     Decoding time is `decode_time_s` of a run with at most `max_num_seqs` requests in a round: every round with the gap
-    before it, prefills left out. The bound divides each round among its requests so that no share depends on the others;
+    before it, prefills left out. The bound divides each round among its requests so that no share depends on others;
     then each request can be optimised alone, and the sum of the optima is at most the sum over any run's rounds.
 
-    - *Verification* of m requests and R rows takes G(R) (rows of the forward pass and the head, launch, job, gap; none
-      falls with padding rows) and a part that is each request's own: its attention. For any a, c >= 0 with
-      a m + c R <= G(R) for all 1 <= m <= max_num_seqs and m <= R <= m (K + 1), a request with r rows is charged
-      a + c r and its own part. For a price c the largest such a is min over R of (G(R) - c R) / min(R, max_num_seqs).
-      The bound is concave in c, and the best of a dozen prices is taken; each one alone is valid.
+    - *Verification* of m requests and R rows takes G(R) (forward pass and head by rows, launch, job, gap; none falls
+      with padding rows) and what is each request's own: its attention. For any a, c >= 0 with a m + c R <= G(R) for
+      all 1 <= m <= max_num_seqs and m <= R <= m (K + 1), a request with r rows is charged a + c r and its own part.
+      For a price c the largest such a is min over R of (G(R) - c R) / min(R, max_num_seqs). The bound is concave in
+      c, and the best of a dozen prices is taken; each one alone is valid.
+    - *Gaps*. A round behind a verification has nobody who was not in it, so its gap is at least that of a verification
+      of its own requests. Behind a prefill it may be shorter; there are at most as many prefills as requests, and each
+      request is credited the largest difference.
     - *Drafting* of n requests takes P(n) for each step, with n falling as requests are done, and a part that is each
       request's own. A request is charged p for each of its steps, p = min over n of P(n) / n. A lookup's and a job's
       fixed time, and the gap behind it, are charged by 1 / max_num_seqs.
@@ -74,16 +75,20 @@ class _Shares:
         rows_s = _verify_rows_s(model, layout, len(self.num_rows))
         alone_s = np.array([model.verify_s(1, k, contexts, layout) for k in drafted])
         self._own_s = alone_s - rows_s[: len(drafted), None]
-        # what comes before a round is a prefill or a verification, of one request at least
-        self.rounds_s = rows_s + min(gap_of(model, "prefill", 1), gap_of(model, "verify", 1))
+        gap = model.gaps.get("verify", NO_GAP)
+        self._own_s += gap.request_s
+        self.rounds_s = rows_s + gap.gap_s
         """[rows]: G by rows, from 1."""
+        credit_s = max(0.0, gap_of(model, "verify", batch) - gap_of(model, "prefill", 1))
+        with_rounds = int(np.count_nonzero(foresight.streams.num_tokens > 1))
+        self._start_s = -credit_s * len(foresight.max_new_tokens) / max(1, with_rounds)
         self._draft_s = _draft_shares(model, foresight, max_num_speculative_tokens, batch)
 
     def round_cost(self, row_s: float) -> RoundCost:
         """The shares at a price of `row_s` for each row."""
         request_s = float(((self.rounds_s - row_s * self.num_rows) / np.minimum(self.num_rows, self._batch)).min())
         rows_s = max(0.0, request_s) + row_s * np.arange(1, len(self._own_s) + 1)
-        return RoundCost(self._first_context_tokens, self._own_s + rows_s[:, None], self._draft_s, 0.0)
+        return RoundCost(self._first_context_tokens, self._own_s + rows_s[:, None], self._draft_s, self._start_s)
 
 
 def _verify_rows_s(model: CostModel, layout: LayoutKind, most: int) -> FloatArray:

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.drafter import DrafterInfo
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 
@@ -28,12 +28,13 @@ class Foresight:
             raise ValueError(f"the streams have {count} requests; give as many lengths")
 
     @cached_property
-    def contexts(self) -> IntArray:
-        """Every context length that a round can begin with, rising by 1; at least one."""
+    def contexts(self) -> FloatArray:
+        """Every context length that a round can begin with, in whole tokens rising by 1; at least one."""
         with_rounds = self.streams.num_tokens > 1
         shortest = self.num_prompt_tokens[with_rounds] + 1
         longest = self.num_prompt_tokens[with_rounds] + self.streams.num_tokens[with_rounds] - 1
-        return np.arange(shortest.min(initial=longest.max(initial=1)), longest.max(initial=1) + 1)
+        last = longest.max(initial=1)
+        return np.arange(shortest.min(initial=last), last + 1, dtype=np.float64)
 
     def of_drafter(self, drafter: int, rows: IntArray, num_output_tokens: IntArray) -> tuple[IntArray, BoolArray]:
         """What becomes of a draft that is long enough: tokens accepted, and whether they are copied, [n] each."""

@@ -20,7 +20,7 @@ class Optimum:
     time_s: FloatArray
     """[rows]: seconds from a request's first token, which the prefill emits, to its last."""
     drafter: npt.NDArray[np.int16]
-    """[positions]: whom to ask when so much is emitted; -1 = decode plainly, as at position 0, where no round begins."""
+    """[positions]: whom to ask when so much is emitted; -1 = decode plainly; -1 at 0, where no round begins."""
     num_speculative_tokens: npt.NDArray[np.uint8]
     """[positions]: how many tokens to ask for, all of which are accepted."""
 
@@ -31,8 +31,8 @@ def oracle(
     """The optimum for requests served one at a time, K from 0 to `max_num_speculative_tokens` (at most 255).
 
     Exact where every round costs what `model` says of its draft, its verification and the gaps between them. KV
-    catch-up is free, and a drafter lacks the newest token alone, so the optimum is a bound (time from below, goodput from
-    above) for real selectors, which pay for what a drafter has not followed.
+    catch-up is free, and a drafter lacks the newest token alone, so for real selectors, which pay for what a drafter
+    has not followed, the optimum is a bound: of time from below, of goodput from above.
     """
     return optimum(foresight, exact_round_cost(model, foresight, max_num_speculative_tokens, layout))
 

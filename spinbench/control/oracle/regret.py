@@ -37,23 +37,25 @@ class Regret:
     @property
     def total(self) -> "Regret":
         """All requests as one: rows of length 1."""
-        sums = (column.sum(keepdims=True) for column in (self.time_s, self.oracle_s))
-        return Regret(*sums, self.num_tokens.sum(keepdims=True))
+        time_s, oracle_s = self.time_s.sum(keepdims=True), self.oracle_s.sum(keepdims=True)
+        return Regret(time_s, oracle_s, self.num_tokens.sum(keepdims=True))
 
 
 def decode_time_s(record: RunRecord) -> FloatArray:
     """Seconds that a run spent on each request's rounds, in the order of `record.rounds.request_ids`.
 
     A round takes from the end of the job before it, so with the loop's own time, to the end of its verification; the
-    requests of a batch share it equally. Their sum is all the time in which the run decoded; of requests served one at a
-    time each has just `finish_s - first_token_s`. Jobs must run one after another.
+    requests of a batch share it equally. Their sum is all the time in which the run decoded; served one at a time, each
+    request has just `finish_s - first_token_s`. Jobs must run one after another.
     """
     rounds, spans = record.rounds, record.spans
     index, first_span = np.unique(spans.round_index, return_index=True)
     # a prefill has no round, and one comes before all rounds
     begin_s = spans.end_s[np.maximum(first_span - 1, 0)]
     time_s = rounds.verify_end_s - begin_s[np.searchsorted(index, rounds.round_index)]
-    return np.bincount(rounds.row, time_s / rounds.batch_size, minlength=len(rounds.request_ids))
+    of_request_s = np.zeros(len(rounds.request_ids))
+    np.add.at(of_request_s, rounds.row, time_s / rounds.batch_size)
+    return of_request_s
 
 
 def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

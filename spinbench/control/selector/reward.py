@@ -51,11 +51,15 @@ class GoodputEstimate:
         if self._own is not None:
             rows, drafter = outcome.rows[drafted], outcome.drafter[drafted]
             self._own[rows, drafter] = self._own[rows, drafter] * self._decay + evidence[drafted]
-        for drafter in np.flatnonzero(np.bincount(outcome.drafter[drafted], minlength=len(self._shared))):
-            mine = evidence[outcome.drafter == drafter]
-            # as if they had come one after another
-            weights = self._decay ** np.arange(len(mine) - 1, -1, -1)
-            self._shared[drafter] = self._shared[drafter] * self._decay ** len(mine) + weights @ mine
+        # as if they had come one after another: each is weighted by how many of its drafter come behind it
+        order = np.argsort(outcome.drafter, kind="stable")
+        order = order[len(order) - int(np.count_nonzero(drafted)) :]  # those without a drafter are first
+        by_drafter = outcome.drafter[order]
+        counts = np.bincount(by_drafter, minlength=len(self._shared))
+        behind = np.cumsum(counts)[by_drafter] - 1 - np.arange(len(order))
+        weighted = evidence[order] * (self._decay**behind)[:, None]
+        self._shared *= (self._decay**counts)[:, None]
+        np.add.at(self._shared, by_drafter, weighted)
 
     def of(self, rows: IntArray) -> FloatArray:
         """Tokens per second of each drafter for each request, [requests, drafters]; infinite where nobody tried."""

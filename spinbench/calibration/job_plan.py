@@ -1,0 +1,127 @@
+"""Which jobs a profile times: drawn at random within its limits, some to fit on and others to score on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spinbench.calibration.meta import DrafterMeta
+from spinbench.calibration.plan import FIT, ROLES, ProfileLimits, spread
+from spinbench.calibration.point import JobPoint, Role
+from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.layout import LayoutKind
+
+SHORTEST_CONTEXT_TOKENS = 8
+VERIFY_JOBS = {"fit": 24, "held_out": 16}
+"""Per layout."""
+DRAFT_JOBS = {"fit": 12, "held_out": 8}
+"""Per drafter."""
+OTHER_JOBS = {"fit": 8, "held_out": 6}
+"""Prefills; plain steps per layout; catch-ups per model."""
+FLUSH_CONTEXT_TOKENS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class TimedJob:
+    """A job and what runs, untimed, right before it, as in a round."""
+
+    job: JobPoint
+    lead_in: tuple[JobPoint, ...] = ()
+    """The draft that a verification verifies; the target's step that drives a drafter's weights out of the caches."""
+
+
+def timed_jobs(drafters: Sequence[DrafterMeta], layouts: Sequence[LayoutKind], limits: ProfileLimits) -> list[TimedJob]:
+    """All jobs that a profile times. None of the held-out ones is also fitted."""
+    jobs: list[TimedJob] = []
+    flush = (_step(FIT, "packed", [FLUSH_CONTEXT_TOKENS]),)
+    # a model behind a lookup is the model itself where it catches up
+    by_model = {drafter.model: drafter for drafter in reversed(drafters) if drafter.model is not None}
+    for index, role in enumerate(ROLES):
+        draw = _Draw(role, limits, np.random.default_rng([2503, 15921, index]))
+        jobs += [TimedJob(draw.prefill(place)) for place in range(OTHER_JOBS[role])]
+        jobs += [TimedJob(draw.step(place, layout)) for layout in layouts for place in range(OTHER_JOBS[role])]
+        # whoever drafted, the verification is the same; a lookup takes no time
+        for drafter in sorted(drafters, key=lambda drafter: drafter.kind != "prompt_lookup")[:1]:
+            for layout in layouts:
+                rounds = [draw.round(place, drafter, layout) for place in range(VERIFY_JOBS[role])]
+                jobs += [TimedJob(verify, (draft,)) for draft, verify in rounds]
+        for drafter in by_model.values():
+            jobs += [TimedJob(draw.catch_up(place, drafter), flush) for place in range(OTHER_JOBS[role])]
+        for drafter in drafters:
+            rounds = [draw.round(place, drafter, layouts[0]) for place in range(DRAFT_JOBS[role])]
+            jobs += [TimedJob(draft, flush) for draft, _ in rounds]
+    fitted = {replace(timed.job, role=FIT) for timed in jobs if timed.job.role == FIT}
+    # small limits leave few different jobs
+    return [
+        timed
+        for timed in {timed.job: timed for timed in jobs}.values()
+        if timed.job.role == FIT or replace(timed.job, role=FIT) not in fitted
+    ]
+
+
+class _Draw:
+    """Draws jobs of one role."""
+
+    def __init__(self, role: Role, limits: ProfileLimits, rng: np.random.Generator) -> None:
+        self._role: Role = role
+        self._limits = limits
+        self._rng = rng
+        shares = (0.0, 1.0, 0.5, 0.25, 0.12) if role == FIT else (0.0, 0.75, 0.35)
+        self._batches = spread(limits.max_num_seqs, shares)
+
+    def prefill(self, place: int) -> JobPoint:
+        """Whole contexts, as many as fit in a batch of tokens."""
+        stops: list[int] = []
+        for stop in self._contexts(self._batch(place), 2):
+            if not stops or sum(stops) + stop <= self._limits.max_num_batched_tokens:
+                stops.append(min(stop, self._limits.max_num_batched_tokens))
+        return JobPoint("prefill", TARGET_LANE, "", self._role, (0,) * len(stops), tuple(stops), (), ())
+
+    def step(self, place: int, layout: LayoutKind) -> JobPoint:
+        """A step of plain decoding."""
+        return _step(self._role, layout, self._contexts(self._batch(place), 1))
+
+    def catch_up(self, place: int, drafter: DrafterMeta) -> JobPoint:
+        """Some requests from their first token on, others from the middle."""
+        stops = self._contexts(self._batch(place), 2)
+        starts = [0 if self._rng.random() < 0.5 else int(self._rng.integers(0, stop - 1)) for stop in stops]
+        kept = np.cumsum(np.subtract(stops, starts)) <= self._limits.max_rows
+        kept[0] = True
+        count = int(kept.sum())
+        return JobPoint("catch_up", drafter.name, "", self._role, tuple(starts[:count]), tuple(stops[:count]), (), ())
+
+    def round(self, place: int, drafter: DrafterMeta, layout: LayoutKind) -> tuple[JobPoint, JobPoint]:
+        """A draft and the verification of what it drafted; in every second round each request has its own K."""
+        batch, lengths = self._batch(place), (1, self._limits.max_num_speculative_tokens + 1)
+        stops = np.array(self._contexts(batch, 4))
+        drafted = self._rng.integers(*lengths, batch)
+        if place % 2:
+            drafted = np.full(batch, drafted[0])
+        copied = np.full(batch, drafter.kind == "prompt_lookup")
+        if drafter.kind == "lookup_then_model":
+            copied = self._rng.random(batch) < 0.5
+        starts = stops - np.where(copied, 0, self._rng.integers(1, 3, batch))
+        draft = JobPoint(
+            "draft", drafter.name, "", self._role, _ints(starts), _ints(stops), _ints(drafted), _ints(copied)
+        )
+        verify = JobPoint("verify", TARGET_LANE, layout, self._role, _ints(stops - 1), _ints(stops + drafted), (), ())
+        return draft, verify
+
+    def _batch(self, place: int) -> int:
+        return self._batches[place % len(self._batches)]
+
+    def _contexts(self, count: int, at_least: int) -> list[int]:
+        """Context lengths, evenly spread in their logarithm, with room for a draft behind each."""
+        longest = self._limits.max_context_tokens - self._limits.max_num_speculative_tokens
+        shortest = min(max(at_least, SHORTEST_CONTEXT_TOKENS), longest)
+        logs = self._rng.uniform(np.log(shortest), np.log(longest), count)
+        return [max(at_least, int(value)) for value in np.exp(logs)]
+
+
+def _step(role: Role, layout: LayoutKind, stops: Sequence[int]) -> JobPoint:
+    starts = tuple(stop - 1 for stop in stops)
+    return JobPoint("verify", TARGET_LANE, layout, role, starts, tuple(stops), (), ())
+
+
+def _ints(values: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)

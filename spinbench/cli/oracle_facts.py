@@ -1,0 +1,36 @@
+"""What meta.json says of a simulated run beside the oracle."""
+
+from typing import Any
+
+from spinbench.control.cost_model import CostModel
+from spinbench.control.oracle.batch_bound import batch_bound
+from spinbench.control.oracle.foresight import Foresight
+from spinbench.control.oracle.optimum import oracle
+from spinbench.control.oracle.regret import Regret, decode_time_s
+from spinbench.control.record import RunRecord
+from spinbench.errors import UserError
+
+
+def oracle_facts(
+    record: RunRecord, foresight: Foresight, model: CostModel, max_num_speculative_tokens: int, max_num_seqs: int
+) -> dict[str, Any]:
+    """Share of the oracle's goodput and regret, over all requests.
+
+    Raises UserError for a run with preemptions: a prefill that is done again emits tokens that no round has to.
+    """
+    if any(request.num_preemptions for request in record.requests):
+        raise UserError("the run had preemptions, for which the oracle is no bound; raise kv.num_blocks")
+    if not record.complete:
+        return {}
+    if max_num_seqs == 1:
+        kind, best = "exact", oracle(foresight, model, max_num_speculative_tokens)
+    else:
+        kind, best = "bound", batch_bound(foresight, model, max_num_speculative_tokens, max_num_seqs)
+    total = Regret(decode_time_s(record), best.time_s, foresight.streams.num_tokens - 1).total
+    return {
+        "kind": kind,
+        "max_num_speculative_tokens": max_num_speculative_tokens,
+        "share_of_oracle": float(total.share_of_oracle[0]),
+        "regret_s": float(total.regret_s[0]),
+        "regret_tokens": float(total.regret_tokens[0]),
+    }

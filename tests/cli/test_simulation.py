@@ -1,0 +1,132 @@
+"""engine=simulation and `spinbench validate` through the command line, on tiny models."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from spinbench.metrics.store import read_run
+from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides
+
+ENGINE = ("engine", "arrivals", "hydra")
+SIZES = [
+    "max_num_seqs=3", "max_context_tokens=64", "max_num_batched_tokens=64", "max_num_speculative_tokens=4", "repeats=1",
+]  # fmt: skip
+SIMULATION = [
+    "engine=simulation", "engine.profile=profile", "engine.source=table", "engine.acceptance=table",
+]  # fmt: skip
+
+
+def _without(overrides: list[str], *names: str) -> list[str]:
+    return [text for text in overrides if not text.startswith(names)]
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a profile and a table of the tiny models and trace."""
+    folder = tmp_path_factory.mktemp("prepared")
+    overrides = tiny_overrides(tiny, folder)
+    models = _without(overrides, "arrivals", "hydra", "trace", "scheduler")
+    record = [*_without(overrides, "arrivals", "hydra"), "out=table"]
+    for command in (["profile", *models, *SIZES, "hydra.run.dir=profile"], ["record", *record]):
+        subprocess.run([sys.executable, "-m", "spinbench", *command], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def simulate(spinbench: CommandLine, prepared: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs `spinbench replay engine=simulation` with the prepared files."""
+
+    def run(*overrides: str):
+        given = _without(tiny_overrides(spinbench.models, prepared), "engine.")
+        monkeypatch.chdir(prepared)
+        return spinbench("replay", *given, *SIMULATION, f"hydra.run.dir={spinbench.folder}/simulated", *overrides)
+
+    return run
+
+
+def test_both_engines_leave_the_same_files_keys_and_rounds(spinbench: CommandLine, simulate) -> None:
+    assert spinbench.replay("selector=round_robin", f"hydra.run.dir={spinbench.folder}/real").code == 0
+    done = simulate("selector=round_robin")
+    assert done.code == 0, done.err
+    real, simulated = read_run(spinbench.folder / "real"), read_run(spinbench.folder / "simulated")
+    names = sorted(path.name for path in real.folder.iterdir())
+    assert sorted(path.name for path in simulated.folder.iterdir()) == names
+    assert set(simulated.summary) == set(real.summary)
+    assert set(simulated.meta) == set(real.meta) | {"profile", "acceptance"}
+    for table in ("requests", "rounds", "spans"):
+        assert list(getattr(simulated, table)) == list(getattr(real, table))
+    # round robin does not look at time, so with everybody there from the start all rounds are the same
+    counts = [name for name in real.rounds if not str(name).endswith("_s")]
+    pd.testing.assert_frame_equal(simulated.rounds[counts], real.rounds[counts])
+    texts = ["request_id", "output_tokens", "output_token_ids", "finish_reason"]
+    pd.testing.assert_frame_equal(simulated.requests[texts], real.requests[texts])
+    assert simulated.meta["engine"] == "simulation"
+
+
+def test_a_simulation_repeats_to_the_byte(spinbench: CommandLine, simulate) -> None:
+    for name in ("a", "b"):
+        assert simulate("selector=spin", f"hydra.run.dir={spinbench.folder}/{name}").code == 0
+    for file in ("requests.parquet", "rounds.parquet", "spans.parquet", "summary.json", "trace.json"):
+        assert (spinbench.folder / "a" / file).read_bytes() == (spinbench.folder / "b" / file).read_bytes()
+
+
+def test_the_simulator_imports_no_torch(spinbench: CommandLine, prepared: Path) -> None:
+    given = _without(tiny_overrides(spinbench.models, prepared), "engine.")
+    command = ["replay", *given, *SIMULATION, f"hydra.run.dir={spinbench.folder}/simulated"]
+    program = f"import sys; sys.modules['torch'] = None; from spinbench.cli.main import main; sys.exit(main({command}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=prepared, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["models.drafters=[prompt_lookup,nobody]"], "profile: the profile has no drafter 'nobody'"),
+        (["models.target=another"], "profiled with target"),
+        (["sampling=drafter_invariant"], "table: was recorded with sampling greedy, not temperature 0.8"),
+        (["engine.profile=nowhere"], "nowhere"),
+        (["engine.source=nowhere"], "nowhere"),
+        (["trace.path=other.jsonl"], "was recorded on trace 'tiny'"),
+        (["engine.acceptance=synthetic"], "table: "),
+    ],
+)
+def test_what_does_not_fit_is_one_line(simulate, prepared: Path, overrides: list[str], said: str) -> None:
+    (prepared / "other.jsonl").write_text((prepared / "tiny.jsonl").read_text().replace("Say", "Tell"))
+    done = simulate(*overrides)
+    assert done.code == 2
+    assert done.err.count("\n") == 1, done.err
+    assert said in done.err
+
+
+def test_a_validation_holds_both_engines_against_each_other(
+    spinbench: CommandLine, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(prepared)
+    given = _without(tiny_overrides(spinbench.models, prepared), *ENGINE)
+    folder = spinbench.folder / "validation"
+    command = [
+        "validate", *given, "runtime.dtype=float64", "runtime.num_threads=1", "simulation.profile=profile",
+        "simulation.source=table", "loads=[0.5,2]", "repeats=2", f"hydra.run.dir={folder}",
+    ]  # fmt: skip
+    done = spinbench(*command)
+    assert done.code == 0, done.err
+    table = pd.read_csv(folder / "validation.csv")
+    assert set(table["load"]) == {0.5, 2.0}
+    acceptance = table[table["metric"] == "acceptance_length"]
+    assert (acceptance["error"].abs() < 0.5).all()
+    page = (folder / "report.md").read_text()
+    equal = [line for line in page.splitlines() if "pairs equal" in line]
+    assert len(equal) == 4  # two loads, two runs each
+    for line in equal:
+        found, of = line.split(": ")[1].split(" (")[0].split(" of ")
+        assert found == of, line
+    for figure in ("latencies", "timelines"):
+        assert f"figures/{figure}.png" in page
+        assert (folder / "figures" / f"{figure}.png").is_file()
+    # gone on with: nothing is run again, the page is made anew
+    before = (folder / "runtime" / "load-2" / "repeat-1" / "summary.json").stat().st_mtime_ns
+    assert spinbench(*command).code == 0
+    assert (folder / "runtime" / "load-2" / "repeat-1" / "summary.json").stat().st_mtime_ns == before

@@ -1,0 +1,160 @@
+"""The oracle: by brute force, beside every policy, and played in the simulator."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.cost_model import CostModel
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.oracle.hindsight import fixed_settings
+from spinbench.control.oracle.optimum import Optimum, oracle
+from spinbench.control.oracle.regret import decode_time_s
+from spinbench.control.oracle.round_cost import exact_round_cost, gap_of
+from spinbench.control.request_table import NO_DRAFTER
+from spinbench.workload.acceptance.from_table import streams_from_table
+from spinbench.workload.acceptance.synthetic import synthetic_streams
+from tests.control.made_costs import cost_model
+from tests.control.oracle.known_run import (
+    FORESIGHT,
+    INFOS,
+    LAW,
+    SELECTORS,
+    STREAMS,
+    TRACE,
+    FreeCatchUp,
+    foresight_of,
+    run,
+)
+from tests.simulation import simulated
+from tests.workload.acceptance.made_table import made_table, request
+
+MAX_K = 3
+
+
+class BruteForce:
+    """All ways to emit one text: every drafter and K at every turn, fates read off the text itself."""
+
+    def __init__(self, model: CostModel, ranks: dict[str, list[int]], prompt: list[int], text: list[int]) -> None:
+        self._model, self._ranks, self._prompt, self._text = model, ranks, prompt, text
+        self._gap_s = gap_of(model, "verify", 1)
+
+    def least_s(self) -> float:
+        if len(self._text) == 1:
+            return 0.0
+        return self._from(1) + gap_of(self._model, "prefill", 1) - self._gap_s
+
+    def _from(self, emitted: int) -> float:
+        left, context = len(self._text) - emitted, len(self._prompt) + emitted
+        if not left:
+            return 0.0
+        ways = [self._gap_s + self._model.verify_s(1, 0, context) + self._from(emitted + 1)]
+        for drafter, info in enumerate(INFOS):
+            for k in range(1, MAX_K + 1):
+                by_lookup, drafted, accepted = self._fate(info, emitted, min(k, left - 1))
+                if k < left:
+                    seconds = self._model.draft_s(drafter, 1, k, context, by_lookup=by_lookup)
+                    seconds += gap_of(self._model, "draft", 1) + self._gap_s
+                    seconds += self._model.verify_s(1, drafted, context)
+                    ways.append(seconds + self._from(emitted + accepted + 1))
+        return min(ways)
+
+    def _fate(self, info: DrafterInfo, emitted: int, k: int) -> tuple[bool, int, int]:
+        """Whether it copies, drafted tokens, accepted ones."""
+        rest = self._text[emitted:]
+        index = NgramIndex([*self._prompt, *self._text[:emitted]])
+        if info.drafts_by_lookup(np.array([index.match_order()]))[0]:
+            draft = index.draft(k, info.max_match_tokens, info.min_match_tokens)
+            right = [ours == theirs for ours, theirs in zip(draft, rest, strict=False)]
+            return True, len(draft), (*right, False).index(False)
+        right = [rank == 0 for rank in self._ranks[info.name.removesuffix("+prompt_lookup")][emitted : emitted + k]]
+        return False, k, (*right, False).index(False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_no_sequence_of_choices_is_faster(data):
+    texts = data.draw(st.lists(st.lists(st.integers(2, 4), min_size=1, max_size=5), min_size=1, max_size=2))
+    prompts = [data.draw(st.lists(st.integers(2, 4), min_size=1, max_size=4)) for _ in texts]
+    ranks = {name: [[data.draw(st.integers(0, 1)) for _ in text] for text in texts] for name in "ab"}
+    scale = data.draw(st.sampled_from([0.01, 0.2, 1.0]))
+    model = cost_model(INFOS, data.draw(st.integers(0, 999)), scale)
+    table = made_table(ranks, prompts=prompts, token_ids=texts)
+    asked = [request(row, len(text)) for row, text in enumerate(texts)]
+    streams = streams_from_table(table, asked, [info.name for info in INFOS])
+    found = oracle(foresight_of(asked, streams, prompt_tokens=list(map(len, prompts))), model, MAX_K)
+    for row, text in enumerate(texts):
+        search = BruteForce(model, {name: ranks[name][row] for name in ranks}, prompts[row], text)
+        assert found.time_s[row] == pytest.approx(search.least_s(), rel=1e-12)
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_no_policy_is_faster(selector):
+    model = cost_model(INFOS)
+    best = oracle(FORESIGHT, model, 6)
+    for k in (1, 3, 6):
+        record = run(model, SELECTORS[selector], draft_length=k)
+        decoding = decode_time_s(record)
+        by_id = {one.request_id: one for one in record.requests}
+        for row, one in enumerate(by_id[name] for name in record.rounds.request_ids):
+            # served one at a time, a request's rounds fill the time from its first token to its last
+            assert decoding[row] == pytest.approx((one.finish_s or 0) - (one.first_token_s or 0), abs=1e-9)
+        assert (best.time_s <= decoding + 1e-9).all()
+        assert best.time_s.sum() < 0.95 * decoding.sum()
+
+
+class Played:
+    """Selector and draft length in one: what the oracle chose."""
+
+    needs_confidence = False
+    max_num_speculative_tokens = 6
+
+    def __init__(self, chosen: Optimum) -> None:
+        self._chosen = chosen
+
+    def choose(self, context: RoundContext) -> np.ndarray:
+        return self._chosen.drafter[self._at(context)].astype(np.int64)
+
+    def lengths(self, context: RoundContext, drafters: np.ndarray) -> np.ndarray:
+        return self._chosen.num_speculative_tokens[self._at(context)].astype(np.int64)
+
+    def observe(self, outcome: RoundOutcome) -> None: ...
+
+    def _at(self, context: RoundContext) -> np.ndarray:
+        return STREAMS.offsets[context.rows] + context.output_tokens
+
+
+def test_its_choices_take_its_time():
+    model = cost_model(INFOS)
+    best = oracle(FORESIGHT, model, 6)
+    played = Played(best)
+    record = run(FreeCatchUp(model), lambda _: played, draft_length=played)
+    assert decode_time_s(record) == pytest.approx(best.time_s, rel=1e-9)
+    assert set(record.rounds.drafter.tolist()) == {NO_DRAFTER, 0, 1, 2}
+    assert (record.rounds.accepted == record.rounds.num_speculative_tokens).all()
+
+
+def test_without_drafters_it_is_plain_decoding():
+    streams = synthetic_streams(TRACE, (), LAW, seed=3)
+    model = cost_model(())
+    foresight = foresight_of(TRACE, streams, ())
+    best = oracle(foresight, model, 6)
+    plain = simulated.simulate(TRACE, streams, model)
+    assert best.time_s == pytest.approx(decode_time_s(plain), rel=1e-9)
+    assert (best.drafter == NO_DRAFTER).all()
+    assert fixed_settings(foresight, exact_round_cost(model, foresight, 6)).time_s[0] == pytest.approx(best.time_s)
+
+
+def test_one_token_takes_no_round():
+    only = simulated.requests(2, 1)
+    foresight = foresight_of(only, synthetic_streams(only, STREAMS.drafters, LAW, seed=0))
+    assert oracle(foresight, cost_model(INFOS), 4).time_s.tolist() == [0.0, 0.0]
+
+
+def test_parts_of_different_runs_do_not_go_together():
+    with pytest.raises(ValueError, match="the streams are of drafters"):
+        foresight_of(TRACE, STREAMS, INFOS[:2])
+    with pytest.raises(ValueError, match="the streams have 12 requests"):
+        foresight_of(TRACE[1:], STREAMS)

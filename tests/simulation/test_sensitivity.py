@@ -1,0 +1,204 @@
+"""Every key of the config changes what a simulated run does, or stands in a list with the reason why it does not."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from spinbench.errors import UserError
+from tests.simulation.small_setup import CONF, DRAFTERS, SmallRuns, write_setup
+
+PER_CHOICE = ("arrivals", "drafting", "engine", "selector")
+"""Groups whose choices have keys of their own; elsewhere all choices have the same ones."""
+THE_CHOICE = ("kind", "_target_")
+"""Keys that are the choice itself: `test_choices_differ` is theirs."""
+NOT_REPLAYED = {
+    "distill.yaml": "trains drafters",
+    "profile.yaml": "times jobs on real models, or estimates them",
+    "record.yaml": "scores drafters on real models",
+    "validate.yaml": "runs replays on both engines: their keys are those of replay.yaml and of the groups",
+    "experiment/demo.yaml": "sets keys that are explained, and tested, where they are defined",
+}
+"""Files whose keys no simulated run reads."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value other than the config's own, and what else must be set for it to matter."""
+
+    value: Any
+    given: Mapping[str, Any] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+
+SPIN = {"selector.exploring_slots": 1, "selector.slots_per_epoch": 4, "selector.rounds_per_slot": 2}
+RECORDED = {
+    "engine.acceptance": "table", "engine.source": "questions_table", "trace.path": "questions.jsonl",
+    "trace.format": "spec_bench", "trace.default_max_new_tokens": 20,
+}  # fmt: skip
+RANDOM = {"selector": "random"}
+KNOBS: dict[str, Change] = {
+    "engine/simulation.profile": Change("faster"),
+    "engine/simulation.acceptance": Change("bootstrap", RECORDED),
+    "engine/simulation.source": Change("other_law.yaml"),
+    "engine/simulation.acceptance_seed": Change(1),
+    "models.drafters": Change(DRAFTERS[:2]),
+    "models.prompt_lookup.max_match_tokens": Change(2),
+    "models.prompt_lookup.min_match_tokens": Change(2),
+    "models.prompt_lookup.min_match_tokens_before_model": Change(3),
+    "trace.path": Change("other_trace.jsonl"),
+    # the one counts milliseconds, the other seconds
+    "trace.format": Change("vllm_timed_trace", {"trace.path": "timed.jsonl", "trace.format": "mooncake"}),
+    "trace.start_s": Change(0.1),
+    "trace.end_s": Change(0.1),
+    "trace.time_scale": Change(0.5),
+    "trace.num_prompts": Change(5),
+    "trace.sample_seed": Change(1, {"trace.num_prompts": 5}),
+    "trace.categories": Change(["code"]),
+    "trace.max_prompt_tokens": Change(100),
+    "trace.max_output_tokens": Change(20),
+    "trace.default_max_new_tokens": Change(10, RECORDED),
+    "arrivals/trace.max_concurrency": Change(2),
+    "arrivals/all_at_once.max_concurrency": Change(2),
+    "arrivals/closed_loop.max_concurrency": Change(2),
+    "arrivals/poisson.request_rate": Change(20.0),
+    "arrivals/poisson.burstiness": Change(0.5, {"arrivals.request_rate": 20.0}),
+    "arrivals/poisson.max_concurrency": Change(1, {"arrivals.request_rate": 20.0}),
+    "arrivals/poisson.seed": Change(1),
+    "selector/fixed.drafter": Change(DRAFTERS[1]),
+    "selector/random.rounds_per_choice": Change(2),
+    "selector/round_robin.rounds_per_choice": Change(2),
+    "selector/epsilon_greedy.epsilon": Change(0.5),
+    "selector/epsilon_greedy.rounds_per_choice": Change(2),
+    "selector/epsilon_greedy.reward": Change("round_goodput"),
+    "selector/epsilon_greedy.decay": Change(0.5),
+    "selector/epsilon_greedy.prior_rounds": Change(0),
+    "selector/spin.rounds_per_slot": Change(2),
+    "selector/spin.slots_per_epoch": Change(4),
+    "selector/spin.exploring_slots": Change(2),
+    "selector/spin.reward": Change("round_goodput"),
+    "selector/spin.decay": Change(0.5, SPIN),
+    "selector/spin.prior_rounds": Change(0, SPIN),
+    "selector/spin.per_request": Change(False, SPIN),
+    "selector/spin.capacity": Change(1),
+    "selector/spin_round_goodput.reward": Change("draft_goodput"),
+    "drafting/fixed.num_speculative_tokens": Change(2),
+    "drafting/by_match_order.num_speculative_tokens": Change([2, 2, 3, 5]),
+    "scheduler.max_num_seqs": Change(2),
+    "scheduler.max_num_batched_tokens": Change(100, choices={"arrivals": "all_at_once"}),
+    "kv.block_size": Change(8, {"kv.num_blocks": 40}),
+    "kv.num_blocks": Change(20),
+    "repeat": Change(1, choices=RANDOM),
+    "seed": Change(1, choices=RANDOM),
+}
+"""By group, or group/choice, and key."""
+
+INERT: dict[str, tuple[str, Change | None]] = {
+    "engine/runtime.dtype": ("number format of real models; a simulation's is its profile's", None),
+    "engine/runtime.device": ("hardware of real models; a simulation's is its profile's", None),
+    "engine/runtime.num_threads": ("threads of real models; a simulation's are its profile's", None),
+    "models.target": ("must be the profile's target, any other is refused (test below)", None),
+    "models.use_chat_template": ("prompts are known by their length", Change(False)),
+    "sampling.temperature": ("texts are known: a table of another sampling is refused, a law has none", Change(0.5)),
+    "sampling.top_p": ("as temperature", Change(0.5)),
+    "sampling.top_k": ("as temperature", Change(5)),
+    "slo": ("judges a run when it is over", Change("ttft:200")),
+    "method": ("a name for reports", Change("mine")),
+    "engine/simulation.oracle_num_speculative_tokens": ("judges a run when it is over", Change(2)),
+}
+"""The reason, and a change that must not show; None where it cannot be set in a simulation."""
+
+NEEDED: dict[str, dict[str, Any]] = {"selector=fixed": {"selector.drafter": DRAFTERS[0]}}
+"""Values that a choice has no default for."""
+
+
+def keys_of_config() -> Iterator[str]:
+    """Every key of every file that a replay can read, as `KNOBS` names them."""
+    for path in sorted(CONF.rglob("*.yaml")):
+        name = path.relative_to(CONF)
+        if str(name) in NOT_REPLAYED:
+            continue
+        config = OmegaConf.load(path)
+        assert isinstance(config, DictConfig)
+        for key in flat_keys(config):
+            if key.split(".")[0] not in ("defaults", "hydra") and key not in THE_CHOICE:
+                yield f"{place_of(name)}.{key}".removeprefix("replay.")
+
+
+def place_of(name: Path) -> str:
+    """How keys of a config file are called: by its group, with the choice where that has keys of its own."""
+    group = str(name.parent)
+    if group == ".":
+        return name.stem
+    return f"{group}/{name.stem}" if group in PER_CHOICE else group
+
+
+def flat_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Keys with dots."""
+    for key in config:
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and len(node):
+            yield from flat_keys(node, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallRuns]:
+    folder = tmp_path_factory.mktemp("setup")
+    write_setup(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield SmallRuns()
+
+
+def with_and_without(runs: SmallRuns, name: str, change: Change) -> tuple[str, str]:
+    """Results with the config's own value and with the change."""
+    place, _, key = name.partition(".")
+    group, _, choice = place.partition("/")
+    choices = {**change.choices, **({group: choice} if choice else {})}
+    given = {**NEEDED.get(f"{group}={choice}", {}), **change.given}
+    full_key = f"{group}.{key}" if key else name
+    return runs.result(choices, given), runs.result(choices, {**given, full_key: change.value})
+
+
+def test_every_key_is_listed_once():
+    in_config = set(keys_of_config())
+    assert in_config - set(KNOBS) - set(INERT) == set(), "add a change that shows in the records, or a reason"
+    assert (set(KNOBS) | set(INERT)) - in_config == set(), "no longer in the config"
+    assert not set(KNOBS) & set(INERT)
+    assert {path for path in NOT_REPLAYED if not (CONF / path).exists()} == set()
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_a_knob_changes_what_happens(runs, name):
+    before, after = with_and_without(runs, name, KNOBS[name])
+    assert before != after
+
+
+@pytest.mark.parametrize("name", [name for name, (_, change) in INERT.items() if change is not None])
+def test_what_is_called_inert_is(runs, name):
+    change = INERT[name][1]
+    assert change is not None
+    before, after = with_and_without(runs, name, change)
+    assert before == after
+
+
+@pytest.mark.parametrize("group", ["arrivals", "drafting", "selector", "verification"])
+def test_choices_differ(runs, group):
+    choices = [path.stem for path in (CONF / group).glob("*.yaml")]
+    results = {choice: runs.result({group: choice}, NEEDED.get(f"{group}={choice}", {})) for choice in choices}
+    assert len(set(results.values())) == len(choices), results
+
+
+def test_another_target_than_the_profiles_is_refused(runs):
+    with pytest.raises(UserError, match=r"profiled with target 'big-shape', the run's is 'tiny-shape'"):
+        runs.result({}, {"models.target": DRAFTERS[0]})
+
+
+def test_the_same_config_gives_the_same_result(runs):
+    for selector in ("random", "spin", "epsilon_greedy"):
+        assert SmallRuns().result({"selector": selector}, {}) == runs.result({"selector": selector}, {})
