@@ -1,12 +1,14 @@
 # Needs Python 3.11 or newer with pip and venv, and a network that reaches a package index.
-#   make demo    set-up, default model, a sweep of every method at batch 1 and 8, table and report; a small validation
-#   make test    set-up, default model, tests
-#   make lint    set-up, style, types, import rules
-#   make clean   removes what demo and tests left, not the environment (make distclean does)
+#   make demo       set-up, default model, a sweep of every method at batch 1 and 8, table and report
+#   make validation a small profile of this machine, and whether the simulator is right about it
+#   make test       set-up, default model, tests
+#   make lint       set-up, style, types, import rules
+#   make clean      removes what demo and tests left, not the environment (make distclean does)
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= runs/demo
+VALIDATION ?= runs/validation
 REPORT ?= $(DEMO)/report
 
 PIP = $(VENV)/bin/pip --disable-pip-version-check
@@ -17,11 +19,11 @@ STAMP = $(VENV)/.set-up
 DEMO_SWEEP = replay -m experiment=demo hydra.sweep.dir=$(DEMO) scheduler.max_num_seqs=1,8 repeat=0,1
 DEMO_DRAFTERS = smollm2-d128-general,smollm2-d576-slim-code-maths,smollm2-d576-slim-prose-chat,smollm2-d576-slim-general,smollm2-d576-general,prompt_lookup,smollm2-d576-slim-general+prompt_lookup
 # A small profile of this machine, and whether the simulator is right about it.
-DEMO_LIMITS = max_num_seqs=8 max_context_tokens=512 max_num_batched_tokens=1024 max_num_speculative_tokens=4 layouts=[packed]
-DEMO_VALIDATION = trace.num_prompts=16 trace.sample_seed=1 trace.max_output_tokens=48 'loads=[1.0]' repeats=2
+VALIDATION_LIMITS = max_num_seqs=8 max_context_tokens=512 max_num_batched_tokens=1024 max_num_speculative_tokens=4 layouts=[packed]
+VALIDATION_RUNS = trace.num_prompts=16 trace.sample_seed=1 trace.max_output_tokens=48 'loads=[1.0]' repeats=2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch demo test lint clean distclean
+.PHONY: help setup fetch demo validation test lint clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,9 +45,11 @@ demo: fetch
 	$(SPINBENCH) $(DEMO_SWEEP) selector=plain,random,epsilon_greedy,spin,spin_round_goodput
 	$(SPINBENCH) $(DEMO_SWEEP) selector=fixed selector.drafter=$(DEMO_DRAFTERS)
 	$(SPINBENCH) report $(DEMO) -o $(REPORT)
-	rm -rf $(DEMO)-profile $(DEMO)-validation
-	$(SPINBENCH) profile $(DEMO_LIMITS) repeats=2 hydra.run.dir=$(DEMO)-profile
-	$(SPINBENCH) validate $(DEMO_VALIDATION) simulation.profile=$(DEMO)-profile hydra.run.dir=$(DEMO)-validation
+
+validation: fetch
+	rm -rf $(VALIDATION)
+	$(SPINBENCH) profile $(VALIDATION_LIMITS) repeats=2 hydra.run.dir=$(VALIDATION)/profile
+	$(SPINBENCH) validate $(VALIDATION_RUNS) simulation.profile=$(VALIDATION)/profile hydra.run.dir=$(VALIDATION)/runs
 
 test: fetch
 	$(VENV)/bin/python -m pytest -n auto
@@ -57,7 +61,7 @@ lint: $(STAMP)
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(DEMO) $(DEMO)-profile $(DEMO)-validation build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(DEMO) $(VALIDATION) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
 distclean: clean

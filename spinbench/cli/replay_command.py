@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -66,8 +67,9 @@ class Replay:
         config = parse_config(point.config, ReplayConfig)
         try:
             with self._engine(config).session(config) as session:
+                begun_s = time.perf_counter()
                 record = serve(config, point, session)
-                save(config, point, session, record)
+                save(config, point, session, record, time.perf_counter() - begun_s)
         except (UserError, KeyboardInterrupt) as error:
             _remove_if_empty(point.folder)
             if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
@@ -104,13 +106,21 @@ def serve(config: ReplayConfig, point: Point, session: Session) -> RunRecord:
             return loop.run()
 
 
-def save(config: ReplayConfig, point: Point, session: Session, record: RunRecord) -> None:
-    """Write the run's folder and print its summary. Raises Interrupted for an incomplete record."""
+def save(config: ReplayConfig, point: Point, session: Session, record: RunRecord, wall_s: float) -> None:
+    """Write the run's folder and print its summary; serving took `wall_s` seconds of real time.
+
+    Raises Interrupted for an incomplete record.
+    """
     finished = sum(request.finish_reason != "aborted" for request in record.requests)
     if not record.complete and finished == 0:
         raise Interrupted("no request was finished; nothing was written")
     requests = session.trace.requests
-    meta = {**run_meta(config, point, session), **session.judge(record), "warnings": list(session.warnings())}
+    meta = {
+        **run_meta(config, point, session),
+        "wall_s": round(wall_s, 3),
+        **session.judge(record),
+        "warnings": list(session.warnings()),
+    }
     with uninterrupted():
         write_run(
             point.folder,

@@ -1,5 +1,6 @@
 """What `spinbench validate` does: loads from the simulated capacity, runs on both engines, a report."""
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -97,7 +98,9 @@ class Validate:
             return run
         engine = self._live if replay.config.engine.kind == "runtime" else self._simulated
         with engine.session(replay.config) as session:
-            save(replay.config, replay.point, session, serve(replay.config, replay.point, session))
+            begun_s = time.perf_counter()
+            record = serve(replay.config, replay.point, session)
+            save(replay.config, replay.point, session, record, time.perf_counter() - begun_s)
         return read_run(folder)
 
     def _capacity_rps(self, replay: _Replay) -> float:

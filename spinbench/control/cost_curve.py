@@ -113,22 +113,29 @@ class RaggedAttention:
             + num_keys * (self.key_s + further * self.extend_cell_s)
         )
 
-    def whole_s(self, num_rows: int) -> float:
-        """One request, all its `num_rows` > 1 tokens."""
-        return self.request_s + self.whole.of(num_rows)
-
     def requests_s(self, starts: Sequence[int], stops: Sequence[int]) -> float:
         """Requests whose tokens `start` to `stop` are run."""
-        total = 0.0
+        # decode and extend are linear in keys, rows and cells, so that only whole numbers are added up one by one
+        whole_s, extended, further_rows, keys, further_cells = 0.0, 0, 0, 0, 0
         for start, stop in zip(starts, stops, strict=True):
-            rows = stop - start
-            if rows == 1:
-                total += self.decode_s(stop)
+            further = stop - start - 1
+            if not further:
+                keys += stop
             elif start:
-                total += self.extend_s(rows, stop)
+                extended += 1
+                further_rows += further
+                keys += stop
+                further_cells += further * stop
             else:
-                total += self.whole_s(rows)
-        return total
+                whole_s += self.whole.of(further + 1)
+        return (
+            whole_s
+            + len(stops) * self.request_s
+            + keys * self.key_s
+            + extended * self.extend_request_s
+            + further_rows * self.extend_row_s
+            + further_cells * self.extend_cell_s
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,15 +203,16 @@ class CostModel:
         count, longest = len(stops), max(lengths)
         passes_s = self._ragged_s(model, starts, stops, sum(stops) - sum(starts), count)
         attention, passes_s = model.ragged, passes_s + (longest - 1) * model.ragged.pass_s
+        # one row a step, with stop + 1 to stop + length - 1 keys: length / 2 more than stop in the mean
         if longest == min(lengths):
             passes_s += (longest - 1) * self._rows_s(model, count, count)
+            passes_s += (longest - 1) * count * attention.decode_s(sum(stops) / count + longest / 2)
         else:
             for step in range(1, longest):
                 active = sum(length > step for length in lengths)
                 passes_s += self._rows_s(model, active, active)
-        for stop, length in zip(stops, lengths, strict=True):
-            # one row a step, with stop + 1 to stop + length - 1 keys: length / 2 more than stop in the mean
-            passes_s += (length - 1) * attention.decode_s(stop + length / 2)
+            for stop, length in zip(stops, lengths, strict=True):
+                passes_s += (length - 1) * attention.decode_s(stop + length / 2)
         return total + draft.of(passes_s, count, longest)
 
     def _ragged_s(

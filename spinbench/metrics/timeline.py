@@ -5,7 +5,7 @@ from typing import Any
 from spinbench.metrics.tables import RunTables
 
 PROCESS_ID = 1
-MAX_SPANS = 100_000
+MAX_SPANS = 20_000
 """Jobs in a Chrome trace at the most: viewers do not take a simulated day. spans.parquet has all."""
 
 

@@ -57,7 +57,7 @@ def test_attention_of_each_kind() -> None:
     assert attention.decode_s(10) == 2 + 3 * 10
     # 3 rows over 10 keys: the decode, its own start, 2 further rows, 2 x 10 further cells
     assert attention.extend_s(3, 10) == 2 + 3 * 10 + 5 + 2 * 7 + 2 * 10 * 11
-    assert attention.whole_s(4) == 2 + 17
+    assert attention.requests_s([0], [4]) == 2 + 17
     # a request of each kind; a context of a single token is a decode
-    parts = attention.decode_s(10) + attention.extend_s(3, 10) + attention.whole_s(4) + attention.decode_s(1)
+    parts = attention.decode_s(10) + attention.extend_s(3, 10) + attention.requests_s([0], [4]) + attention.decode_s(1)
     assert attention.requests_s([9, 7, 0, 0], [10, 10, 4, 1]) == parts

@@ -57,9 +57,10 @@ class GoodputEstimate:
         by_drafter = outcome.drafter[order]
         counts = np.bincount(by_drafter, minlength=len(self._shared))
         behind = np.cumsum(counts)[by_drafter] - 1 - np.arange(len(order))
-        weighted = evidence[order] * (self._decay**behind)[:, None]
+        weights = self._decay**behind
         self._shared *= (self._decay**counts)[:, None]
-        np.add.at(self._shared, by_drafter, weighted)
+        for column, values in enumerate(evidence[order].T):
+            self._shared[:, column] += np.bincount(by_drafter, weights * values, minlength=len(counts))
 
     def of(self, rows: IntArray) -> FloatArray:
         """Tokens per second of each drafter for each request, [requests, drafters]; infinite where nobody tried."""
