@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spinbench.calibration.device import BYTES, DeviceSpec
-from spinbench.calibration.job_plan import timed_jobs
+from spinbench.calibration.job_plan import job_groups
 from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.model_shape import ModelShape
 from spinbench.calibration.plan import ProfileLimits, pass_points
@@ -103,10 +103,9 @@ def analytic_profile(
     ]
     model_of = {drafter.name: drafter.model for drafter in drafters} | {TARGET_LANE: target.name}
     jobs = []
-    for timed in timed_jobs(drafters, layouts, limits):
-        model = model_of[timed.job.lane]
-        seconds = _job_s(device, timed.job, rooflines[model] if model is not None else None)
-        jobs.append((timed.job, _exactly(seconds)))
+    for point in (job for group in job_groups(drafters, layouts, limits) for job in group.jobs):
+        model = model_of[point.lane]
+        jobs.append((point, _exactly(_job_s(device, point, rooflines[model] if model is not None else None))))
     gaps = [(GapPoint(before, after, 1), _exactly(device.gap_s)) for before, after in GAPS if device.gap_s > 0]
     return ProfileTables(tuple(passes), tuple(jobs), tuple(gaps))
 

@@ -21,7 +21,7 @@ from spinbench.control.layout import LayoutKind
 from spinbench.errors import UserError
 
 Coefficient = tuple[str, str]
-"""What a coefficient is, and of which model; the second is empty for those that all share."""
+"""What a coefficient is, and of which model or kind of drafter; the second is empty for those that all share."""
 Features = dict[Coefficient, float]
 Rows = list[tuple[Features, float]]
 
@@ -88,14 +88,17 @@ class _JobFit:
                     cost,
                     catch_up=self._cost(catch_up, drafter.model) if drafter.model is not None else None,
                     draft=self._cost(draft, drafter.model) if drafter.model is not None else None,
-                    lookup=self._cost(draft, "lookup") if drafter.kind != "model" else None,
+                    lookup=self._lookup_cost(draft, drafter) if drafter.kind != "model" else None,
                 )
             )
         return tuple(costs)
 
     def _model(self, lane: str) -> str:
-        """The model that drafts on a lane; a lookup is named so."""
-        return (self._drafters[self._places[lane]].model if lane in self._places else None) or "lookup"
+        """The model that drafts on a lane; empty for the target and for a lookup."""
+        return (self._drafters[self._places[lane]].model if lane in self._places else None) or ""
+
+    def _kind(self, lane: str) -> str:
+        return self._drafters[self._places[lane]].kind
 
     def _features(self, point: JobPoint, model: str) -> Features:
         """Of a job of one pass."""
@@ -110,7 +113,8 @@ class _JobFit:
         by_model = [k for k, copies in zip(point.num_speculative_tokens, point.by_lookup, strict=True) if not copies]
         features: Features = {}
         if copied:
-            features |= {("job", "lookup"): 1.0, ("request", "lookup"): float(copied)}
+            # behind a model, a lookup has the work of parting its requests from the model's
+            features |= {("job", self._kind(point.lane)): 1.0, ("request", "lookup"): float(copied)}
         if by_model:
             features |= {
                 ("factor", model): self._by_itself.job_s(point.job(self._places[point.lane])),
@@ -127,10 +131,17 @@ class _JobFit:
         return named_nnls(rows, dict.fromkeys(factors, 1.0))
 
     def _cost(self, solved: dict[Coefficient, float], model: str) -> JobCost:
-        request = ("request", "lookup" if model == "lookup" else "")
         return JobCost(
-            pass_factor=solved.get(("factor", model), 0.0),
-            job_s=solved.get(("job", model), 0.0),
-            request_s=solved.get(request, 0.0),
-            pass_s=0.0 if model == "lookup" else solved.get(("pass", ""), 0.0),
+            pass_factor=solved[("factor", model)],
+            job_s=solved[("job", model)],
+            request_s=solved[("request", "")],
+            pass_s=solved.get(("pass", ""), 0.0),
+        )
+
+    def _lookup_cost(self, solved: dict[Coefficient, float], drafter: DrafterMeta) -> JobCost:
+        return JobCost(
+            pass_factor=0.0,
+            job_s=solved.get(("job", drafter.kind), 0.0),
+            request_s=solved.get(("request", "lookup"), 0.0),
+            pass_s=0.0,
         )

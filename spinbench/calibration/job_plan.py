@@ -10,9 +10,10 @@ from spinbench.calibration.plan import FIT, ROLES, ProfileLimits, spread
 from spinbench.calibration.point import JobPoint, Role
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.layout import LayoutKind
+from spinbench.control.round import MAX_UNSEEN_TOKENS
 
 SHORTEST_CONTEXT_TOKENS = 8
-VERIFY_JOBS = {"fit": 24, "held_out": 16}
+VERIFY_JOBS = {"fit": 16, "held_out": 12}
 """Per layout."""
 DRAFT_JOBS = {"fit": 12, "held_out": 8}
 """Per drafter."""
@@ -22,41 +23,65 @@ FLUSH_CONTEXT_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class TimedJob:
-    """A job and what runs, untimed, right before it, as in a round."""
+class JobGroup:
+    """Jobs that are timed one behind the other, and what runs, untimed, before them: as in a round."""
 
-    job: JobPoint
+    jobs: tuple[JobPoint, ...]
     lead_in: tuple[JobPoint, ...] = ()
-    """The draft that a verification verifies; the target's step that drives a drafter's weights out of the caches."""
+    """The draft that a verification verifies; the target's step that drives the drafters' weights out of the caches."""
 
 
-def timed_jobs(drafters: Sequence[DrafterMeta], layouts: Sequence[LayoutKind], limits: ProfileLimits) -> list[TimedJob]:
-    """All jobs that a profile times. None of the held-out ones is also fitted."""
-    jobs: list[TimedJob] = []
+def job_groups(drafters: Sequence[DrafterMeta], layouts: Sequence[LayoutKind], limits: ProfileLimits) -> list[JobGroup]:
+    """All jobs that a profile times, each in one group. None of the held-out ones is also fitted."""
+    groups: list[JobGroup] = []
     flush = (_step(FIT, "packed", [FLUSH_CONTEXT_TOKENS]),)
-    # a model behind a lookup is the model itself where it catches up
-    by_model = {drafter.model: drafter for drafter in reversed(drafters) if drafter.model is not None}
     for index, role in enumerate(ROLES):
         draw = _Draw(role, limits, np.random.default_rng([2503, 15921, index]))
-        jobs += [TimedJob(draw.prefill(place)) for place in range(OTHER_JOBS[role])]
-        jobs += [TimedJob(draw.step(place, layout)) for layout in layouts for place in range(OTHER_JOBS[role])]
+        places = range(OTHER_JOBS[role])
+        groups += [JobGroup((draw.prefill(place),)) for place in places]
+        groups += [JobGroup((draw.step(place, layout),)) for layout in layouts for place in places]
         # whoever drafted, the verification is the same; a lookup takes no time
         for drafter in sorted(drafters, key=lambda drafter: drafter.kind != "prompt_lookup")[:1]:
             for layout in layouts:
                 rounds = [draw.round(place, drafter, layout) for place in range(VERIFY_JOBS[role])]
-                jobs += [TimedJob(verify, (draft,)) for draft, verify in rounds]
-        for drafter in by_model.values():
-            jobs += [TimedJob(draw.catch_up(place, drafter), flush) for place in range(OTHER_JOBS[role])]
-        for drafter in drafters:
-            rounds = [draw.round(place, drafter, layouts[0]) for place in range(DRAFT_JOBS[role])]
-            jobs += [TimedJob(draft, flush) for draft, _ in rounds]
-    fitted = {replace(timed.job, role=FIT) for timed in jobs if timed.job.role == FIT}
-    # small limits leave few different jobs
-    return [
-        timed
-        for timed in {timed.job: timed for timed in jobs}.values()
-        if timed.job.role == FIT or replace(timed.job, role=FIT) not in fitted
-    ]
+                groups += [JobGroup((verify,), (draft,)) for draft, verify in rounds]
+        apart = _different_models(drafters)
+        for place in places:
+            # a model behind a lookup is the model itself where it catches up
+            catch_ups = [draw.catch_up(place, drafter) for drafter in apart[0] if drafter.model is not None]
+            groups.append(JobGroup(tuple(catch_ups), flush))
+        for lanes in apart:
+            for place in range(DRAFT_JOBS[role]):
+                rounds = [draw.round(place, drafter, layouts[0]) for drafter in lanes]
+                groups.append(JobGroup(tuple(draft for draft, _ in rounds), flush))
+    return _once(groups)
+
+
+def _different_models(drafters: Sequence[DrafterMeta]) -> list[list[DrafterMeta]]:
+    """Drafters in lists of different models, so that none finds its weights in the caches; lookups go first."""
+    lists: list[list[DrafterMeta]] = [[]]
+    for drafter in sorted(drafters, key=lambda drafter: drafter.kind != "prompt_lookup"):
+        fits = (group for group in lists if drafter.model not in [other.model for other in group])
+        group = next(fits, None)
+        if group is None:
+            lists.append([drafter])
+        else:
+            group.append(drafter)
+    return lists
+
+
+def _once(groups: Sequence[JobGroup]) -> list[JobGroup]:
+    """Every job once, and no held-out job that is also fitted: small limits leave few different ones."""
+    fitted = {replace(job, role=FIT) for group in groups for job in group.jobs if job.role == FIT}
+    seen: set[JobPoint] = set()
+    kept = []
+    for group in groups:
+        jobs = [job for job in dict.fromkeys(group.jobs) if job not in seen]
+        jobs = [job for job in jobs if job.role == FIT or replace(job, role=FIT) not in fitted]
+        seen.update(jobs)
+        if jobs:
+            kept.append(replace(group, jobs=tuple(jobs)))
+    return kept
 
 
 class _Draw:
@@ -83,8 +108,9 @@ class _Draw:
 
     def catch_up(self, place: int, drafter: DrafterMeta) -> JobPoint:
         """Some requests from their first token on, others from the middle."""
-        stops = self._contexts(self._batch(place), 2)
-        starts = [0 if self._rng.random() < 0.5 else int(self._rng.integers(0, stop - 1)) for stop in stops]
+        least = MAX_UNSEEN_TOKENS  # of fewer tokens nobody makes a job
+        stops = self._contexts(self._batch(place), least + 1)
+        starts = [0 if self._rng.random() < 0.5 else int(self._rng.integers(1, stop - least + 1)) for stop in stops]
         kept = np.cumsum(np.subtract(stops, starts)) <= self._limits.max_rows
         kept[0] = True
         count = int(kept.sum())

@@ -6,8 +6,8 @@ from typing import TypeVar
 import numpy as np
 from scipy.optimize import nnls
 
-EXPECTED_WEIGHT = 0.5
-"""An expected coefficient may be wrong by twice the relative error that a row may have."""
+EXPECTED_WEIGHT = 0.2
+"""An expected coefficient may be wrong by five times the relative error that a row may have."""
 
 Name = TypeVar("Name", bound=Hashable)
 

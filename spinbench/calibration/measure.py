@@ -1,24 +1,24 @@
 """Times passes, jobs and gaps in sweeps, so that a machine that drifts disturbs all points alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from spinbench.calibration.bench import BLOCK_SIZE, Bench
 from spinbench.calibration.gaps import loop_gaps_s
-from spinbench.calibration.job_plan import TimedJob
+from spinbench.calibration.job_plan import JobGroup
 from spinbench.calibration.partial import PartialProfile, point_key
 from spinbench.calibration.plan import ProfileLimits
-from spinbench.calibration.point import GapPoint, PassPoint, Timing
+from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import ProfileTables
 from spinbench.control.drafter import DrafterInfo
 
 FEW_REPEATS = 4
 SLOW_POINT_S = 1.5
 """A point that took this long in all is not repeated more than `FEW_REPEATS` times."""
-SHORT_PASS_S, SHORT_JOB_S = 0.01, 0.002
-"""A pass or job shorter than this is timed several times in a row, at most `MOST_PER_VISIT`."""
+SHORT_PASS_S = 0.01
+"""A pass shorter than this is timed several times in a row, at most `MOST_PER_VISIT`."""
 MOST_PER_VISIT = 3
 LOOP_SHARES = (0.0, 0.3, 1.0)
 """Batch sizes at which the loop is measured, as shares of the largest."""
@@ -33,7 +33,7 @@ class MeasurePlan:
 
     passes: tuple[tuple[PassPoint, ...], ...]
     """Model by model: within a sweep a model's passes follow each other, as the steps of a draft do."""
-    jobs: tuple[TimedJob, ...]
+    groups: tuple[JobGroup, ...]
     drafters: tuple[DrafterInfo, ...]
     limits: ProfileLimits
     repeats: int
@@ -47,7 +47,8 @@ class MeasurePlan:
     @property
     def num_timings(self) -> int:
         """All timings, loop runs counted as one each; slow points may get fewer."""
-        return (sum(map(len, self.passes)) + len(self.jobs)) * self.repeats + len(self.loop_batches)
+        per_sweep = sum(map(len, self.passes)) + sum(visits(group) * len(group.jobs) for group in self.groups)
+        return per_sweep * self.repeats + len(self.loop_batches)
 
 
 def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progress: OnProgress | None) -> ProfileTables:
@@ -74,32 +75,43 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
                 if point.model not in warm or not partial.count(key):
                     bench.pass_s(point)  # the first time a shape comes, kernels are chosen
                     warm.add(point.model)
-                partial.add(key, _visit_s(lambda point=point: bench.pass_s(point), SHORT_PASS_S))
+                partial.add(key, _visit_s(bench, point))
                 report(f"passes of {point.model}", 1)
-        for index in rng.permutation(len(plan.jobs)).tolist():
-            timed = plan.jobs[index]
-            key = point_key(timed.job)
-            if not _is_wanted(partial, key, sweep):
-                continue
-            if not partial.count(key):
-                _job_s(bench, timed)
-            partial.add(key, _visit_s(lambda timed=timed: _job_s(bench, timed), SHORT_JOB_S))
-            report("jobs", 1)
+        for index in rng.permutation(len(plan.groups)).tolist():
+            group = plan.groups[index]
+            for visit in range(visits(group)):
+                wanted = [
+                    job for job in group.jobs if _is_wanted(partial, point_key(job), sweep * visits(group) + visit)
+                ]
+                _time_group(bench, group, wanted, partial)
+                report("jobs", len(wanted))
     _measure_loop(bench, plan, partial, report)
     return _tables(plan, partial)
 
 
-def _job_s(bench: Bench, timed: TimedJob) -> float:
-    for job in timed.lead_in:
-        bench.job_s(job)
-    return bench.job_s(timed.job)
+def visits(group: JobGroup) -> int:
+    """Timings of a group's jobs per sweep: what takes few milliseconds varies more, and gets more."""
+    return 2 if group.jobs[0].kind in ("draft", "catch_up") else 1
 
 
-def _visit_s(time_s: Callable[[], float], short_s: float) -> float:
-    """One timing; of what is short the median of several, since a single interruption would double it."""
-    seconds = [time_s()]
-    while sum(seconds) < short_s and len(seconds) < MOST_PER_VISIT:
-        seconds.append(time_s())
+def _time_group(bench: Bench, group: JobGroup, wanted: Sequence[JobPoint], partial: PartialProfile) -> None:
+    for job in wanted:
+        if not partial.count(point_key(job)):
+            # the first time a shape comes, kernels are chosen
+            for before in group.lead_in:
+                bench.job_s(before)
+            bench.job_s(job)
+    for before in group.lead_in if wanted else ():
+        bench.job_s(before)
+    for job in wanted:
+        partial.add(point_key(job), bench.job_s(job))
+
+
+def _visit_s(bench: Bench, point: PassPoint) -> float:
+    """Seconds of a pass; of a short one the median of several, since a single interruption would double it."""
+    seconds = [bench.pass_s(point)]
+    while sum(seconds) < SHORT_PASS_S and len(seconds) < MOST_PER_VISIT:
+        seconds.append(bench.pass_s(point))
     return float(np.median(seconds))
 
 
@@ -139,6 +151,6 @@ def _tables(plan: MeasurePlan, partial: PartialProfile) -> ProfileTables:
     )
     return ProfileTables(
         tuple((point, Timing.of(partial.seconds(point_key(point)))) for point in passes),
-        tuple((timed.job, Timing.of(partial.seconds(point_key(timed.job)))) for timed in plan.jobs),
+        tuple((point, Timing.of(partial.seconds(point_key(point)))) for group in plan.groups for point in group.jobs),
         tuple((point, Timing.of(partial.seconds(gap_key(point)))) for point in gaps),
     )

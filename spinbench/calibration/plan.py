@@ -10,10 +10,9 @@ from spinbench.errors import UserError
 
 FIT: Role = "fit"
 ROLES: tuple[Role, ...] = (FIT, "held_out")
-FULL_CURVE_ROWS = 16
-"""Up to here every row count is timed: kernels change from row to row."""
+FIRST_ROWS = (1, 2, 3, 4, 6, 8, 12, 16)
 CURVE_GROWTH = 1.5
-"""Beyond, the next row count is about this many times the last, rounded to the 16 rows that a matrix tile has."""
+"""Beyond these, the next row count is about this many times the last, rounded to the 16 rows that a matrix tile has."""
 
 STRAIGHT_FROM_ROWS = 256
 """From here on arithmetic is all that matters and the curve is nearly straight: every row count is twice the last."""
@@ -71,7 +70,9 @@ def row_counts(limits: ProfileLimits) -> list[int]:
 
 
 def _counts(last: int) -> list[int]:
-    counts = list(range(1, min(FULL_CURVE_ROWS, last) + 1))
+    counts = [count for count in FIRST_ROWS if count < last]
+    if len(counts) < len(FIRST_ROWS):
+        return [*counts, last]
     while counts[-1] < last:
         growth = CURVE_GROWTH if counts[-1] < STRAIGHT_FROM_ROWS else 2.0
         step = max(16, 16 * round(counts[-1] * (growth - 1) / 16))

@@ -13,7 +13,7 @@ from rich.console import Console
 from spinbench.calibration.analytic import analytic_profile
 from spinbench.calibration.bench import BLOCK_SIZE, Bench, num_blocks
 from spinbench.calibration.device import read_device
-from spinbench.calibration.job_plan import timed_jobs
+from spinbench.calibration.job_plan import job_groups
 from spinbench.calibration.measure import MeasurePlan, measure
 from spinbench.calibration.meta import (
     FORMAT,
@@ -157,9 +157,9 @@ def _sampling(config: ProfileConfig) -> Sampling:
 def _plan(config: ProfileConfig, models: LoadedModels) -> MeasurePlan:
     limits, target = config.limits, models.target.name
     passes = [pass_points(meta.name, meta.name == target, config.layouts, limits) for meta in models.metas]
-    jobs = timed_jobs([meta for meta, _, _ in models.drafters], config.layouts, limits)
+    groups = job_groups([meta for meta, _, _ in models.drafters], config.layouts, limits)
     infos = tuple(info for _, info, _ in models.drafters)
-    return MeasurePlan(tuple(map(tuple, passes)), tuple(jobs), infos, limits, config.repeats)
+    return MeasurePlan(tuple(map(tuple, passes)), tuple(groups), infos, limits, config.repeats)
 
 
 def _check_reach(limits: ProfileLimits, models: LoadedModels, device: torch.device) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from spinbench.calibration.job_plan import timed_jobs
+from spinbench.calibration.job_plan import job_groups
 from spinbench.calibration.meta import (
     FORMAT,
     DeviceMeta,
@@ -121,7 +121,7 @@ def made_profile(
     ]
     jobs = [
         (point, exactly(costs.job_s(point.job(places.get(point.lane, 0))) * noise(point)))
-        for point in (timed.job for timed in timed_jobs(DRAFTERS, ["packed", "padded"], LIMITS))
+        for point in (job for group in job_groups(DRAFTERS, ["packed", "padded"], LIMITS) for job in group.jobs)
     ]
     gaps = [
         (point, exactly((gap.gap_s + gap.request_s * point.num_requests) * noise(point)))

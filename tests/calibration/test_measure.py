@@ -10,7 +10,7 @@ import torch
 from spinbench.calibration.bench import Bench, attention_left_out
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.gaps import span_gaps_s
-from spinbench.calibration.job_plan import timed_jobs
+from spinbench.calibration.job_plan import job_groups
 from spinbench.calibration.measure import MeasurePlan, measure
 from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.partial import PartialProfile, point_key
@@ -51,8 +51,8 @@ def bench(tiny_target: TargetModel) -> Bench:
 @pytest.fixture(scope="module")
 def plan() -> MeasurePlan:
     passes = [pass_points(name, name == "llama", ["packed", "padded"], LIMITS) for name in MODELS]
-    jobs = timed_jobs(METAS, ["packed", "padded"], LIMITS)
-    return MeasurePlan(tuple(tuple(points) for points in passes), tuple(jobs), INFOS, LIMITS, repeats=2)
+    groups = job_groups(METAS, ["packed", "padded"], LIMITS)
+    return MeasurePlan(tuple(tuple(points) for points in passes), tuple(groups), INFOS, LIMITS, repeats=2)
 
 
 def test_every_point_is_timed_and_the_model_fits(bench: Bench, plan: MeasurePlan, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_every_point_is_timed_and_the_model_fits(bench: Bench, plan: MeasurePlan
     told: list[tuple[str, int, int]] = []
     tables = measure(bench, plan, partial, lambda *progress: told.append(progress))
     assert [point for point, _ in tables.passes] == [point for points in plan.passes for point in points]
-    assert [point for point, _ in tables.jobs] == [timed.job for timed in plan.jobs]
+    assert [point for point, _ in tables.jobs] == [job for group in plan.groups for job in group.jobs]
     assert all(timing.repeats == 2 for _, timing in tables.passes)
     kinds = {(point.kind, point.next_kind) for point, _ in tables.gaps}
     assert {("prefill", "draft"), ("draft", "verify"), ("verify", "draft")} <= kinds

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinbench.calibration.job_plan import timed_jobs
+from spinbench.calibration.job_plan import job_groups
 from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.point import JobPoint, PassPoint
+from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.errors import UserError
 from tests.calibration.made_profile import DRAFTERS
 
@@ -22,8 +24,8 @@ LIMITS = st.builds(
 
 
 def all_jobs(limits: ProfileLimits) -> list[JobPoint]:
-    jobs = timed_jobs(DRAFTERS, ["packed", "padded"], limits)
-    return [point for timed in jobs for point in (timed.job, *timed.lead_in)]
+    groups = job_groups(DRAFTERS, ["packed", "padded"], limits)
+    return [job for group in groups for job in (*group.jobs, *group.lead_in)]
 
 
 @settings(max_examples=40, deadline=None)
@@ -55,7 +57,8 @@ def test_no_held_out_point_is_fitted(limits: ProfileLimits) -> None:
     assert not shapes("fit") & shapes("held_out")
 
     def jobs(role: str) -> set[JobPoint]:
-        jobs = [timed.job for timed in timed_jobs(DRAFTERS, ["packed", "padded"], limits)]
+        jobs = [job for group in job_groups(DRAFTERS, ["packed", "padded"], limits) for job in group.jobs]
+        assert len(set(jobs)) == len(jobs)
         return {replace(job, role="fit") for job in jobs if job.role == role}
 
     assert not jobs("fit") & jobs("held_out")
@@ -74,9 +77,9 @@ def test_every_lane_has_jobs_of_both_roles() -> None:
 
 def test_a_verification_follows_the_draft_that_it_verifies() -> None:
     verifications = [
-        (timed.lead_in[0], timed.job)
-        for timed in timed_jobs(DRAFTERS, ["packed"], ProfileLimits(8, 512, 512, 4))
-        if timed.job.kind == "verify" and timed.lead_in
+        (group.lead_in[0], group.jobs[0])
+        for group in job_groups(DRAFTERS, ["packed"], ProfileLimits(8, 512, 512, 4))
+        if group.jobs[0].kind == "verify" and group.lead_in
     ]
     assert len(verifications) > 20
     for draft, verify in verifications:
@@ -85,15 +88,29 @@ def test_a_verification_follows_the_draft_that_it_verifies() -> None:
         assert tuple(start + 1 for start in verify.start_tokens) == draft.stop_tokens
 
 
-def test_a_drafter_is_timed_after_the_target_has_run() -> None:
-    for timed in timed_jobs(DRAFTERS, ["packed"], ProfileLimits(8, 512, 512, 4)):
-        if timed.job.kind in ("draft", "catch_up"):
-            assert [job.lane for job in timed.lead_in] == ["target"]
+def test_a_drafter_is_timed_after_the_target_and_no_model_twice_in_a_row() -> None:
+    model_of = {drafter.name: drafter.model for drafter in DRAFTERS}
+    groups = job_groups(DRAFTERS, ["packed"], ProfileLimits(8, 512, 512, 4))
+    drafting = [group for group in groups if group.jobs[0].kind in ("draft", "catch_up")]
+    # the model behind a lookup in groups of its own
+    assert {tuple(job.lane for job in group.jobs) for group in drafting} == {
+        ("prompt_lookup", "small", "tiny"), ("small+prompt_lookup",), ("small", "tiny"),
+    }  # fmt: skip
+    for group in drafting:
+        assert [job.lane for job in group.lead_in] == ["target"]
+        models = [model_of[job.lane] for job in group.jobs]
+        assert len(set(models)) == len(models)
+
+
+def test_a_catch_up_has_more_tokens_than_a_draft_takes_in_by_itself() -> None:
+    for job in all_jobs(ProfileLimits(8, 512, 512, 4)):
+        if job.kind == "catch_up":
+            assert min(np.subtract(job.stop_tokens, job.start_tokens)) >= MAX_UNSEEN_TOKENS
 
 
 def test_without_drafters_plain_decoding_is_timed() -> None:
-    kinds = {timed.job.kind for timed in timed_jobs((), ["packed"], ProfileLimits(8, 512, 512, 4))}
-    assert kinds == {"prefill", "verify"}
+    groups = job_groups((), ["packed"], ProfileLimits(8, 512, 512, 4))
+    assert {job.kind for group in groups for job in group.jobs} == {"prefill", "verify"}
 
 
 def test_limits_that_contradict_each_other_are_refused() -> None:
