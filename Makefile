@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer with pip and venv, and a network that reaches a package index.
-#   make demo       set-up, default model, a sweep of every method at batch 1 and 8, table and report
-#   make validation a small profile of this machine, and whether the simulator is right about it
+#   make demo       set-up, default model, a sweep of every method at batch 1 and 8, whether the simulator is right about
+#                   this machine, table and report
+#   make validation only that: a small profile of this machine, and both engines on the same requests
 #   make test       set-up, default model, tests
 #   make lint       set-up, style, types, import rules
 #   make clean      removes what demo and tests left, not the environment (make distclean does)
@@ -18,9 +19,10 @@ STAMP = $(VENV)/.set-up
 # Both sweeps of the demo: method x batch x repeat.
 DEMO_SWEEP = replay -m experiment=demo hydra.sweep.dir=$(DEMO) scheduler.max_num_seqs=1,8 repeat=0,1
 DEMO_DRAFTERS = smollm2-d128-general,smollm2-d576-slim-code-maths,smollm2-d576-slim-prose-chat,smollm2-d576-slim-general,smollm2-d576-general,prompt_lookup,smollm2-d576-slim-general+prompt_lookup
-# A small profile of this machine, and whether the simulator is right about it.
-VALIDATION_LIMITS = max_num_seqs=8 max_context_tokens=512 max_num_batched_tokens=1024 max_num_speculative_tokens=4 layouts=[packed]
-VALIDATION_RUNS = trace.num_prompts=16 trace.sample_seed=1 trace.max_output_tokens=48 'loads=[1.0]' repeats=2
+# A small profile of this machine for two drafters, and both engines on the same requests.
+VALIDATION_MODELS = models.drafters=[smollm2-d576-slim-general,prompt_lookup]
+VALIDATION_LIMITS = max_num_seqs=4 max_context_tokens=512 max_num_batched_tokens=512 max_num_speculative_tokens=4 layouts=[packed]
+VALIDATION_RUNS = scheduler.max_num_seqs=4 trace.num_prompts=8 trace.sample_seed=526 trace.max_output_tokens=64 'loads=[0.7]' repeats=3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fetch demo validation test lint clean distclean
@@ -44,12 +46,13 @@ demo: fetch
 	rm -rf $(DEMO)
 	$(SPINBENCH) $(DEMO_SWEEP) selector=plain,random,epsilon_greedy,spin,spin_round_goodput
 	$(SPINBENCH) $(DEMO_SWEEP) selector=fixed selector.drafter=$(DEMO_DRAFTERS)
-	$(SPINBENCH) report $(DEMO) -o $(REPORT)
+	$(MAKE) validation
+	$(SPINBENCH) report $(DEMO) --validation $(VALIDATION)/runs -o $(REPORT)
 
 validation: fetch
 	rm -rf $(VALIDATION)
-	$(SPINBENCH) profile $(VALIDATION_LIMITS) repeats=2 hydra.run.dir=$(VALIDATION)/profile
-	$(SPINBENCH) validate $(VALIDATION_RUNS) simulation.profile=$(VALIDATION)/profile hydra.run.dir=$(VALIDATION)/runs
+	$(SPINBENCH) profile $(VALIDATION_MODELS) $(VALIDATION_LIMITS) repeats=3 hydra.run.dir=$(VALIDATION)/profile
+	$(SPINBENCH) validate $(VALIDATION_MODELS) $(VALIDATION_RUNS) simulation.profile=$(VALIDATION)/profile hydra.run.dir=$(VALIDATION)/runs
 
 test: fetch
 	$(VENV)/bin/python -m pytest -n auto

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder with -o")
     print_table(folders)
-    page = write_report(folders, out)
+    page = write_report(folders, out, args.validation)
     Console().print(f"report in {escape(str(page))}", highlight=False, soft_wrap=True)
     return 0
 
@@ -42,5 +42,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="OUT",
         help="folder of the page, its figures and tables (default: DIR/report, or ./report for several DIR)",
+    )
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR",
+        help="folder of a finished `spinbench validate`, whose verdict the page shows as well",
     )
     return parser

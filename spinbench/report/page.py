@@ -22,6 +22,7 @@ from spinbench.report.figures.timeline import timeline_plot
 from spinbench.report.lossless import Losslessness, check_outputs
 from spinbench.report.provenance import Sample, commands, facts, model_table, samples
 from spinbench.report.section import Section, Setting, load_sections
+from spinbench.report.verdict import read_verdict
 
 REPORT_FILE = "report.md"
 SHOWN_DIFFERENCES = 10
@@ -57,12 +58,16 @@ class SectionPage:
     commands: list[str]
 
 
-def write_report(run_folders: Sequence[Path], out: Path, title: str = "spinbench report") -> Path:
+def write_report(
+    run_folders: Sequence[Path], out: Path, validation: Path | None = None, title: str = "spinbench report"
+) -> Path:
     """Writes `report.md`, `figures/` and `tables/` into `out` from all runs below the folders; gives the page's path.
 
     Runs of another trace, target, dtype, sampling or hardware get a section of their own, and the page says so. The
-    page is written last. Raises UserError when there is no complete run, a run is damaged, or `out` cannot be written.
+    verdict of a `validation` in its folder is put beside them. The page is written last. Raises UserError when there is
+    no complete run, a run or the validation is damaged, or `out` cannot be written.
     """
+    verdict = read_verdict(validation) if validation is not None else None
     sections, interrupted = load_sections(run_folders)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -72,7 +77,13 @@ def write_report(run_folders: Sequence[Path], out: Path, title: str = "spinbench
             )
             for place, section in enumerate(sections, start=1)
         ]
-        text = _template().render(title=title, sections=pages, interrupted=[str(folder) for folder in interrupted])
+        text = _template().render(
+            title=title,
+            sections=pages,
+            interrupted=[str(folder) for folder in interrupted],
+            verdict=verdict,
+            validation=os.path.relpath(validation / REPORT_FILE, out) if validation is not None else "",
+        )
         page = out / REPORT_FILE
         temporary = page.with_name(f".{REPORT_FILE}.{os.getpid()}.tmp")
         temporary.write_text(text, encoding="utf-8")

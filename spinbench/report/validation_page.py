@@ -1,6 +1,5 @@
 """The validation report: simulated against measured, beside the noise floor; also where it fails."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +9,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from spinbench.errors import UserError
 from spinbench.metrics.validation import RoundsCompared, request_errors, validation_table
-from spinbench.report.cells import Cell, frame_cells, markdown_table
+from spinbench.report.cells import frame_cells, markdown_table
 from spinbench.report.figures.plot import Plot
 from spinbench.report.figures.validation import LoadResult, cdf_plot, timelines_plot
 from spinbench.report.section import hardware_label
+from spinbench.report.verdict import VALIDATION_FILE, headlines, metric_table
 
 REPORT_FILE = "report.md"
-THROUGHPUT_LIMIT = 0.03
-"""Largest relative error of output_throughput that counts as true."""
-LATENCY_LIMIT = 0.05
-"""The same for median and p90 of TTFT and TPOT, where the noise floor is not larger."""
 JOB_LIMIT_PERCENT = 5.0
 """Largest mean absolute error of a job kind on held-out points."""
-JUDGED = {
-    "output_throughput": THROUGHPUT_LIMIT,
-    **{f"{statistic}_{latency}_ms": LATENCY_LIMIT for latency in ("ttft", "tpot") for statistic in ("median", "p90")},
-}
-"""What the verdict is about; the other rows are for reading."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ def write_validation(
     plots: list[Plot] = [cdf_plot(results), timelines_plot(results[-1])]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        everything.to_csv(folder / "validation.csv", index=False, float_format="%.6g")
+        everything.to_csv(folder / VALIDATION_FILE, index=False, float_format="%.6g")
         pd.concat(errors, ignore_index=True).to_csv(folder / "requests.csv", index=False, float_format="%.6g")
         figures = [(plot, *(path.relative_to(folder) for path in plot.save(folder / "figures"))) for plot in plots]
         page = folder / REPORT_FILE
@@ -63,7 +54,7 @@ def write_validation(
         ).get_template("validation.md.j2")
         first = results[0]
         text = template.render(
-            headlines=[*_headlines(results, everything), _jobs_headline(job_scores)],
+            headlines=[*headlines(everything), _jobs_headline(job_scores)],
             decided=[_decided(result, again) for result in results for again in result.decided_again],
             loads=[_load_page(*both) for both in zip(results, tables, errors, strict=True)],
             jobs=markdown_table(tuple(job_scores.columns), frame_cells(job_scores, 1), (True, True)),
@@ -84,35 +75,6 @@ def write_validation(
     return page
 
 
-def is_judged(load: float, metric: str) -> bool:
-    """Whether a row counts for the verdict: time is promised below and at capacity, beyond it only shown."""
-    return metric in JUDGED and load <= 1
-
-
-def limit(metric: str, noise: float) -> float:
-    """What the error of a judged metric may be: its limit, and for latencies the noise where that is larger."""
-    own = JUDGED[metric]
-    return own if metric == "output_throughput" or math.isnan(noise) else max(own, noise)
-
-
-def _headlines(results: Sequence[LoadResult], table: pd.DataFrame) -> list[str]:
-    lines = []
-    for result in results:
-        row = table[(table["load"] == result.load) & (table["metric"] == "output_throughput")].iloc[0]
-        lines.append(
-            f"load {result.load:g}: simulated throughput is {row['error']:+.1%} off "
-            f"({row['simulated']:.1f} against {row['real']:.1f} tokens/s; the real runs differ by up to "
-            f"{row['noise']:.1%})"
-        )
-    judged = [row for row in table.to_dict("records") if is_judged(row["load"], row["metric"])]
-    missed = [row for row in judged if abs(row["error"]) > limit(row["metric"], row["noise"])]
-    verdict = f"{len(judged) - len(missed)} of {len(judged)} judged figures are within their limits"
-    if missed:
-        worst = ", ".join(f"{row['metric']} at load {row['load']:g} ({row['error']:+.1%})" for row in missed)
-        verdict += f"; outside: {worst}"
-    return [verdict, *lines]
-
-
 def _jobs_headline(scores: pd.DataFrame) -> str:
     worst = scores.sort_values("MAPE %").iloc[-1]
     text = f"held-out jobs: mean absolute error at most {worst['MAPE %']:.1f} % ({worst['job']})"
@@ -120,27 +82,20 @@ def _jobs_headline(scores: pd.DataFrame) -> str:
 
 
 def _decided(result: LoadResult, again: RoundsCompared) -> str:
-    text = f"load {result.load:g}: {again.num_equal} of {again.num_parts} (round, request) pairs equal"
-    return text if again.first_difference is None else f"{text}; first difference: {again.first_difference}"
+    equal = f"load {result.load:g}: {again.num_equal} of {again.num_parts} (round, request) pairs equal"
+    if again.first_difference is None:
+        return equal
+    if again.num_equal == 0:
+        return f"load {result.load:g}: the two part ways: {again.first_difference}"
+    return f"{equal}; first difference: {again.first_difference}"
 
 
 def _load_page(result: LoadResult, table: pd.DataFrame, errors: pd.DataFrame) -> _LoadPage:
-    cells = []
-    for row in table.to_dict("records"):
-        metric = str(row["metric"])
-        shown = ("{:+.1%}" if row["kind"] == "ratio" else "{:+.3f}").format(row["error"])
-        noise = ("±{:.1%}" if row["kind"] == "ratio" else "±{:.3f}").format(row["noise"])
-        verdict = ""
-        if is_judged(result.load, metric):
-            verdict = "yes" if abs(row["error"]) <= limit(metric, row["noise"]) else "NO"
-        texts = (metric, f"{row['real']:.4g}", noise, f"{row['simulated']:.4g}", shown, verdict)
-        cells.append([Cell(text) for text in texts])
-    headers = ("metric", "real (median)", "noise floor", "simulated", "error", "within limit")
     percents = errors.drop(columns=["load"])
     for column in percents.columns[2:]:
         percents[column] = percents[column].map("{:.1%}".format)
     return _LoadPage(
         heading=f"Load {result.load:g}: {result.rate_rps:.3g} requests/s, {len(result.real)} real runs",
-        metrics=markdown_table(headers, cells),
+        metrics=metric_table(table),
         requests=markdown_table(tuple(name.replace("_", " ") for name in percents.columns), frame_cells(percents)),
     )

@@ -1,0 +1,101 @@
+"""What a validation says: which figures are judged, by what limits, and how many are within them."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from spinbench.errors import UserError
+from spinbench.report.cells import Cell, markdown_table
+
+VALIDATION_FILE = "validation.csv"
+THROUGHPUT_LIMIT = 0.03
+"""Largest relative error of output_throughput that counts as true."""
+LATENCY_LIMIT = 0.05
+"""The same for median and p90 of TTFT and TPOT, where the noise floor is not larger."""
+JUDGED = {
+    "output_throughput": THROUGHPUT_LIMIT,
+    **{f"{statistic}_{latency}_ms": LATENCY_LIMIT for latency in ("ttft", "tpot") for statistic in ("median", "p90")},
+}
+"""What the verdict is about; the other rows are for reading."""
+COLUMNS = ("load", "metric", "kind", "real", "noise", "simulated", "error")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The short form of a validation, for a page about something else."""
+
+    headlines: list[str]
+    judged: str
+    """A Markdown table."""
+
+
+def is_judged(load: float, metric: str) -> bool:
+    """Whether a row counts for the verdict: time is promised below and at capacity, beyond it only shown."""
+    return metric in JUDGED and load <= 1
+
+
+def limit(metric: str, noise: float) -> float:
+    """What the error of a judged metric may be: its limit, and for latencies the noise where that is larger."""
+    own = JUDGED[metric]
+    return own if metric == "output_throughput" or math.isnan(noise) else max(own, noise)
+
+
+def headlines(table: pd.DataFrame) -> list[str]:
+    """How many judged figures are within their limits, and the error of the throughput at each load."""
+    judged = [row for row in _records(table) if is_judged(row["load"], row["metric"])]
+    missed = [row for row in judged if abs(row["error"]) > limit(row["metric"], row["noise"])]
+    verdict = f"{len(judged) - len(missed)} of {len(judged)} judged figures are within their limits"
+    if missed:
+        worst = ", ".join(f"{row['metric']} at load {row['load']:g} ({row['error']:+.1%})" for row in missed)
+        verdict += f"; outside: {worst}"
+    lines = [
+        f"load {row['load']:g}: simulated throughput is {row['error']:+.1%} off ({row['simulated']:.1f} against "
+        f"{row['real']:.1f} tokens/s; the real runs differ by up to {row['noise']:.1%})"
+        for row in _records(table[table["metric"] == "output_throughput"])
+    ]
+    return [verdict, *lines]
+
+
+def metric_table(rows: pd.DataFrame, *, with_load: bool = False) -> str:
+    """Markdown: real, noise, simulated, error and verdict of each row."""
+    cells = []
+    for row in _records(rows):
+        metric, relative = str(row["metric"]), row["kind"] == "ratio"
+        verdict = ""
+        if is_judged(row["load"], metric):
+            verdict = "yes" if abs(row["error"]) <= limit(metric, row["noise"]) else "NO"
+        texts = (
+            *([f"{row['load']:g}"] if with_load else []),
+            metric,
+            f"{row['real']:.4g}",
+            ("±{:.1%}" if relative else "±{:.3f}").format(row["noise"]),
+            f"{row['simulated']:.4g}",
+            ("{:+.1%}" if relative else "{:+.3f}").format(row["error"]),
+            verdict,
+        )
+        cells.append([Cell(text) for text in texts])
+    headers = ("metric", "real (median)", "noise floor", "simulated", "error", "within limit")
+    return markdown_table(("load", *headers) if with_load else headers, cells)
+
+
+def read_verdict(folder: Path) -> Verdict:
+    """The verdict of the validation in `folder`. Raises UserError if there is none, or it is damaged."""
+    path = folder / VALIDATION_FILE
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; give the folder of a finished `spinbench validate`") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]}; a validation has {', '.join(COLUMNS)}")
+    shown = table[[is_judged(*pair) for pair in zip(table["load"], table["metric"], strict=True)]]
+    return Verdict(headlines(table), metric_table(shown, with_load=True))
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
