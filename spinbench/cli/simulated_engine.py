@@ -76,7 +76,7 @@ class SimulatedEngine:
             if was_enabled:
                 gc.enable()
 
-    def make_session(self, config: ReplayConfig, times: JobTimes | None) -> Session:
+    def make_session(self, config: ReplayConfig, times: RecordedTimes | None) -> Session:
         """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError."""
         engine = simulation_section(config)
         profile = self.profile(engine)
