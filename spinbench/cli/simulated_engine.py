@@ -14,7 +14,7 @@ from spinbench.calibration.meta import ProfileMeta, check_fits
 from spinbench.calibration.profile_file import Profile, profile_sha256, read_profile
 from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting, read_trace
 from spinbench.cli.locations import find_trace
-from spinbench.cli.oracle_facts import oracle_facts
+from spinbench.cli.oracle_facts import check_serial, oracle_facts
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.control.cost_model import CostModel
@@ -22,7 +22,6 @@ from spinbench.control.loop import ServingLoop
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
-from spinbench.simulation.body import JobTimes
 from spinbench.simulation.recorded_times import RecordedTimes
 from spinbench.simulation.session import simulated_loop
 from spinbench.workload.acceptance.bootstrap import streams_by_bootstrap
@@ -47,6 +46,8 @@ class SimulatedEngine:
     def check(self, config: ReplayConfig) -> None:
         """Raise UserError when profile and acceptance do not fit the config or each other."""
         engine = simulation_section(config)
+        if engine.oracle_num_speculative_tokens is not None:
+            check_serial(config)
         infos = drafter_infos(config)
         profile = self.profile(engine)
         names = [info.name for info in infos]

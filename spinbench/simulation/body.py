@@ -105,8 +105,6 @@ class SimulatedBody:
                     self._environment.run(until=deadline_s)
                 return None
             self._environment.step()
-        if deadline_s is not None and self._ended[0][2] > deadline_s:
-            return None
         job, start_s, end_s = self._ended.popleft()
         self._num_in_flight -= 1
         # the host is busy with the result before it can hand out another job

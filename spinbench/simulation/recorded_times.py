@@ -33,12 +33,12 @@ class RecordedTimes:
         self._queues: dict[str, deque[tuple[int, str, float, float]]] = defaultdict(deque)
         names = [""] * len(kinds) if lanes is None else lanes
         self._has_lanes = lanes is not None
-        for index, (name, *span) in enumerate(zip(names, kinds, start_s, end_s, strict=True)):
-            self._queues[name].append((index, *span))
+        for index, (name, kind, begin_s, finish_s) in enumerate(zip(names, kinds, start_s, end_s, strict=True)):
+            self._queues[name].append((index, kind, begin_s, finish_s))
         self._num_jobs = 0
 
     def span_s(self, job: Job, lane: str) -> tuple[float, float]:
-        """Start and end of the next job on this lane. Raises Diverged when that is of another kind, or there is none."""
+        """Start and end of the lane's next job. Raises Diverged when that is of another kind, or there is none."""
         queue, kind = self._queues[lane if self._has_lanes else ""], KINDS[type(job)]
         where, self._num_jobs = self._num_jobs, self._num_jobs + 1
         if not queue or queue[0][1] != kind:
