@@ -116,7 +116,7 @@ class SimulatedEngine:
             make_loop,
             decode=None,
             judge=judge,
-            warnings=lambda: job_times.warnings,
+            warnings=lambda: (*job_times.warnings, *_lane_warnings(config, profile.meta)),
             facts=_facts(engine, profile, source),
         )
 
@@ -190,12 +190,28 @@ def _digests(table: AcceptanceTable) -> dict[str, str]:
     return {model.name: model.sha256 for model in (table.meta.target, *table.meta.drafters)}
 
 
+def _lane_warnings(config: ReplayConfig, meta: ProfileMeta) -> tuple[str, ...]:
+    if config.placement.kind == "shared" or meta.kind != "measured":
+        return ()
+    return (
+        "jobs were profiled with the machine to themselves, and here they overlap as on devices like it; lanes that "
+        "share a machine slow each other down",
+    )
+
+
 def _num_blocks_that_fit(config: ReplayConfig, meta: ProfileMeta) -> int | None:
-    """KV blocks beside the weights on the profile's device; None for a measured one, which had what it needed."""
+    """KV blocks beside the weights on devices like the profile's; None for a measured one, which had what it needed."""
     if meta.kind == "measured":
         return None
-    models = [meta.target, *(name for name in (meta.drafter(d).model for d in config.models.drafters) if name)]
-    return meta.kv_capacity_tokens(models) // config.kv.block_size
+    drafters = [name for name in (meta.drafter(drafter).model for drafter in config.models.drafters) if name]
+    # models of one device share its memory; slots are numbered alike everywhere, so the fullest device decides
+    on_device: dict[str, list[list[str]]] = {
+        "shared": [[meta.target, *drafters]],
+        "drafters_together": [[meta.target], drafters],
+        "own_devices": [[meta.target], *([name] for name in drafters)],
+    }
+    tokens = min(meta.kv_capacity_tokens(models) for models in on_device[config.placement.kind] if models)
+    return tokens // config.kv.block_size
 
 
 def _facts(engine: SimulationSection, profile: Profile, source: _Acceptance) -> dict[str, Any]:

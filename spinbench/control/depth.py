@@ -36,11 +36,13 @@ class AdaptiveDepth:
 
     A *trial* is `passes_per_trial` rounds of each running request at one depth, after one pass in which the pipeline
     settles. Climbing starts at 1 and goes on until `PATIENCE` depths in a row were no better than the best one, or
-    each request has a micro-batch of its own. Then the best depth is held; each `trials_per_probe` trials a neighbour,
-    the one above and the one below in turn, gets a trial, and is moved to if it is better now.
+    each request has a micro-batch of its own. Then the best depth is held; after `trials_per_probe` trials a neighbour,
+    the one above and the one below in turn, gets a trial, and is moved to if it is better now. Each probe in vain
+    doubles the time to the next, up to `MAX_PATIENCE_TO_PROBE` times.
     """
 
     PATIENCE = 2
+    MAX_PATIENCE_TO_PROBE = 8
 
     def __init__(self, max_depth: int, passes_per_trial: int, trials_per_probe: int) -> None:
         self.depth = 1
@@ -51,6 +53,9 @@ class AdaptiveDepth:
         """Rounds per second and request of the last trial at each depth."""
         self._climbing = True
         self._num_trials_held = 0
+        self._num_probes_in_vain = 0
+        self._held = 1
+        """The depth that was the best one when it was last asked for."""
         self._probe_up = False
         self._last_end_s: float | None = None
         self._begin_trial()
@@ -79,11 +84,16 @@ class AdaptiveDepth:
             if self.depth < most and self.depth - best < self.PATIENCE:
                 return self.depth + 1
             self._climbing = False
+        if best != self._held:
+            self._held, self._num_probes_in_vain = best, 0
+        elif self.depth != best:
+            self._num_probes_in_vain += 1
         if self.depth != best:  # a probe is over, or the climb
             self._num_trials_held = 0
             return best
         self._num_trials_held += 1
-        if self._num_trials_held < self._trials_per_probe:
+        longer = min(2**self._num_probes_in_vain, self.MAX_PATIENCE_TO_PROBE)
+        if self._num_trials_held < self._trials_per_probe * longer:
             return best
         self._num_trials_held = 0
         self._probe_up = not self._probe_up

@@ -29,8 +29,8 @@ class Lanes:
 
     How many cores an operation uses is no property of the process: `torch.set_num_threads` sets OpenMP's number for the
     thread that calls it (and the number that later threads begin with), MKL's likewise (PyTorch's
-    aten/src/ATen/ParallelOpenMP.cpp). So each lane sets its own once, at its start, and the others keep theirs. Tasks must
-    not share what they write.
+    aten/src/ATen/ParallelOpenMP.cpp). So each lane sets its own once, at its start, and the others keep theirs. Tasks
+    must not share what they write.
     """
 
     def __init__(self, num_threads: Sequence[int], device: torch.device) -> None:

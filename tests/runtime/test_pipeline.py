@@ -7,6 +7,9 @@ import pytest
 
 from spinbench.control.record import RunRecord
 from spinbench.metrics.identities import check_identities
+from spinbench.runtime.body import make_body
+from spinbench.runtime.session import live_loop
+from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from tests.runtime import serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=16)
@@ -56,6 +59,47 @@ def test_pipelines_are_lossless(depth, split, placement):
 def test_other_selectors_and_depths_are_lossless(selector, depth, placement):
     record = _serve(selector=selector, depth=depth, placement=placement, max_num_seqs=5)
     assert serving.outputs(record) == _plain(False)
+
+
+def test_a_body_serves_again_after_an_interruption():
+    target = tiny_models.target()
+    models = tiny_models.drafters(target)
+    decisions = {"selector": "random", "depth": 3, "placement": "own_devices", "max_num_seqs": 8}
+
+    def setting():
+        return serving.loop_setting(target, models, len(TRACE), **decisions)
+
+    first = setting()
+    drafters = list(zip(first.drafters, [*models, None, *models[:1]], strict=True))
+    body = make_body(target, drafters, serving.GREEDY, first.num_kv_blocks, first.block_size, first.placement)
+    prompts = {request.id: request.prompt_token_ids or () for request in TRACE}
+
+    class Interrupted:
+        """The body, until the 20th event."""
+
+        def __init__(self) -> None:
+            self._num_events = 0
+
+        def __getattr__(self, name):
+            return getattr(body, name)
+
+        def next_event(self, deadline_s):
+            self._num_events += 1
+            if self._num_events == 20:
+                raise KeyboardInterrupt
+            return body.next_event(deadline_s)
+
+    def queue():
+        return ArrivalQueue(TRACE, ArrivalPattern(kind="all_at_once"))
+
+    try:
+        partial = live_loop(first, body, queue(), prompts, interface=Interrupted()).run()
+        assert not partial.complete
+        check_identities(partial)
+        whole = live_loop(setting(), body, queue(), prompts).run()
+    finally:
+        body.close()
+    assert serving.outputs(whole) == _plain(False)
 
 
 def test_lanes_overlap_on_their_own_devices_alone():
