@@ -29,7 +29,7 @@ def decide_again(engine: SimulatedEngine, run: Run, options: argparse.Namespace)
     config = OmegaConf.create({**run.config, "engine": simulation})
     assert isinstance(config, DictConfig)
     spans = run.spans
-    times = RecordedTimes(spans["kind"].tolist(), spans["start_s"].tolist(), spans["end_s"].tolist())
+    times = RecordedTimes(*(spans[name].tolist() for name in ("kind", "start_s", "end_s", "lane")))
     session = engine.make_session(parse_config(config, ReplayConfig), times)
     try:
         record = session.make_loop(None, lambda body: body).run()

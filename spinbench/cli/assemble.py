@@ -12,7 +12,7 @@ from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setti
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.schema import ReplayConfig, RuntimeSection
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.loop import LoopSetting
+from spinbench.control.loop_setting import LoopSetting
 from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.models.prompts import tokenize_requests
@@ -58,7 +58,8 @@ def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
     num_slots = num_blocks * config.kv.block_size
     _check_memory(num_slots, [target.model, *(model.model for model in models if model is not None)])
     drafters = tuple(zip(infos, models, strict=True))
-    body = make_body(target, drafters, sampling(config), num_blocks, config.kv.block_size)
+    lanes = setting.placement, config.placement.drafter_threads
+    body = make_body(target, drafters, sampling(config), num_blocks, config.kv.block_size, *lanes)
     return Assembly(trace, target, drafters, prompts, setting, body)
 
 

@@ -9,7 +9,8 @@ from spinbench.cli.parts import make_part
 from spinbench.cli.schema import ReplayConfig
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest, check_request_fits
-from spinbench.control.loop import LoopSetting
+from spinbench.control.loop_setting import LoopSetting
+from spinbench.control.placement import Placement
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
 from spinbench.workload.load import load_trace
@@ -70,4 +71,6 @@ def loop_setting(
         block_size=config.kv.block_size,
         max_num_seqs=config.scheduler.max_num_seqs,
         max_num_batched_tokens=config.scheduler.max_num_batched_tokens,
+        pipeline=make_part("pipeline", config.pipeline),
+        placement=Placement(config.placement.kind),
     )

@@ -39,7 +39,10 @@ class LiveEngine:
                 assembly = assemble(config, self._shelf)
             with show_stage("warming up"):
                 warm_up(assembly)
-            yield _session(config, assembly)
+            try:
+                yield _session(config, assembly)
+            finally:
+                assembly.body.close()
 
 
 def _session(config: ReplayConfig, assembly: Assembly) -> Session:

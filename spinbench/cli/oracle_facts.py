@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from spinbench.cli.schema import ReplayConfig
 from spinbench.control.cost_model import CostModel
 from spinbench.control.oracle.batch_bound import batch_bound
 from spinbench.control.oracle.foresight import Foresight
@@ -9,6 +10,16 @@ from spinbench.control.oracle.optimum import oracle
 from spinbench.control.oracle.regret import Regret, decode_time_s
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
+
+
+def check_serial(config: ReplayConfig) -> None:
+    """Raise UserError for a run whose jobs may overlap: the oracle's time is that of jobs one after another."""
+    depth = config.pipeline.get("depth", 1)
+    if config.placement.kind != "shared" or depth != 1:
+        raise UserError(
+            "engine.oracle_num_speculative_tokens: the oracle is known for jobs that run one after another; set "
+            "pipeline=serial placement=shared, or null"
+        )
 
 
 def oracle_facts(

@@ -29,6 +29,8 @@ def run_meta(config: ReplayConfig, point: Point, session: Session) -> dict[str, 
         "engine": config.engine.kind,
         "selector": choice,
         "verification": point.choices["verification"],
+        "pipeline": pipeline_label(point.choices["pipeline"], config),
+        "placement": config.placement.kind,
         "num_speculative_tokens": (0 if choice == "plain" else session.setting.draft_length.max_num_speculative_tokens),
         "sampling": config.sampling.model_dump(),
         **session.facts,
@@ -52,6 +54,14 @@ def method_label(selector: str, config: ReplayConfig) -> str:
         drafter = config.selector.get("drafter")
         return "prompt lookup" if drafter == PROMPT_LOOKUP else f"fixed {drafter}"
     return {"epsilon_greedy": "epsilon-greedy"}.get(selector, selector.replace("_", " "))
+
+
+def pipeline_label(pipeline: str, config: ReplayConfig) -> str:
+    """What reports call a pipeline: `serial`, or its depth and how it is split."""
+    if pipeline != "micro_batches":
+        return pipeline
+    depth, split = config.pipeline.get("depth"), config.pipeline.get("split")
+    return f"{depth} depth {split}" if depth == "adaptive" else f"depth {depth} {split}"
 
 
 def versions() -> dict[str, str]:

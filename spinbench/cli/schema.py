@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from spinbench.cli.config_error import explain_validation_error
 from spinbench.cli.hydra_error import explain_omegaconf_error
 from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.placement import PlacementKind
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
 from spinbench.workload.arrivals import ArrivalPattern
@@ -107,6 +108,13 @@ class TraceSection(TraceOptions):
     format: TraceFormat
 
 
+class PlacementSection(Section):
+    """Which models have a device of their own."""
+
+    kind: PlacementKind
+    drafter_threads: Positive
+
+
 class SchedulerSection(Section):
     """Continuous batching."""
 
@@ -137,6 +145,8 @@ class ServingConfig(Section):
     selector: Part
     drafting: Part
     verification: Part
+    pipeline: Part
+    placement: PlacementSection
     scheduler: SchedulerSection
     kv: KvSection
     sampling: SamplingSection

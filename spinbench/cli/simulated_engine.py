@@ -14,7 +14,7 @@ from spinbench.calibration.meta import ProfileMeta, check_fits
 from spinbench.calibration.profile_file import Profile, profile_sha256, read_profile
 from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting, read_trace
 from spinbench.cli.locations import find_trace
-from spinbench.cli.oracle_facts import oracle_facts
+from spinbench.cli.oracle_facts import check_serial, oracle_facts
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.control.cost_model import CostModel
@@ -22,7 +22,6 @@ from spinbench.control.loop import ServingLoop
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
-from spinbench.simulation.body import JobTimes
 from spinbench.simulation.recorded_times import RecordedTimes
 from spinbench.simulation.session import simulated_loop
 from spinbench.workload.acceptance.bootstrap import streams_by_bootstrap
@@ -47,6 +46,8 @@ class SimulatedEngine:
     def check(self, config: ReplayConfig) -> None:
         """Raise UserError when profile and acceptance do not fit the config or each other."""
         engine = simulation_section(config)
+        if engine.oracle_num_speculative_tokens is not None:
+            check_serial(config)
         infos = drafter_infos(config)
         profile = self.profile(engine)
         names = [info.name for info in infos]
@@ -76,7 +77,7 @@ class SimulatedEngine:
             if was_enabled:
                 gc.enable()
 
-    def make_session(self, config: ReplayConfig, times: JobTimes | None) -> Session:
+    def make_session(self, config: ReplayConfig, times: RecordedTimes | None) -> Session:
         """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError."""
         engine = simulation_section(config)
         profile = self.profile(engine)
@@ -115,7 +116,7 @@ class SimulatedEngine:
             make_loop,
             decode=None,
             judge=judge,
-            warnings=lambda: job_times.warnings,
+            warnings=lambda: (*job_times.warnings, *_lane_warnings(config, profile.meta)),
             facts=_facts(engine, profile, source),
         )
 
@@ -189,12 +190,28 @@ def _digests(table: AcceptanceTable) -> dict[str, str]:
     return {model.name: model.sha256 for model in (table.meta.target, *table.meta.drafters)}
 
 
+def _lane_warnings(config: ReplayConfig, meta: ProfileMeta) -> tuple[str, ...]:
+    if config.placement.kind == "shared" or meta.kind != "measured":
+        return ()
+    return (
+        "jobs were profiled with the machine to themselves, and here they overlap as on devices like it; lanes that "
+        "share a machine slow each other down",
+    )
+
+
 def _num_blocks_that_fit(config: ReplayConfig, meta: ProfileMeta) -> int | None:
-    """KV blocks beside the weights on the profile's device; None for a measured one, which had what it needed."""
+    """KV blocks beside the weights on devices like the profile's; None for a measured one, which had what it needed."""
     if meta.kind == "measured":
         return None
-    models = [meta.target, *(name for name in (meta.drafter(d).model for d in config.models.drafters) if name)]
-    return meta.kv_capacity_tokens(models) // config.kv.block_size
+    drafters = [name for name in (meta.drafter(drafter).model for drafter in config.models.drafters) if name]
+    # models of one device share its memory; slots are numbered alike everywhere, so the fullest device decides
+    on_device: dict[str, list[list[str]]] = {
+        "shared": [[meta.target, *drafters]],
+        "drafters_together": [[meta.target], drafters],
+        "own_devices": [[meta.target], *([name] for name in drafters)],
+    }
+    tokens = min(meta.kv_capacity_tokens(models) for models in on_device[config.placement.kind] if models)
+    return tokens // config.kv.block_size
 
 
 def _facts(engine: SimulationSection, profile: Profile, source: _Acceptance) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class Validate:
     def _decide_again(self, replay: _Replay, run: Run) -> RoundsCompared:
         """The real run's decisions and acceptance, made again by the simulator with the real run's durations."""
         spans = run.spans
-        times = RecordedTimes(spans["kind"].tolist(), spans["start_s"].tolist(), spans["end_s"].tolist())
+        columns = (spans[name].tolist() for name in ("kind", "start_s", "end_s", "lane"))
+        times = RecordedTimes(*columns)
         session = self._simulated.make_session(replay.config, times)
         try:
             record = session.make_loop(None, lambda body: body).run()

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from spinbench.cli.assemble import Assembly
-from spinbench.control.loop import LoopSetting
+from spinbench.control.loop_setting import LoopSetting
+from spinbench.control.pipeline import SerialPipeline
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.round_robin import RoundRobinSelector
@@ -22,7 +23,8 @@ def warm_up(assembly: Assembly) -> None:
     Raises KeyboardInterrupt if Ctrl-C ends it.
     """
     setting = assembly.setting
-    setting = replace(setting, selector=_each_drafter(setting, len(assembly.trace.requests)))
+    selector = _each_drafter(setting, len(assembly.trace.requests))
+    setting = replace(setting, selector=selector, pipeline=SerialPipeline())
     # K + 1 tokens are emitted in a round at the most, so no drafter is left out unless the trace's answers are shorter
     most_tokens = (setting.draft_length.max_num_speculative_tokens + 1) * (len(setting.drafters) + 1)
     requests, prompts = [], {}

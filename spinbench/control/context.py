@@ -35,8 +35,8 @@ class RoundContext:
         """Requests in this round."""
         return len(self.rows)
 
-    def only(self, kept: BoolArray) -> "RoundContext":
-        """The requests that are True in `kept`, bool [requests]."""
+    def only(self, kept: BoolArray | IntArray) -> "RoundContext":
+        """The requests that are True in `kept`, bool [requests], or those at its places."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return RoundContext(**{k: v if k == "num_waiting" else v[kept] for k, v in columns.items()})
 

@@ -1,14 +1,12 @@
 """The serving loop: turns events into jobs. The same for both engines."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.draft_length import DraftLength
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.end_tokens import EndTokens
 from spinbench.control.job import (
     Body,
     CatchUpJob,
@@ -22,42 +20,23 @@ from spinbench.control.job import (
     VerifyResult,
 )
 from spinbench.control.kv_budget import KvBudget
-from spinbench.control.layout import VerificationLayout
+from spinbench.control.loop_setting import LoopSetting, Progress
+from spinbench.control.pipeline import next_to_start, num_parts, share_of_batch
 from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
-from spinbench.control.request_table import RequestTable
+from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
 from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
-from spinbench.control.selector.protocol import Selector
 from spinbench.control.text import Text
 from spinbench.workload.arrivals import ArrivalQueue
 
 
-@dataclass(frozen=True, slots=True)
-class LoopSetting:
-    """What the loop decides with."""
-
-    drafters: tuple[DrafterInfo, ...]
-    selector: Selector
-    draft_length: DraftLength
-    layout: VerificationLayout
-    eos_token_ids: frozenset[int]
-    num_kv_blocks: int
-    block_size: int
-    max_num_seqs: int
-    max_num_batched_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
-
-    finished_requests: int
-    emitted_tokens: int
-
-
 class ServingLoop:
-    """Serves a queue of arrivals on a body and records what happened."""
+    """Serves a queue of arrivals on a body and records what happened.
+
+    Several rounds may be in flight, each with requests of its own (`RequestTable.in_round`). Only this loop changes the
+    table, the text and the scheduler, between two events of the body.
+    """
 
     def __init__(
         self,
@@ -75,13 +54,15 @@ class ServingLoop:
         self._text = text
         self._on_progress = on_progress
         self._has_kv_cache = np.array([drafter.has_kv_cache for drafter in setting.drafters], np.bool_)
+        self._ends = EndTokens(setting.eos_token_ids, table)
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
         self._recorder = Recorder(table, text, setting.drafters, body.now())
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
         self._time_s = 0.0
-        self._round: Round | None = None
+        self._rounds: dict[int, Round] = {}
+        """Those in flight, by index."""
         self._prefilling = False
         self._num_rounds = 0
         self._finished_requests = 0
@@ -92,8 +73,7 @@ class ServingLoop:
         try:
             while self._arrivals or self._scheduler.num_outstanding:
                 self._take_arrivals()
-                if self._round is None and not self._prefilling:
-                    self._start_work()
+                self._start_work()
                 deadline_s = self._arrivals.next_due_s(self._scheduler.num_outstanding)
                 done = self._body.next_event(deadline_s)
                 if done is not None:
@@ -114,19 +94,35 @@ class ServingLoop:
             self._scheduler.add(row)
 
     def _start_work(self) -> None:
-        """Prefill newcomers if there are any, else start a round with all running requests."""
+        """Prefill newcomers if there are any; start rounds with idle requests while there are places in the pipeline.
+
+        A pipeline of depth 1 does either the one or the other.
+        """
+        depth = self._setting.pipeline.depth
+        overlaps = depth > 1
+        if not self._prefilling and (overlaps or not self._rounds):
+            self._start_prefill()
+        places = depth - len(self._rounds)
+        if places > 0 and (overlaps or not self._prefilling) and self._scheduler.running:
+            running = np.array(self._scheduler.running, np.int64)
+            idle = running[self._table.in_round[running] == IDLE]
+            rows = next_to_start(idle, self._table.last_round, places * share_of_batch(len(running), depth))
+            if len(rows):
+                self._start_rounds(rows, min(places, num_parts(len(rows), len(running), depth)))
+
+    def _start_prefill(self) -> None:
         headroom = self._setting.draft_length.max_num_speculative_tokens + 1
         admitted = self._scheduler.admit(self._body.now(), headroom)
         if admitted:
             self._prefilling = True
             rows = np.array(admitted, np.int64)
+            self._table.in_round[rows] = IN_PREFILL
             self._body.submit(PrefillJob(TokenSpans(rows, np.zeros_like(rows), self._table.num_tokens[rows])))
-        elif self._scheduler.running:
-            self._start_round()
 
-    def _start_round(self) -> None:
-        setting, table = self._setting, self._table
-        context = self._context(np.array(self._scheduler.running, np.int64))
+    def _start_rounds(self, rows: IntArray, most: int) -> None:
+        """Choose for these requests, and start them in at most `most` rounds."""
+        setting = self._setting
+        context = self._context(rows)
         drafters = setting.selector.choose(context)
         lengths = setting.draft_length.lengths(context, drafters)
         # the bonus token is always emitted, so more than remaining - 1 drafted tokens could never be used
@@ -135,7 +131,17 @@ class ServingLoop:
         if preempted:
             self._body.release(np.array(preempted, np.int64))
             context, drafters, lengths = context.only(running), drafters[running], lengths[running]
-        self._round = Round(
+        if most == 1:
+            self._start_round(context, drafters, lengths)
+        elif len(context):
+            for part in setting.pipeline.split(context, drafters, most):
+                self._start_round(context.only(part), drafters[part], lengths[part])
+
+    def _start_round(self, context: RoundContext, drafters: IntArray, lengths: IntArray) -> None:
+        setting, table = self._setting, self._table
+        if not len(context):
+            return  # all were preempted for requests that are in flight
+        round_ = Round(
             self._num_rounds,
             context,
             drafters,
@@ -145,7 +151,9 @@ class ServingLoop:
             setting.selector.needs_confidence,
         )
         self._num_rounds += 1
-        for job in self._round.first_jobs(table):
+        self._rounds[round_.index] = round_
+        table.in_round[context.rows] = table.last_round[context.rows] = round_.index
+        for job in round_.first_jobs(table):
             self._body.submit(job)
 
     def _context(self, rows: IntArray) -> RoundContext:
@@ -170,11 +178,13 @@ class ServingLoop:
 
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
-        self._recorder.add_span(done, self._round.index if self._round else -1)
-        if isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and self._round:
-            self._verified(done, self._round, result)
-        elif isinstance(job, DraftJob) and isinstance(result, DraftResult) and self._round:
-            verify = self._round.draft_done(done, job, result)
+        # all requests of a job are in the same round
+        round_ = self._rounds.get(int(self._table.in_round[job.spans.rows[0]]))
+        self._recorder.add_span(done, round_.index if round_ else -1)
+        if isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and round_:
+            self._verified(done, round_, result)
+        elif isinstance(job, DraftJob) and isinstance(result, DraftResult) and round_:
+            verify = round_.draft_done(done, job, result)
             if verify is not None:
                 self._body.submit(verify)
         elif isinstance(job, CatchUpJob):
@@ -187,13 +197,14 @@ class ServingLoop:
     def _prefilled(self, done: JobDone, job: PrefillJob, result: PrefillResult) -> None:
         self._prefilling = False
         table, rows = self._table, job.spans.rows
+        table.in_round[rows] = IDLE
         table.num_prefill_emitted_tokens[rows] += 1
         table.first_token_s[rows] = np.where(np.isnan(table.first_token_s[rows]), done.end_s, table.first_token_s[rows])
         self._commit(rows, result.token_ids[:, None], np.ones_like(rows), done.end_s)
 
     def _verified(self, done: JobDone, round_: Round, result: VerifyResult) -> None:
         table, rows = self._table, round_.rows
-        emitted = self._cut_at_end(rows, result)
+        emitted = self._ends.cut(rows, result)
         accepted = emitted - 1
         drafter, drafted = round_.drafter, round_.drafted
         by_model = (drafted > 0) & ~round_.by_lookup
@@ -205,8 +216,10 @@ class ServingLoop:
         table.last_accepted[rows] = accepted
         table.last_confidence[rows] = round_.confidence
         table.num_rounds[rows] += 1
-        self._round = None
+        table.in_round[rows] = IDLE
+        del self._rounds[round_.index]
         self._recorder.add_round(round_, accepted, done)
+        self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
         finished = self._commit(rows, result.token_ids, emitted, done.end_s)
         self._setting.selector.observe(
             RoundOutcome(
@@ -221,20 +234,6 @@ class ServingLoop:
             )
         )
 
-    def _cut_at_end(self, rows: IntArray, result: VerifyResult) -> IntArray:
-        """Tokens that count of each request's emitted ones: up to the end token, if one is among them."""
-        ends = self._is_end(rows, result.token_ids)
-        ends &= np.arange(result.token_ids.shape[1]) < result.num_emitted[:, None]
-        return np.where(ends.any(1), ends.argmax(1) + 1, result.num_emitted)
-
-    def _is_end(self, rows: IntArray, token_ids: IntArray) -> BoolArray:
-        """Whether each token, [requests, width], ends its request."""
-        ends = np.zeros(token_ids.shape, np.bool_)
-        for eos in self._setting.eos_token_ids:
-            ends |= token_ids == eos
-        ends[self._table.ignores_eos[rows]] = False
-        return ends
-
     def _commit(self, rows: IntArray, token_ids: IntArray, emitted: IntArray, now_s: float) -> BoolArray:
         """Add emitted tokens and finish the requests that end with them; returns which do."""
         table = self._table
@@ -242,7 +241,7 @@ class ServingLoop:
         table.num_tokens[rows] += emitted
         self._emitted_tokens += int(emitted.sum())
         newest = token_ids[np.arange(len(rows)), emitted - 1]
-        stopped = self._is_end(rows, newest[:, None])[:, 0]
+        stopped = self._ends.at(rows, newest[:, None])[:, 0]
         finished = stopped | (table.num_tokens[rows] >= table.max_tokens[rows])
         for place in np.flatnonzero(finished).tolist():
             row = int(rows[place])

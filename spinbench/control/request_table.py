@@ -9,6 +9,10 @@ from spinbench.workload.request import Request
 
 NO_DRAFTER = -1
 """Stands for plain decoding in arrays of drafters."""
+IDLE = -1
+"""Stands for no round in `RequestTable.in_round`."""
+IN_PREFILL = -2
+"""The same for a request whose prefill is under way."""
 
 
 class RequestTable:
@@ -34,6 +38,10 @@ class RequestTable:
         self.num_blocks = np.zeros(count, np.int64)
         self.drafter_kv_tokens = np.zeros((count, num_drafters), np.int64)
         """[requests, drafters]: tokens whose KV each drafter holds."""
+        self.in_round = np.full(count, IDLE, np.int64)
+        """Index of the round that each request is in now, or `IDLE`, or `IN_PREFILL`."""
+        self.last_round = np.full(count, IDLE, np.int64)
+        """Index of the last round that each request was in, -1 = none yet."""
         self.num_rounds = np.zeros(count, np.int64)
         self.last_drafter = np.full(count, NO_DRAFTER, np.int64)
         self.last_drafted = np.zeros(count, np.int64)

@@ -6,7 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.kv_budget import KvBudget
-from spinbench.control.request_table import RequestTable
+from spinbench.control.request_table import IDLE, RequestTable
 
 
 class Scheduler:
@@ -59,8 +59,10 @@ class Scheduler:
     def reserve(self, rows: IntArray, num_tokens: IntArray) -> tuple[BoolArray, list[int]]:
         """Give each request of a batch blocks for its `num_tokens`.
 
-        Where blocks run out the youngest running request is preempted: its KV is dropped and it waits at the front of
-        the queue to be prefilled again. Returns which of `rows` still run, bool [requests], and who was preempted.
+        Where blocks run out the youngest running request that is idle is preempted: its KV is dropped and it waits at
+        the front of the queue to be prefilled again. Those in a round or a prefill need theirs, and are left alone; if
+        there is nobody else, it is one of `rows` itself. Returns which of `rows` still run, bool [requests], and who
+        was preempted.
         """
         if self._kv_budget.grow_all(rows, num_tokens):
             return np.ones(len(rows), np.bool_), []
@@ -76,7 +78,8 @@ class Scheduler:
         self._kv_budget.release(row)
 
     def _preempt(self) -> int:
-        row = self.running.pop()
+        youngest_first = reversed(range(len(self.running)))
+        row = self.running.pop(next(at for at in youngest_first if self._table.in_round[self.running[at]] == IDLE))
         self._kv_budget.release(row)
         self._table.num_preemptions[row] += 1
         self.waiting.appendleft(row)

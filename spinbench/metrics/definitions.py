@@ -12,7 +12,7 @@ from spinbench.metrics.acceptance import (
     acceptance_length_by_drafter,
     position_rates,
 )
-from spinbench.metrics.lanes import host_share, lane_occupancy, max_concurrent_requests, padding_share
+from spinbench.metrics.lanes import bubble_share, host_share, lane_occupancy, max_concurrent_requests, padding_share
 from spinbench.metrics.latency import LATENCIES, LatencySamples, completed_requests, latency_samples
 from spinbench.metrics.slo import requests_within_slo
 from spinbench.metrics.tables import RunTables
@@ -171,6 +171,12 @@ METRICS: tuple[Metric, ...] = (
         lambda m: padding_share(m.tables),
     ),
     Metric("lane_occupancy", "share", "busy time of the lane / duration, per lane", lambda m: lane_occupancy(m.tables)),
+    Metric(
+        "bubble_share",
+        "share",
+        "time with a request in the system in which the target did nothing / time with a request in it",
+        lambda m: bubble_share(m.tables),
+    ),
     Metric(
         "host_share",
         "share",

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from spinbench.control.lane_name import TARGET_LANE
 from spinbench.metrics.tables import RunTables
 
 
@@ -12,6 +13,16 @@ def lane_occupancy(tables: RunTables) -> dict[str, float]:
     spans = tables.spans
     busy_s = (spans["end_s"] - spans["start_s"]).groupby(spans["lane"]).sum()
     return {str(lane): float(seconds / tables.duration_s) for lane, seconds in busy_s.items()}
+
+
+def bubble_share(tables: RunTables) -> float | None:
+    """Share of the time with a request in the system in which the target did nothing: what a pipeline can win back."""
+    requests, spans = tables.requests, tables.spans
+    finish_s = requests["finish_s"].fillna(tables.end_s)
+    present = np.column_stack([requests["arrival_s"], finish_s]).astype(float)  # [requests, 2]
+    present_s = union_length_s(present)
+    busy = spans.loc[spans["lane"] == TARGET_LANE, ["start_s", "end_s"]].to_numpy(dtype=float)  # [spans, 2]
+    return 1 - union_length_s(busy) / present_s if present_s > 0 else None
 
 
 def host_share(tables: RunTables) -> float | None:

@@ -22,7 +22,7 @@ RATIO_KEYS = (
     "acceptance_length",
 )
 """Keys of summary.json whose error is relative."""
-SHARE_KEYS = ("padding_share", "host_share")
+SHARE_KEYS = ("padding_share", "bubble_share", "host_share")
 """Keys whose error is a difference, in units of 1: relative to a share near 0 it would mean nothing."""
 LATENCIES = ("ttft", "tpot", "e2el")
 

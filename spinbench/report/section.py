@@ -1,7 +1,7 @@
 """Runs put in order: sections whose runs may be compared, and settings whose runs are repeats of each other."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class Setting:
     """Most requests served at once (`max_num_seqs`)."""
     engine: str
     verification: str
+    pipeline: str
+    """Pipeline and placement; `serial shared` where jobs run one after another."""
     num_speculative_tokens: int | None
     is_baseline: bool
     runs: tuple[Run, ...]
@@ -89,8 +91,12 @@ class Section:
     def baseline_of(self, setting: Setting) -> Setting | None:
         """Plain decoding at the same batch size, of the same engine and layout where there is one; None without any."""
         plain = [other for other in self.at(setting.batch) if other.is_baseline]
-        exact = (setting.engine, setting.verification)
-        return min(plain, key=lambda other: _distance(exact, (other.engine, other.verification)), default=None)
+        exact = (setting.engine, setting.verification, setting.pipeline)
+        return min(
+            plain,
+            key=lambda other: _distance(exact, (other.engine, other.verification, other.pipeline)),
+            default=None,
+        )
 
 
 def load_sections(roots: Sequence[Path]) -> tuple[list[Section], list[Path]]:
@@ -150,6 +156,7 @@ def _setting(runs: list[Run]) -> Setting:
         batch=int(meta["max_num_seqs"]),
         engine=str(meta["engine"]),
         verification=str(meta.get("verification") or ""),
+        pipeline=_pipeline(meta),
         num_speculative_tokens=meta.get("num_speculative_tokens") or None,
         is_baseline=bool(meta["baseline"]),
         runs=tuple(runs),
@@ -166,6 +173,8 @@ def _with_distinct_labels(settings: list[Setting]) -> list[Setting]:
             parts.append(f"K={setting.num_speculative_tokens or 0}")
         if len({other.verification for other in same}) > 1:
             parts.append(setting.verification)
+        if len({other.pipeline for other in same}) > 1:
+            parts.append(setting.pipeline)
         if len({other.engine for other in same}) > 1:
             parts.append(f"[{setting.engine}]")
         return " ".join(parts)
@@ -209,7 +218,11 @@ def _section_key(run: Run) -> tuple[str, ...]:
 
 def _setting_key(run: Run) -> tuple[str, ...]:
     keys = ("method", "max_num_seqs", "engine", "verification", "num_speculative_tokens")
-    return tuple(json.dumps(run.meta.get(key) or None, sort_keys=True) for key in keys)
+    return *(json.dumps(run.meta.get(key) or None, sort_keys=True) for key in keys), _pipeline(run.meta)
+
+
+def _pipeline(meta: Mapping[str, Any]) -> str:
+    return f"{meta.get('pipeline') or 'serial'} {meta.get('placement') or 'shared'}".replace("_", " ")
 
 
 def _check_meta(run: Run) -> None:

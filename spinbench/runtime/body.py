@@ -1,8 +1,9 @@
-"""The runtime's body: runs jobs on real models, on one lane, and reads a real clock."""
+"""The runtime's body: runs jobs on real models, one after another or on lanes side by side, and reads a real clock."""
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,38 +18,74 @@ from spinbench.control.job import (
     JobDone,
     PrefillJob,
     PrefillResult,
+    TokenSpans,
     VerifyJob,
     VerifyResult,
 )
 from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.placement import SHARED, Placement
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
+from spinbench.runtime.lane import Lanes, split_cores
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.verifier import Verifier
 
+Result = PrefillResult | DraftResult | VerifyResult | None
+Outcome = tuple[Result, tuple[torch.Tensor, ...]]
+"""A job's result, and the drafted tokens of each of its requests."""
+
 
 class TorchBody:
-    """Runs jobs in the order they come. A span's lane is the model that worked; only one works at a time."""
+    """Runs jobs: where all models share one device in turn, on the thread that asks; else on a lane for each device.
 
-    def __init__(self, verifier: Verifier, drafters: Sequence[tuple[DrafterInfo, Drafter]], slots: SlotTable) -> None:
+    A span's lane is the model that worked. Slots, drafts and the loop's own state are touched by the loop's thread
+    alone; a lane reads the text and slots of its job's requests, which nobody changes meanwhile, and writes into the KV
+    pool of its own model.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        drafters: Sequence[tuple[DrafterInfo, Drafter]],
+        slots: SlotTable,
+        placement: Placement = SHARED,
+        drafter_threads: int = 1,
+    ) -> None:
+        """With several lanes, each drafter's has `drafter_threads` CPU threads, and the target's the other ones."""
         self._verifier = verifier
         self._drafters = list(drafters)
         self._slots = slots
-        self._queue: deque[Job] = deque()
+        self._placement = placement
+        self._drafter_threads = drafter_threads
+        self._lanes: Lanes | None = None
+        self._queue: deque[tuple[Job, Callable[[], Outcome]]] = deque()
         self._drafts: dict[int, torch.Tensor] = {}
         self._text = LiveText([], {})
         self._start_s = time.perf_counter()
 
     def begin(self, text: LiveText) -> None:
         """Start a run on the requests of `text`, with an empty KV pool and the clock at zero."""
+        num_lanes = self._placement.num_devices(len(self._drafters))
+        if self._lanes is not None:
+            self._lanes.drain()
+        elif num_lanes > 1:
+            threads = split_cores(torch.get_num_threads(), num_lanes, self._drafter_threads)
+            self._lanes = Lanes(threads, self._verifier.runner.device)
+        self._synchronize()
         self._text = text
         self._slots.clear()
         self._queue.clear()
         self._drafts.clear()
         self._start_s = time.perf_counter()
+
+    def close(self) -> None:
+        """End the lanes' threads."""
+        if self._lanes is not None:
+            self._lanes.close()
+            self._lanes = None
 
     def now(self) -> float:
         """Seconds since the run began."""
@@ -60,48 +97,67 @@ class TorchBody:
         return self._verifier.runner.forward_s + sum(drafter.forward_s for _, drafter in self._drafters)
 
     def submit(self, job: Job) -> None:
-        """Queue a job."""
-        self._queue.append(job)
+        """Queue a job on its lane."""
+        self._hold_slots(job)
+        if self._lanes is None:
+            self._queue.append((job, self._task(job)))
+        else:
+            self._lanes.submit(self._placement.device_of(job), job, self._task(job))
 
     def next_event(self, deadline_s: float | None) -> JobDone | None:
-        """Run the next job, or sleep until the deadline if there is none."""
+        """The next job to end, or None at the deadline. Without lanes a job that is queued is run to its end first."""
+        if self._lanes is not None:
+            ended = self._lanes.next_end(None if deadline_s is None else deadline_s + self._start_s)
+            if ended is None:
+                return None
+            return self._done(ended.key, ended.result, ended.start_s - self._start_s, ended.end_s - self._start_s)
         if not self._queue:
             if deadline_s is None:
                 raise RuntimeError("no job in flight and nothing to wait for")
             time.sleep(max(0.0, deadline_s - self.now()))
             return None
-        job = self._queue.popleft()
+        job, task = self._queue.popleft()
         start_s = self.now()
         with torch.inference_mode():
-            lane, result = self._run(job)
+            outcome = task()
         self._synchronize()
-        return JobDone(job, result, lane, start_s, self.now())
+        return self._done(job, outcome, start_s, self.now())
 
     def release(self, rows: IntArray) -> None:
         """Free the requests' KV slots."""
         for row in rows.tolist():
             self._slots.release(row)
 
-    def _run(self, job: Job) -> tuple[str, PrefillResult | DraftResult | VerifyResult | None]:
-        self._hold_slots(job)
+    def _done(self, job: Job, outcome: Outcome, start_s: float, end_s: float) -> JobDone:
+        result, drafts = outcome
+        if drafts:
+            self._drafts.update(zip(job.spans.rows.tolist(), drafts, strict=True))
+        is_drafters = isinstance(job, DraftJob | CatchUpJob)
+        return JobDone(job, result, self._drafters[job.drafter][0].name if is_drafters else TARGET_LANE, start_s, end_s)
+
+    def _task(self, job: Job) -> Callable[[], Outcome]:
+        """The job as a function that needs nothing of this body's changing state."""
+        text = self._text
         match job:
             case PrefillJob(spans):
-                return TARGET_LANE, self._verifier.prefill(spans, self._text)
+                return lambda: (self._verifier.prefill(spans, text), ())
             case CatchUpJob(index, spans):
-                info, drafter = self._drafters[index]
-                drafter.catch_up(spans, self._text)
-                return info.name, None
+                return partial(self._catch_up, index, spans, text)
             case DraftJob():
-                info, drafter = self._drafters[job.drafter]
-                drafts = drafter.draft(job, self._text)
-                self._drafts.update(zip(job.spans.rows.tolist(), drafts.token_ids, strict=True))
-                lengths = np.array([len(tokens) for tokens in drafts.token_ids], np.int64)
-                return info.name, DraftResult(lengths, drafts.confidence)
+                return partial(self._draft, job, text)
             case VerifyJob():
-                result = self._verifier.verify(job, self._drafts, self._text)
-                for row in job.spans.rows.tolist():
-                    self._drafts.pop(row, None)
-                return TARGET_LANE, result
+                rows = job.spans.rows.tolist()
+                drafts = {row: self._drafts.pop(row) for row in rows if row in self._drafts}
+                return lambda: (self._verifier.verify(job, drafts, text), ())
+
+    def _catch_up(self, index: int, spans: TokenSpans, text: LiveText) -> Outcome:
+        self._drafters[index][1].catch_up(spans, text)
+        return None, ()
+
+    def _draft(self, job: DraftJob, text: LiveText) -> Outcome:
+        drafts = self._drafters[job.drafter][1].draft(job, text)
+        lengths = np.array([len(tokens) for tokens in drafts.token_ids], np.int64)
+        return DraftResult(lengths, drafts.confidence), drafts.token_ids
 
     def _hold_slots(self, job: Job) -> None:
         stop = job.spans.stop
@@ -123,6 +179,8 @@ def make_body(
     sampling: Sampling,
     num_blocks: int,
     block_size: int,
+    placement: Placement = SHARED,
+    drafter_threads: int = 1,
 ) -> TorchBody:
     """Serves `target` with `drafters` (no model for prompt lookup) over a KV pool of `num_blocks` blocks."""
     sampler = Sampler(sampling)
@@ -137,4 +195,4 @@ def make_body(
             lanes.append((info, LookupThenModelDrafter(lookup, ModelDrafter(model, slots, sampler))))
         else:
             lanes.append((info, ModelDrafter(model, slots, sampler)))
-    return TorchBody(verifier, lanes, slots)
+    return TorchBody(verifier, lanes, slots, placement, drafter_threads)

@@ -21,12 +21,14 @@ from spinbench.control.job import (
     VerifyResult,
 )
 from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.placement import SHARED, Placement
 from spinbench.simulation.lane import Lane
+from spinbench.simulation.recorded_times import RecordedTimes
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 
 
 class JobTimes(Protocol):
-    """Says how long jobs take: a cost model, or the durations of a run that really happened."""
+    """Says how long jobs take, as a cost model does."""
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -43,24 +45,35 @@ class JobTimes(Protocol):
 
 
 class SimulatedBody:
-    """Does jobs in no time of its own. All models share one device and take turns, as on the runtime."""
+    """Does jobs in no time of its own, on one lane for each device of the placement.
+
+    There is one host. Behind each job's end it is busy with the result, and only then can it hand out further jobs;
+    meanwhile other lanes go on with what is in their queues. Models that share the only device take turns with the
+    host, too, as on the runtime: the next job starts once the loop has taken the result in.
+    """
 
     def __init__(
         self,
         streams: AcceptanceStreams,
         num_prompt_tokens: IntArray,
         drafters: Sequence[DrafterInfo],
-        times: JobTimes,
+        times: JobTimes | RecordedTimes,
         start_s: float = 0.0,
+        placement: Placement = SHARED,
     ) -> None:
         """`num_prompt_tokens` [requests] in the order of the streams' rows; the clock begins at `start_s`."""
         self._streams = streams
         self._num_prompt_tokens = num_prompt_tokens
         self._drafters = tuple(drafters)
         self._times = times
+        self._placement = placement
         self._environment = Environment(initial_time=start_s)
-        self._lane = Lane(self._environment)
+        self._lanes = [Lane(self._environment) for _ in range(placement.num_devices(len(self._drafters)))]
         self._queue: deque[Job] = deque()
+        """Jobs that the host has not handed out yet; empty where there are several lanes."""
+        self._num_in_flight = 0
+        self._ended: deque[tuple[Job, float, float]] = deque()
+        """Jobs whose end the host has not seen, with their start and end."""
         self._host_free_at_s = start_s
         self._accepted_run = np.zeros(len(num_prompt_tokens), np.int64)
 
@@ -69,44 +82,66 @@ class SimulatedBody:
         return max(float(self._environment.now), self._host_free_at_s)
 
     def submit(self, job: Job) -> None:
-        """Queue a job."""
-        self._queue.append(job)
+        """Queue a job on its lane."""
+        if len(self._lanes) == 1:
+            self._queue.append(job)
+        else:
+            self._begin(job)
 
     def next_event(self, deadline_s: float | None) -> JobDone | None:
-        """Let the next job run to its end, or time pass until the deadline if there is none.
+        """Let time pass to the next end of a job, or to the deadline.
 
-        The host waits for each job, as the runtime's does: the next one starts once the loop has taken the result in.
+        A deadline does not interrupt the job of an only lane, since the host waits with it.
         """
-        if not self._queue:
-            if deadline_s is None:
-                raise RuntimeError("no job in flight and nothing to wait for")
-            if deadline_s > self._environment.now:
-                self._environment.run(until=deadline_s)
-            return None
-        job = self._queue.popleft()
-        start_s, ended = self._lane.submit(self._times.job_s(job), self._host_free_at_s)
-        while not ended.processed:
+        if self._queue:
+            self._begin(self._queue.popleft())
+            deadline_s = None
+        if deadline_s is None and not self._num_in_flight:
+            raise RuntimeError("no job in flight and nothing to wait for")
+        while not self._ended:
+            # a job that ends at the deadline comes first
+            if deadline_s is not None and self._environment.peek() > deadline_s:
+                if deadline_s > self._environment.now:
+                    self._environment.run(until=deadline_s)
+                return None
             self._environment.step()
-        end_s = float(self._environment.now)
-        # the host is busy with the result before it can start another job
-        self._host_free_at_s = end_s + self._times.gap_s(job)
-        lane, result = self._result(job)
-        return JobDone(job, result, lane, start_s, end_s)
+        job, start_s, end_s = self._ended.popleft()
+        self._num_in_flight -= 1
+        # the host is busy with the result before it can hand out another job
+        gap_s = 0.0 if isinstance(self._times, RecordedTimes) else self._times.gap_s(job)
+        self._host_free_at_s = max(self._host_free_at_s, end_s) + gap_s
+        return JobDone(job, self._result(job), self._lane_name(job), start_s, end_s)
+
+    def _begin(self, job: Job) -> None:
+        lane, end_s = self._lanes[self._placement.device_of(job)], None
+        if isinstance(self._times, RecordedTimes):
+            start_s, end_s = self._times.span_s(job, self._lane_name(job))
+            end = lane.repeat(end_s)
+        else:
+            start_s, end = lane.submit(self._times.job_s(job), self._host_free_at_s)
+        self._num_in_flight += 1
+        assert end.callbacks is not None
+        end.callbacks.append(
+            lambda _: self._ended.append((job, start_s, float(self._environment.now) if end_s is None else end_s))
+        )
+
+    def _lane_name(self, job: Job) -> str:
+        return self._drafters[job.drafter].name if isinstance(job, DraftJob | CatchUpJob) else TARGET_LANE
 
     def release(self, rows: IntArray) -> None:
         """Nothing is held."""
 
-    def _result(self, job: Job) -> tuple[str, PrefillResult | DraftResult | VerifyResult | None]:
+    def _result(self, job: Job) -> PrefillResult | DraftResult | VerifyResult | None:
         match job:
             case PrefillJob(spans):
                 emitted = self._num_output_tokens(spans.rows, spans.stop)
-                return TARGET_LANE, PrefillResult(self._streams.token_ids_at(spans.rows, emitted, 1)[:, 0])
-            case CatchUpJob(drafter):
-                return self._drafters[drafter].name, None
-            case DraftJob(drafter):
-                return self._drafters[drafter].name, self._draft(job)
+                return PrefillResult(self._streams.token_ids_at(spans.rows, emitted, 1)[:, 0])
+            case CatchUpJob():
+                return None
+            case DraftJob():
+                return self._draft(job)
             case VerifyJob():
-                return TARGET_LANE, self._verify(job)
+                return self._verify(job)
 
     def _draft(self, job: DraftJob) -> DraftResult:
         rows, info = job.spans.rows, self._drafters[job.drafter]

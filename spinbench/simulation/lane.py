@@ -16,3 +16,8 @@ class Lane:
         start_s = max(now_s, self._free_at_s, not_before_s)
         self._free_at_s = start_s + duration_s
         return start_s, self._environment.timeout(self._free_at_s - now_s)
+
+    def repeat(self, end_s: float) -> Event:
+        """The event of the end of a job that is known to have ended at `end_s`."""
+        self._free_at_s = end_s
+        return self._environment.timeout(max(0.0, end_s - self._environment.now))

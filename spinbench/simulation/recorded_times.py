@@ -1,5 +1,6 @@
-"""The durations of a run that really happened, one job after another."""
+"""When the jobs of a run that really happened began and ended."""
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from spinbench.control.job import Job
@@ -11,33 +12,37 @@ class Diverged(RuntimeError):
 
 
 class RecordedTimes:
-    """Gives the n-th job the duration of the n-th span, and the same pause behind it.
+    """Gives the n-th job of a lane the start and the end of the lane's n-th span.
 
-    With these times every decision must come out as it did in the recorded run, also one that looks at time.
+    With these times every decision must come out as it did in the recorded run, also one that looks at time. Starts are
+    needed, too: with several lanes a job may have begun late because the host was busy.
     """
 
     warnings: Sequence[str] = ()
 
-    def __init__(self, kinds: Sequence[str], start_s: Sequence[float], end_s: Sequence[float]) -> None:
-        """The recorded jobs in the order in which they ran."""
-        self._kinds = list(kinds)
-        self._start_s = list(start_s)
-        self._end_s = list(end_s)
-        self.start_s = self._start_s[0] if self._start_s else 0.0
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        start_s: Sequence[float],
+        end_s: Sequence[float],
+        lanes: Sequence[str] | None = None,
+    ) -> None:
+        """The recorded jobs in the order in which they ended; `lanes` None where they ran one after another."""
+        self.start_s = min(start_s, default=0.0)
         """When the first job began."""
-        self._next = 0
+        self._queues: dict[str, deque[tuple[int, str, float, float]]] = defaultdict(deque)
+        names = [""] * len(kinds) if lanes is None else lanes
+        self._has_lanes = lanes is not None
+        for index, (name, kind, begin_s, finish_s) in enumerate(zip(names, kinds, start_s, end_s, strict=True)):
+            self._queues[name].append((index, kind, begin_s, finish_s))
+        self._num_jobs = 0
 
-    def job_s(self, job: Job) -> float:
-        """Seconds of the next recorded job. Raises Diverged when that is of another kind, or there is none."""
-        index, kind = self._next, KINDS[type(job)]
-        if index >= len(self._kinds) or self._kinds[index] != kind:
-            there = self._kinds[index] if index < len(self._kinds) else "the end"
-            raise Diverged(f"job {index} is {kind} here and {there} in the recorded run")
-        self._next += 1
-        return self._end_s[index] - self._start_s[index]
-
-    def gap_s(self, job: Job) -> float:
-        """Seconds until the next recorded job; 0 behind the last."""
-        if self._next >= len(self._kinds):
-            return 0.0
-        return max(0.0, self._start_s[self._next] - self._end_s[self._next - 1])
+    def span_s(self, job: Job, lane: str) -> tuple[float, float]:
+        """Start and end of the lane's next job. Raises Diverged when that is of another kind, or there is none."""
+        queue, kind = self._queues[lane if self._has_lanes else ""], KINDS[type(job)]
+        where, self._num_jobs = self._num_jobs, self._num_jobs + 1
+        if not queue or queue[0][1] != kind:
+            there = queue[0][1] if queue else "the end"
+            raise Diverged(f"job {queue[0][0] if queue else where} is {kind} here and {there} in the recorded run")
+        _, _, start_s, end_s = queue.popleft()
+        return start_s, end_s

@@ -7,6 +7,7 @@ from spinbench.control.loop import LoopSetting, Progress, ServingLoop
 from spinbench.control.request_table import RequestTable
 from spinbench.errors import UserError
 from spinbench.simulation.body import JobTimes, SimulatedBody
+from spinbench.simulation.recorded_times import RecordedTimes
 from spinbench.simulation.text import RecordedText
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 from spinbench.workload.arrivals import ArrivalQueue
@@ -17,7 +18,7 @@ def simulated_loop(
     queue: ArrivalQueue,
     streams: AcceptanceStreams,
     num_prompt_tokens: Mapping[str, int],
-    times: JobTimes,
+    times: JobTimes | RecordedTimes,
     on_progress: Callable[[Progress], None] | None = None,
     interface: Callable[[Body], Body] | None = None,
     start_s: float = 0.0,
@@ -33,6 +34,6 @@ def simulated_loop(
             "mismatch; choose another selector, or engine=runtime"
         )
     table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
-    body = SimulatedBody(streams, table.num_prompt_tokens, setting.drafters, times, start_s)
+    body = SimulatedBody(streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement)
     text = RecordedText(streams)
     return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress)

@@ -35,6 +35,29 @@ def test_every_selector_and_layout_leaves_the_same_text(spinbench: CommandLine) 
     assert (spinbench.folder / "report" / "report.md").is_file()
 
 
+def test_pipelines_leave_the_same_text_and_are_told_apart(spinbench: CommandLine) -> None:
+    assert spinbench.replay("selector=plain", "hydra.run.dir=runs/plain").code == 0
+    points = {
+        "serial": [],
+        "together": ["pipeline=micro_batches", "pipeline.depth=3", "placement=drafters_together"],
+        "own": ["pipeline=micro_batches", "pipeline.depth=adaptive", "placement=own_devices", "engine.num_threads=2"],
+    }
+    for name, overrides in points.items():
+        done = spinbench.replay("selector=round_robin", *overrides, f"hydra.run.dir=runs/{name}")
+        assert (done.code, done.err) == (0, "")
+        assert outputs(Path("runs") / name) == outputs(Path("runs/plain"))
+    meta = {name: read_run(Path("runs") / name).meta for name in points}
+    assert {name: (one["pipeline"], one["placement"]) for name, one in meta.items()} == {
+        "serial": ("serial", "shared"),
+        "together": ("depth 3 by_drafter", "drafters_together"),
+        "own": ("adaptive depth by_drafter", "own_devices"),
+    }
+    assert spinbench("report", "runs", "-o", "report").code == 0
+    page = (spinbench.folder / "report" / "report.md").read_text()
+    for label in ("serial shared", "depth 3 by drafter drafters together", "adaptive depth by drafter own devices"):
+        assert f"round robin {label}" in page
+
+
 def test_a_run_says_what_made_it(spinbench: CommandLine) -> None:
     assert spinbench.replay("selector=epsilon_greedy", "slo='ttft:1e6'", "repeat=2").code == 0
     run = read_run(Path("run"))

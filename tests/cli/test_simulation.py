@@ -90,6 +90,7 @@ def test_the_simulator_imports_no_torch(spinbench: CommandLine, prepared: Path) 
         (["engine.profile=nowhere"], "nowhere"),
         (["engine.source=nowhere"], "nowhere"),
         (["trace.path=other.jsonl"], "was recorded on trace 'tiny'"),
+        (["placement=own_devices", "engine.oracle_num_speculative_tokens=4"], "set pipeline=serial placement=shared"),
         (["engine.acceptance=synthetic"], "table: "),
     ],
 )

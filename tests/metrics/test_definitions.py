@@ -98,6 +98,8 @@ def test_lanes(record: RunRecord) -> None:
     summary = summarise(tables_from_record(record))
     assert summary["padding_share"] == 0.25  # verify only: (20 + 5 + 5) / (80 + 20 + 20)
     assert summary["lane_occupancy"] == {"d1": 0.05, "d2": 0.05, "host": 0.05, "target": 0.3}  # 1, 1, 1, 6 of 20 s
+    # In the system 0-13 s; the target busy 1-2, 3-4, 6-8, 9-10, 12-13 = 6 s.
+    assert summary["bubble_share"] == pytest.approx(7 / 13)
     # In the system 0-13 s; models busy 1-2, 3-4, 4.5-8, 9-10, 12-13 = 7.5 s.
     assert summary["host_share"] == pytest.approx(5.5 / 13)
 

@@ -1,7 +1,7 @@
 """Serves requests on tiny models, and the outputs that must come out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ from spinbench.control.draft_length import DraftLength, FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
 from spinbench.control.loop import LoopSetting
+from spinbench.control.pipeline import MicroBatchPipeline, SerialPipeline, Split
+from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.record import RunRecord
 from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
 from spinbench.control.selector.fixed import FixedSelector
@@ -103,6 +105,9 @@ def loop_setting(
     layout: str = "packed",
     num_kv_blocks: int = 200,
     block_size: int = 4,
+    depth: int | Literal["adaptive"] = 1,
+    split: Split = "by_drafter",
+    placement: PlacementKind = "shared",
 ) -> LoopSetting:
     """The decisions of a run, on either engine."""
     infos = tuple(drafter_infos(models))
@@ -117,6 +122,8 @@ def loop_setting(
         block_size=block_size,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=64,
+        pipeline=SerialPipeline() if depth == 1 else MicroBatchPipeline(depth, split, 8, 2, 2),
+        placement=Placement(placement),
     )
 
 
@@ -131,9 +138,12 @@ def serve(
     """Serve `trace` on the runtime; `decisions` are those of `loop_setting`."""
     setting = loop_setting(target, models, len(trace), **decisions)
     drafters = list(zip(setting.drafters, [*models, None, *models[:1]], strict=True))
-    body = make_body(target, drafters, sampling, setting.num_kv_blocks, setting.block_size)
+    body = make_body(target, drafters, sampling, setting.num_kv_blocks, setting.block_size, setting.placement)
     prompts = {request.id: request.prompt_token_ids or () for request in trace}
-    return live_loop(setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()
+    try:
+        return live_loop(setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()
+    finally:
+        body.close()
 
 
 def outputs(record: RunRecord) -> dict[str, tuple[int, ...]]:

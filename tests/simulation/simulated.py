@@ -1,6 +1,7 @@
 """Runs in the simulator from a few parts made by hand."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import Job
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
 from spinbench.control.loop import LoopSetting
+from spinbench.control.pipeline import MicroBatchPipeline, Pipeline, SerialPipeline, Split
+from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.record import RunRecord
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
@@ -83,6 +86,8 @@ def simulate(
     pattern: ArrivalPattern | None = None,
     seed: int = 0,
     eos_token_ids: frozenset[int] = frozenset(),
+    pipeline: Pipeline | None = None,
+    placement: PlacementKind = "shared",
 ) -> RunRecord:
     """A run of `trace`, whose streams are in its order."""
     infos = tuple(infos if infos is not None else (DrafterInfo(name, "model") for name in streams.drafters))
@@ -96,12 +101,21 @@ def simulate(
         block_size=block_size,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=2048,
+        pipeline=pipeline or SerialPipeline(),
+        placement=Placement(placement),
     )
     queue = ArrivalQueue(trace, pattern or ArrivalPattern(kind="trace"))
     lengths = {
         request.id: request.prompt_len_tokens or len(request.prompt_token_ids or ()) for request in queue.requests
     }
     return simulated_loop(setting, queue, streams, lengths, times).run()
+
+
+def micro_batches(depth: int | Literal["adaptive"], split: Split = "by_drafter", **changes: int) -> MicroBatchPipeline:
+    """A pipeline of this depth."""
+    return MicroBatchPipeline(
+        depth, split, **{"max_depth": 16, "passes_per_trial": 8, "trials_per_probe": 8, **changes}
+    )
 
 
 def fixed(drafter: str = "d") -> MakeSelector:

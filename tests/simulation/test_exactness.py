@@ -35,6 +35,10 @@ def _times_of(run: RunRecord) -> RecordedTimes:
     return RecordedTimes(run.spans.kind, run.spans.start_s.tolist(), run.spans.end_s.tolist())
 
 
+def _lane_times_of(run: RunRecord) -> RecordedTimes:
+    return RecordedTimes(run.spans.kind, run.spans.start_s.tolist(), run.spans.end_s.tolist(), run.spans.lane)
+
+
 def _simulate(times: JobTimes, sampling: str = "greedy", **decisions) -> RunRecord:
     target, models = recorded.models()
     setting = serving.loop_setting(target, models, len(recorded.TRACE), **decisions)
@@ -77,6 +81,49 @@ def test_with_the_runtimes_durations_everything_is_equal(selector, layout, max_n
             assert ours.num_prefill_emitted_tokens == theirs.num_prefill_emitted_tokens
         for name in ("kind", "lane", "round_index", "num_tokens", "useful_cells", "padded_cells", "rows"):
             assert np.array_equal(getattr(simulated.spans, name), getattr(real.spans, name)), name
+
+
+def _assert_same_run(simulated: RunRecord, real: RunRecord) -> None:
+    _assert_same_rounds(simulated.rounds, real.rounds, (*COUNTS, *TIMES))
+    for name in (
+        "kind",
+        "lane",
+        "start_s",
+        "end_s",
+        "round_index",
+        "num_tokens",
+        "useful_cells",
+        "padded_cells",
+        "rows",
+    ):
+        assert np.array_equal(getattr(simulated.spans, name), getattr(real.spans, name)), name
+    for ours, theirs in zip(simulated.requests, real.requests, strict=True):
+        for name in ("request_id", "output_token_ids", "finish_reason", "finish_s", "num_preemptions"):
+            assert getattr(ours, name) == getattr(theirs, name)
+
+
+@pytest.mark.parametrize("num_kv_blocks", [200, 20], ids=["roomy", "preempted"])
+@pytest.mark.parametrize("placement", ["shared", "drafters_together", "own_devices"])
+@pytest.mark.parametrize("depth", [2, 3, "adaptive"])
+@pytest.mark.parametrize("selector", ["random", "spin", "epsilon_greedy"])
+def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, placement, num_kv_blocks):
+    target, models = recorded.models()
+    decisions = {
+        "selector": selector, "depth": depth, "placement": placement, "max_num_seqs": 8, "num_kv_blocks": num_kv_blocks,
+    }  # fmt: skip
+    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    simulated = _simulate(_lane_times_of(real), **decisions)
+    _assert_same_run(simulated, real)
+    starts, ends = real.spans.start_s, real.spans.end_s
+    assert bool((starts[1:] < ends[:-1]).any()) == (placement != "shared")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_simulated_pipeline_is_repeated_exactly(depth):
+    # jobs of a second each, so that many end at the same time
+    decisions = {"selector": "spin", "depth": depth, "placement": "own_devices", "max_num_seqs": 8}
+    first = _simulate(EqualTimes(), **decisions)
+    _assert_same_run(_simulate(_lane_times_of(first), **decisions), first)
 
 
 def test_preemption_is_simulated_too():

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from spinbench.errors import UserError
 from tests.simulation.small_setup import CONF, DRAFTERS, SmallRuns, write_setup
 
-PER_CHOICE = ("arrivals", "drafting", "engine", "selector")
+PER_CHOICE = ("arrivals", "drafting", "engine", "pipeline", "selector")
 """Groups whose choices have keys of their own; elsewhere all choices have the same ones."""
 THE_CHOICE = ("kind", "_target_")
 """Keys that are the choice itself: `test_choices_differ` is theirs."""
@@ -21,6 +21,7 @@ NOT_REPLAYED = {
     "record.yaml": "scores drafters on real models",
     "validate.yaml": "runs replays on both engines: their keys are those of replay.yaml and of the groups",
     "experiment/demo.yaml": "sets keys that are explained, and tested, where they are defined",
+    "experiment/pipeline.yaml": "as demo.yaml",
 }
 """Files whose keys no simulated run reads."""
 
@@ -40,6 +41,7 @@ RECORDED = {
     "trace.format": "spec_bench", "trace.default_max_new_tokens": 20,
 }  # fmt: skip
 RANDOM = {"selector": "random"}
+ADAPTIVE = {"pipeline.depth": "adaptive", "pipeline.passes_per_trial": 1, "pipeline.trials_per_probe": 1}
 KNOBS: dict[str, Change] = {
     "engine/simulation.profile": Change("faster"),
     "engine/simulation.acceptance": Change("bootstrap", RECORDED),
@@ -87,6 +89,11 @@ KNOBS: dict[str, Change] = {
     "selector/spin_round_goodput.reward": Change("draft_goodput"),
     "drafting/fixed.num_speculative_tokens": Change(2),
     "drafting/by_match_order.num_speculative_tokens": Change([2, 2, 3, 5]),
+    "pipeline/micro_batches.depth": Change(3),
+    "pipeline/micro_batches.split": Change("round_robin", choices={"arrivals": "all_at_once"}),
+    "pipeline/micro_batches.max_depth": Change(1, ADAPTIVE),
+    "pipeline/micro_batches.passes_per_trial": Change(2, ADAPTIVE),
+    "pipeline/micro_batches.trials_per_probe": Change(3, ADAPTIVE),
     "scheduler.max_num_seqs": Change(2),
     "scheduler.max_num_batched_tokens": Change(100, choices={"arrivals": "all_at_once"}),
     "kv.block_size": Change(8, {"kv.num_blocks": 40}),
@@ -100,6 +107,7 @@ INERT: dict[str, tuple[str, Change | None]] = {
     "engine/runtime.dtype": ("number format of real models; a simulation's is its profile's", None),
     "engine/runtime.device": ("hardware of real models; a simulation's is its profile's", None),
     "engine/runtime.num_threads": ("threads of real models; a simulation's are its profile's", None),
+    "placement.drafter_threads": ("threads of real models", Change(2)),
     "models.target": ("must be the profile's target, any other is refused (test below)", None),
     "models.use_chat_template": ("prompts are known by their length", Change(False)),
     "sampling.temperature": ("texts are known: a table of another sampling is refused, a law has none", Change(0.5)),
@@ -187,7 +195,7 @@ def test_what_is_called_inert_is(runs, name):
     assert before == after
 
 
-@pytest.mark.parametrize("group", ["arrivals", "drafting", "selector", "verification"])
+@pytest.mark.parametrize("group", ["arrivals", "drafting", "pipeline", "placement", "selector", "verification"])
 def test_choices_differ(runs, group):
     choices = [path.stem for path in (CONF / group).glob("*.yaml")]
     results = {choice: runs.result({group: choice}, NEEDED.get(f"{group}={choice}", {})) for choice in choices}

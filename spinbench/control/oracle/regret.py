@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.record import RunRecord
+from spinbench.control.record import RunRecord, SpanColumns
+from spinbench.errors import UserError
+
+CLOCK_TOLERANCE_S = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +49,15 @@ def decode_time_s(record: RunRecord) -> FloatArray:
 
     A round takes from the end of the job before it, so with the loop's own time, to the end of its verification; the
     requests of a batch share it equally. Their sum is all the time in which the run decoded; served one at a time, each
-    request has just `finish_s - first_token_s`. Jobs must run one after another.
+    request has just `finish_s - first_token_s`. Raises UserError for a run whose jobs overlapped, or whose rounds did:
+    then no stretch of time belongs to one round.
     """
     rounds, spans = record.rounds, record.spans
+    if not _one_after_another(spans):
+        raise UserError(
+            "jobs or rounds of this run overlapped, so its time cannot be divided among rounds and held against the "
+            "oracle's; set pipeline=serial placement=shared"
+        )
     index, first_span = np.unique(spans.round_index, return_index=True)
     # a prefill has no round, and one comes before all rounds
     begin_s = spans.end_s[np.maximum(first_span - 1, 0)]
@@ -56,6 +65,13 @@ def decode_time_s(record: RunRecord) -> FloatArray:
     of_request_s = np.zeros(len(rounds.request_ids))
     np.add.at(of_request_s, rounds.row, time_s / rounds.batch_size)
     return of_request_s
+
+
+def _one_after_another(spans: SpanColumns) -> bool:
+    """Whether no job began before the one before it ended, and no round before the one before it was verified."""
+    jobs = bool((spans.start_s[1:] >= spans.end_s[:-1] - CLOCK_TOLERANCE_S).all())
+    of_rounds = spans.round_index[spans.round_index >= 0]
+    return jobs and bool((np.diff(of_rounds) >= 0).all())
 
 
 def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

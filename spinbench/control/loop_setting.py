@@ -1,0 +1,36 @@
+"""What a serving loop is given to decide with, and what it tells while it runs."""
+
+from dataclasses import dataclass, field
+
+from spinbench.control.draft_length import DraftLength
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.layout import VerificationLayout
+from spinbench.control.pipeline import Pipeline, SerialPipeline
+from spinbench.control.placement import SHARED, Placement
+from spinbench.control.selector.protocol import Selector
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSetting:
+    """What the loop decides with."""
+
+    drafters: tuple[DrafterInfo, ...]
+    selector: Selector
+    draft_length: DraftLength
+    layout: VerificationLayout
+    eos_token_ids: frozenset[int]
+    num_kv_blocks: int
+    block_size: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    pipeline: Pipeline = field(default_factory=SerialPipeline)
+    placement: Placement = SHARED
+    """Read by the body: decisions do not depend on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    finished_requests: int
+    emitted_tokens: int
