@@ -1,11 +1,13 @@
 """Who knows the texts in advance: what no selector can do without, to measure the others by."""
 
+from functools import cached_property
+
 import numpy as np
 from pydantic import ConfigDict, validate_call
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.oracle.optimum import oracle
+from spinbench.control.oracle.optimum import Optimum, oracle
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.errors import UserError
 
@@ -22,14 +24,19 @@ class OracleSelector:
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(self, setting: SelectorSetting) -> None:
-        if setting.foresight is None or setting.cost_model is None:
+        if setting.foresight is None:
             raise UserError(
-                "selector=oracle knows every text in advance, and what jobs will take, which real models do not: it "
-                "needs engine=simulation"
+                "selector=oracle knows every text in advance, which real models do not: it needs engine=simulation"
             )
         self.max_num_speculative_tokens = setting.max_num_speculative_tokens
-        self._first = setting.foresight.streams.offsets
-        self._plan = oracle(setting.foresight, setting.cost_model, self.max_num_speculative_tokens)
+        self._foresight = setting.foresight
+        self._cost_model = setting.cost_model
+
+    @cached_property
+    def _plan(self) -> Optimum:
+        if self._cost_model is None:
+            raise UserError("selector=oracle weighs what jobs will take; it needs durations that a profile predicts")
+        return oracle(self._foresight, self._cost_model, self.max_num_speculative_tokens)
 
     def choose(self, context: RoundContext) -> IntArray:
         """Whom the optimum asks when so much is emitted."""
@@ -43,4 +50,4 @@ class OracleSelector:
         """Nothing to learn."""
 
     def _at(self, context: RoundContext) -> IntArray:
-        return self._first[context.rows] + context.output_tokens
+        return self._foresight.streams.offsets[context.rows] + context.output_tokens

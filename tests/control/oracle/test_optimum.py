@@ -133,10 +133,11 @@ def test_the_selector_pays_for_catch_up_and_loses_nothing_in_a_batch():
     assert (record.rounds.accepted == record.rounds.num_speculative_tokens).all()
 
 
-@pytest.mark.parametrize("known", [(None, FORESIGHT), (cost_model(INFOS), None)])
-def test_nobody_follows_it_on_real_models(known):
+def test_nobody_follows_it_on_real_models_or_without_a_cost_model():
     with pytest.raises(UserError, match=r"selector=oracle knows every text in advance.* needs engine=simulation"):
-        OracleSelector(_setting(*known))
+        OracleSelector(_setting(cost_model(INFOS), None))
+    with pytest.raises(UserError, match=r"selector=oracle .* needs durations that a profile predicts"):
+        run(cost_model(INFOS), lambda _: OracleSelector(_setting(None)))
 
 
 def test_without_drafters_it_is_plain_decoding():
