@@ -7,11 +7,14 @@ import numpy as np
 from spinbench.cli.locations import find_trace
 from spinbench.cli.parts import make_part
 from spinbench.cli.schema import ReplayConfig
+from spinbench.control.cost_model import CostModel
+from spinbench.control.draft_length import DraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest, check_request_fits
 from spinbench.control.loop_setting import LoopSetting
+from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.placement import Placement
-from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
 from spinbench.workload.load import load_trace
 from spinbench.workload.request import Trace
@@ -57,14 +60,25 @@ def loop_setting(
     eos_token_ids: frozenset[int],
     num_blocks: int,
     num_requests: int,
+    cost_model: CostModel | None = None,
+    foresight: Foresight | None = None,
 ) -> LoopSetting:
     """The decisions that the config names. Raises UserError for parameters that do not fit."""
-    rng = np.random.default_rng([config.seed, config.repeat])
-    selector_setting = SelectorSetting(infos, config.scheduler.max_num_seqs, num_requests, rng)
+    draft_length: DraftLength = make_part("drafting", config.drafting)
+    selector_setting = SelectorSetting(
+        infos,
+        config.scheduler.max_num_seqs,
+        num_requests,
+        np.random.default_rng([config.seed, config.repeat]),
+        draft_length.max_num_speculative_tokens,
+        cost_model,
+        foresight,
+    )
+    selector: Selector = make_part("selector", config.selector, setting=selector_setting)
     return LoopSetting(
         drafters=infos,
-        selector=make_part("selector", config.selector, setting=selector_setting),
-        draft_length=make_part("drafting", config.drafting),
+        selector=selector,
+        draft_length=selector if isinstance(selector, DraftLength) else draft_length,
         layout=make_part("verification", config.verification),
         eos_token_ids=eos_token_ids,
         num_kv_blocks=num_blocks,

@@ -18,6 +18,7 @@ from spinbench.cli.schema import ReplayConfig, parse_config, resolved
 from spinbench.cli.session import Session
 from spinbench.cli.summary import print_summary
 from spinbench.control.job import Body
+from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.metrics.slo import parse_slo
@@ -52,7 +53,9 @@ class Replay:
         engine.check(config)
         if config.slo is not None:
             parse_slo(config.slo)
-        loop_setting(config, drafter_infos(config), frozenset(), num_blocks=1, num_requests=1)
+        infos = drafter_infos(config)
+        foresight = Foresight.of_no_requests(infos) if config.engine.kind == "simulation" else None
+        loop_setting(config, infos, frozenset(), num_blocks=1, num_requests=1, foresight=foresight)
         # points of a sweep mostly share their trace; prompts can be measured only with the target's tokenizer
         key = f"{config.trace}{config.arrivals}"
         if key not in self._checked_traces and config.trace.max_prompt_tokens is None:

@@ -87,11 +87,21 @@ class SimulatedEngine:
         lengths = {request.id: source.prompt_tokens(request) for request in trace.requests}
         max_tokens = {request.id: lengths[request.id] + request.max_new_tokens for request in trace.requests}
         num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, profile.meta))
-        setting = loop_setting(config, infos, source.eos_token_ids, num_blocks, len(trace.requests))
-        streams = source.streams(ArrivalQueue(trace.requests, config.arrivals).requests, tuple(config.models.drafters))
+        order = ArrivalQueue(trace.requests, config.arrivals).requests
+        streams = source.streams(order, tuple(config.models.drafters))
         # the run's own model: it remembers what it was asked beyond its range
         start_s = times.start_s if isinstance(times, RecordedTimes) else 0.0
         job_times = times or fit_cost_model(profile, config.models.drafters)
+        cost_model = job_times if isinstance(job_times, CostModel) else None
+        foresight = Foresight(
+            streams,
+            infos,
+            np.array([lengths[request.id] for request in order]),
+            np.array([request.max_new_tokens for request in order]),
+        )
+        setting = loop_setting(
+            config, infos, source.eos_token_ids, num_blocks, len(trace.requests), cost_model, foresight
+        )
 
         def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
             queue = ArrivalQueue(trace.requests, config.arrivals)
@@ -99,16 +109,9 @@ class SimulatedEngine:
 
         def judge(record: RunRecord) -> dict[str, Any]:
             most = engine.oracle_num_speculative_tokens
-            if most is None or not isinstance(job_times, CostModel):
+            if most is None or cost_model is None:
                 return {}
-            order = [request.id for request in ArrivalQueue(trace.requests, config.arrivals).requests]
-            foresight = Foresight(
-                streams,
-                infos,
-                np.array([lengths[request_id] for request_id in order]),
-                np.array([max_tokens[request_id] - lengths[request_id] for request_id in order]),
-            )
-            return {"oracle": oracle_facts(record, foresight, job_times, most, config.scheduler.max_num_seqs)}
+            return {"oracle": oracle_facts(record, foresight, cost_model, most, config.scheduler.max_num_seqs)}
 
         return Session(
             trace,

@@ -1,6 +1,6 @@
 """How many tokens each request drafts in a round (K, `num_speculative_tokens`)."""
 
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import Field, validate_call
@@ -11,8 +11,12 @@ from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.request_table import NO_DRAFTER
 
 
+@runtime_checkable
 class DraftLength(Protocol):
-    """Chooses K per request and round; the loop cuts it to what the request may still emit."""
+    """Chooses K per request and round; the loop cuts it to what the request may still emit.
+
+    A selector that has these members as well chooses both, and is used instead of the configured policy.
+    """
 
     max_num_speculative_tokens: int
 

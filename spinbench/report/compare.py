@@ -65,10 +65,15 @@ def fastest(table: pd.DataFrame) -> list[str]:
 
 
 def headline(section: Section, batch: int) -> str:
-    """One sentence: the fastest setting, its speed-up and spread, and whether the runner-up is really slower."""
-    ranked = (
-        comparison_table(section, batch).sort_values("tokens_per_s", ascending=False, kind="stable").to_dict("records")
-    )
+    """One sentence: the fastest setting, its speed-up and spread, and whether the runner-up is really slower.
+
+    The oracle is no setting that anybody could run, and is left out where there are others.
+    """
+    oracles = [setting.label for setting in section.at(batch) if setting.is_oracle]
+    table = comparison_table(section, batch)
+    runnable = table[~table["method"].isin(oracles)]
+    ranked = (table if runnable.empty else runnable).sort_values("tokens_per_s", ascending=False, kind="stable")
+    ranked = ranked.to_dict("records")
     best = ranked[0]
     spread = _spread(best["tokens_per_s_min"], best["tokens_per_s_max"], best["repeats"])
     gain = "" if best["is_baseline"] or math.isnan(best["speedup"]) else f"{best['speedup']:.2f}x plain, "
@@ -91,13 +96,22 @@ def headlines(section: Section) -> list[str]:
     return lines + [line for batch in section.batches if (line := selector_sentence(section, batch))]
 
 
+def best_fixed(section: Section, batch: int) -> Setting | None:
+    """In hindsight, the fastest setting of the batch size that drafts with one drafter; None when there is none.
+
+    With a drafter and K for each run of a sweep it is the best fixed drafter and K, which no selector knew in advance.
+    """
+    fixed = [one for one in section.at(batch) if len(one.drafters_used) == 1 and not one.is_oracle]
+    return max(fixed, key=lambda setting: setting.median(THROUGHPUT), default=None)
+
+
 def selector_sentence(section: Section, batch: int) -> str | None:
     """One sentence: the best selector against the best fixed drafter; None when the batch size lacks either."""
-    choosing = [setting for setting in section.at(batch) if len(setting.drafters_used) > 1]
-    fixed = [setting for setting in section.at(batch) if len(setting.drafters_used) == 1]
-    if not choosing or not fixed:
+    choosing = [one for one in section.at(batch) if len(one.drafters_used) > 1 and not one.is_oracle]
+    rival = best_fixed(section, batch)
+    if not choosing or rival is None:
         return None
-    best, rival = (max(settings, key=lambda setting: setting.median(THROUGHPUT)) for settings in (choosing, fixed))
+    best = max(choosing, key=lambda setting: setting.median(THROUGHPUT))
     ratio = best.median(THROUGHPUT) / rival.median(THROUGHPUT)
     overlap = best.values(THROUGHPUT).min() <= rival.values(THROUGHPUT).max() and (
         best.values(THROUGHPUT).max() >= rival.values(THROUGHPUT).min()

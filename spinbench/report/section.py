@@ -51,6 +51,11 @@ class Setting:
         return float(np.median(values)) if len(values) else float("nan")
 
     @property
+    def is_oracle(self) -> bool:
+        """Whether it knew the texts in advance: a yardstick, which nobody could run."""
+        return self.method == "oracle"
+
+    @property
     def drafters_used(self) -> tuple[str, ...]:
         """The drafters that at least one round was given to, in the run's order."""
         used = {name for run in self.runs for name in run.rounds["drafter"].dropna().unique()}
@@ -183,7 +188,7 @@ def _with_distinct_labels(settings: list[Setting]) -> list[Setting]:
 
 
 def _method_rank(setting: Setting, drafters: tuple[str, ...]) -> tuple[int, int]:
-    """The order of rows everywhere: plain, peers, fixed drafters by cost, prompt lookup, selectors, ours last."""
+    """The order of rows everywhere: plain, peers, fixed drafters by cost, prompt lookup, selectors, ours, oracle."""
     if setting.is_baseline:
         return 0, 0
     if setting.method.startswith("hf"):
@@ -192,8 +197,8 @@ def _method_rank(setting: Setting, drafters: tuple[str, ...]) -> tuple[int, int]
         name = setting.method.removeprefix("fixed").strip()
         return 2, drafters.index(name) if name in drafters else len(drafters)
     known = ("prompt lookup", "random", "round robin", "epsilon-greedy")
-    if setting.method == "spin":
-        return 5, 0
+    if setting.method == "spin" or setting.is_oracle:
+        return 5, int(setting.is_oracle)
     return (3, known.index(setting.method)) if setting.method in known else (4, 0)
 
 

@@ -73,6 +73,18 @@ def test_a_simulation_repeats_to_the_byte(spinbench: CommandLine, simulate) -> N
         assert (spinbench.folder / "a" / file).read_bytes() == (spinbench.folder / "b" / file).read_bytes()
 
 
+def test_only_a_simulation_knows_the_future(spinbench: CommandLine, simulate) -> None:
+    done = spinbench.replay("selector=oracle")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "needs engine=simulation" in done.err
+    overrides = ["scheduler.max_num_seqs=1", "engine.oracle_num_speculative_tokens=4"]
+    assert simulate("selector=oracle", *overrides).code == 0
+    assert simulate("selector=random", f"hydra.run.dir={spinbench.folder}/random", *overrides).code == 0
+    run, random = (read_run(spinbench.folder / name) for name in ("simulated", "random"))
+    assert (run.rounds["accepted"] == run.rounds["num_speculative_tokens"]).all()
+    assert random.meta["oracle"]["share_of_oracle"] < run.meta["oracle"]["share_of_oracle"] <= 1
+
+
 def test_the_simulator_imports_no_torch(spinbench: CommandLine, prepared: Path) -> None:
     given = _without(tiny_overrides(spinbench.models, prepared), "engine.")
     command = ["replay", *given, *SIMULATION, f"hydra.run.dir={spinbench.folder}/simulated"]

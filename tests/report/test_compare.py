@@ -4,7 +4,14 @@ from pathlib import Path
 import pytest
 
 from spinbench.report.cells import HEADERS, comparison_cells, markdown_table
-from spinbench.report.compare import comparison_table, fastest, fastest_by_category, headline, selector_sentence
+from spinbench.report.compare import (
+    best_fixed,
+    comparison_table,
+    fastest,
+    fastest_by_category,
+    headline,
+    selector_sentence,
+)
 from spinbench.report.section import load_sections
 
 from .made_runs import write_made_run
@@ -64,6 +71,26 @@ def test_choosing_is_held_against_the_best_fixed_drafter(measured) -> None:
     section = measured(plain=[10, 10], fixed=[20, 20], spin=[15, 15])
     expected = "Choosing among drafters (spin) gives 0.75x the best fixed choice (fixed smollm2-d256-code) at batch 4."
     assert selector_sentence(section, 4) == expected
+
+
+def test_the_best_fixed_drafter_and_k_in_hindsight(tmp_path: Path) -> None:
+    for number, (k, tokens_per_s) in enumerate([(2, 18), (4, 20), (6, 19)]):
+        method = "fixed smollm2-d256-code"
+        run = write_made_run(tmp_path / str(number), method, 4, 0, num_speculative_tokens=k)
+        _set_throughput(run, tokens_per_s)
+    _set_throughput(write_made_run(tmp_path / "spin", "spin", 4, 0), 30)
+    (section,), _ = load_sections([tmp_path])
+    best = best_fixed(section, 4)
+    assert best is not None
+    assert (best.label, best.num_speculative_tokens) == ("fixed smollm2-d256-code K=4", 4)
+    assert best_fixed(section, 8) is None
+
+
+def test_the_oracle_is_no_contestant(measured) -> None:
+    section = measured(plain=[10, 10], fixed=[20, 20], spin=[15, 15], oracle=[40, 40])
+    assert "the fastest is **fixed smollm2-d256-code**" in headline(section, 4)
+    assert "(spin) gives 0.75x" in (selector_sentence(section, 4) or "")
+    assert section.at(4)[-1].method == "oracle"
 
 
 def test_the_best_is_bold_and_the_noise_beside_it(measured) -> None:

@@ -14,12 +14,17 @@ from spinbench.control.pipeline import MicroBatchPipeline, SerialPipeline, Split
 from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.record import RunRecord
 from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
+from spinbench.control.selector.exp3spec import Exp3SpecSelector
 from spinbench.control.selector.fixed import FixedSelector
+from spinbench.control.selector.greedy import GreedySelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.random import RandomSelector
 from spinbench.control.selector.round_robin import RoundRobinSelector
 from spinbench.control.selector.spin import SpinSelector
+from spinbench.control.selector.thompson import ThompsonSelector
+from spinbench.control.selector.ucb1 import Ucb1Selector
+from spinbench.control.selector.ucbspec import UcbSpecSelector
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.body import make_body
 from spinbench.runtime.sampler import Sampling
@@ -43,6 +48,8 @@ SELECTORS = (
     "epsilon_greedy",
     "spin",
 )
+BANDITS = ("greedy", "ucb1", "ucbspec", "exp3spec", "thompson")
+"""Further selectors: their decisions go through the same code, so that they are tried on fewer set-ups."""
 
 
 def requests(count: int, max_new_tokens: int, seed: int = 0) -> list[Request]:
@@ -91,6 +98,20 @@ def make_selector(name: str, setting: SelectorSetting) -> Selector:
                 setting, rounds_per_slot=2, slots_per_epoch=3, exploring_slots=1, reward="draft_goodput", decay=1.0,
                 prior_rounds=2, per_request=True, capacity=max(1, -(-setting.max_num_seqs // 2)),
             )  # fmt: skip
+        case "greedy":
+            return GreedySelector(setting, rounds_per_choice=1, reward="draft_goodput", decay=0.5, prior_rounds=0)
+        case "ucb1":
+            return Ucb1Selector(setting, exploration=1, rounds_per_choice=1, reward="round_goodput", per_request=False)
+        case "ucbspec":
+            return UcbSpecSelector(
+                setting, delta=0.1, exploration=1, rounds_per_choice=1, reward="acceptance_length", per_request=True
+            )
+        case "exp3spec":
+            return Exp3SpecSelector(setting, rounds_per_choice=1, reward="acceptance_length", per_request=True)
+        case "thompson":
+            return ThompsonSelector(
+                setting, rounds_per_choice=1, reward="round_goodput", decay=0.9, prior_tokens=4, time_shape=5
+            )
     raise ValueError(name)
 
 
@@ -111,11 +132,13 @@ def loop_setting(
 ) -> LoopSetting:
     """The decisions of a run, on either engine."""
     infos = tuple(drafter_infos(models))
-    setting = SelectorSetting(infos, max_num_seqs, num_requests, np.random.default_rng(7))
+    lengths = FixedDraftLength(draft_length) if isinstance(draft_length, int) else draft_length
+    rng = np.random.default_rng(7)
+    setting = SelectorSetting(infos, max_num_seqs, num_requests, rng, lengths.max_num_speculative_tokens)
     return LoopSetting(
         drafters=infos,
         selector=make_selector(selector, setting),
-        draft_length=FixedDraftLength(draft_length) if isinstance(draft_length, int) else draft_length,
+        draft_length=lengths,
         layout=LAYOUTS[layout],
         eos_token_ids=target.eos_token_ids,
         num_kv_blocks=num_kv_blocks,

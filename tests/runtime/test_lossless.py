@@ -51,6 +51,20 @@ def test_speculation_is_lossless(family, selector, max_num_seqs, layout, sampled
         assert serving.outputs(record) == (_plain(family, True) if sampled else _expected(family))
 
 
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
+@pytest.mark.parametrize("selector", serving.BANDITS)
+def test_speculation_under_a_bandit_is_lossless(selector, sampled):
+    target = tiny_models.target("llama")
+    models = tiny_models.drafters(target)
+    for max_num_seqs, layout in ((1, "packed"), (3, "padded")):
+        record = serving.serve(
+            target, models, TRACE, selector=selector, max_num_seqs=max_num_seqs, layout=layout,
+            sampling=serving.NUCLEUS if sampled else serving.GREEDY,
+        )  # fmt: skip
+        assert serving.outputs(record) == (_plain("llama", True) if sampled else _expected("llama"))
+        assert len({part.drafter for part in record.rounds}) > 1
+
+
 class RaggedDraftLength:
     """A different K for every request and round, 0 included."""
 

@@ -91,10 +91,12 @@ def simulate(
 ) -> RunRecord:
     """A run of `trace`, whose streams are in its order."""
     infos = tuple(infos if infos is not None else (DrafterInfo(name, "model") for name in streams.drafters))
+    policy = FixedDraftLength(draft_length) if isinstance(draft_length, int) else draft_length
+    rng = np.random.default_rng(seed)
     setting = LoopSetting(
         drafters=infos,
-        selector=selector(SelectorSetting(infos, max_num_seqs, len(trace), np.random.default_rng(seed))),
-        draft_length=FixedDraftLength(draft_length) if isinstance(draft_length, int) else draft_length,
+        selector=selector(SelectorSetting(infos, max_num_seqs, len(trace), rng, policy.max_num_speculative_tokens)),
+        draft_length=policy,
         layout=layout or PackedLayout(),
         eos_token_ids=eos_token_ids,
         num_kv_blocks=num_kv_blocks,

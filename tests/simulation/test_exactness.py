@@ -58,29 +58,37 @@ def _assert_same_rounds(simulated: RoundColumns, real: RoundColumns, columns) ->
 COUNTS = [field.name for field in fields(RoundColumns) if field.name not in (*TIMES, "request_ids", "drafters")]
 
 
+def _assert_everything_is_equal(sampling: str, **decisions) -> None:
+    target, models = recorded.models()
+    real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
+    simulated = _simulate(_times_of(real), sampling, **decisions)
+    _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
+    for name in TIMES:
+        assert np.allclose(getattr(simulated.rounds, name), getattr(real.rounds, name), atol=1e-9, equal_nan=True)
+    without_prompts = [replace(request, prompt_token_ids=()) for request in real.requests]
+    for ours, theirs in zip(simulated.requests, without_prompts, strict=True):
+        assert (ours.request_id, ours.output_token_ids) == (theirs.request_id, theirs.output_token_ids)
+        assert ours.finish_reason == theirs.finish_reason
+        assert ours.num_prefill_emitted_tokens == theirs.num_prefill_emitted_tokens
+    for name in ("kind", "lane", "round_index", "num_tokens", "useful_cells", "padded_cells", "rows"):
+        assert np.array_equal(getattr(simulated.spans, name), getattr(real.spans, name)), name
+
+
 @pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
 @pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
 @pytest.mark.parametrize("layout", serving.LAYOUTS)
 @pytest.mark.parametrize("selector", serving.SELECTORS)
 def test_with_the_runtimes_durations_everything_is_equal(selector, layout, max_num_seqs, sampling):
-    target, models = recorded.models()
-    for num_speculative_tokens in (1, 5):
-        decisions = {
-            "selector": selector, "layout": layout, "max_num_seqs": max_num_seqs,
-            "draft_length": num_speculative_tokens,
-        }  # fmt: skip
-        real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
-        simulated = _simulate(_times_of(real), sampling, **decisions)
-        _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
-        for name in TIMES:
-            assert np.allclose(getattr(simulated.rounds, name), getattr(real.rounds, name), atol=1e-9, equal_nan=True)
-        without_prompts = [replace(request, prompt_token_ids=()) for request in real.requests]
-        for ours, theirs in zip(simulated.requests, without_prompts, strict=True):
-            assert (ours.request_id, ours.output_token_ids) == (theirs.request_id, theirs.output_token_ids)
-            assert ours.finish_reason == theirs.finish_reason
-            assert ours.num_prefill_emitted_tokens == theirs.num_prefill_emitted_tokens
-        for name in ("kind", "lane", "round_index", "num_tokens", "useful_cells", "padded_cells", "rows"):
-            assert np.array_equal(getattr(simulated.spans, name), getattr(real.spans, name)), name
+    for draft_length in (1, 5):
+        _assert_everything_is_equal(
+            sampling, selector=selector, layout=layout, max_num_seqs=max_num_seqs, draft_length=draft_length
+        )
+
+
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize("selector", serving.BANDITS)
+def test_with_the_runtimes_durations_bandits_decide_the_same(selector, sampling):
+    _assert_everything_is_equal(sampling, selector=selector, max_num_seqs=3)
 
 
 def _assert_same_run(simulated: RunRecord, real: RunRecord) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.drafter import DrafterInfo
+from spinbench.workload.acceptance.drafter_name import models_of
+from spinbench.workload.acceptance.lookup import MAX_ORDER
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 
 
@@ -26,6 +28,16 @@ class Foresight:
         count = len(self.streams.num_tokens)
         if not len(self.num_prompt_tokens) == len(self.max_new_tokens) == count:
             raise ValueError(f"the streams have {count} requests; give as many lengths")
+
+    @classmethod
+    def of_no_requests(cls, drafters: tuple[DrafterInfo, ...]) -> "Foresight":
+        """Of a run in which nothing is served: what selectors are checked with before a run."""
+        names, none = tuple(drafter.name for drafter in drafters), np.zeros(0, np.int64)
+        run, lookup_run = np.zeros((len(models_of(names)), 0), np.uint8), np.zeros((MAX_ORDER, 0), np.uint8)
+        streams = AcceptanceStreams(
+            names, np.zeros(1, np.int64), run, np.zeros(0, np.uint8), lookup_run, np.zeros(0, np.bool_)
+        )
+        return cls(streams, drafters, none, none)
 
     @cached_property
     def contexts(self) -> FloatArray:

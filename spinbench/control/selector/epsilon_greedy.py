@@ -7,8 +7,10 @@ from pydantic import ConfigDict, Field, validate_call
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.selector.greedy import GreedySelector
+from spinbench.control.selector.held_choice import HeldChoice
 from spinbench.control.selector.protocol import SelectorSetting
-from spinbench.control.selector.reward import GoodputEstimate, RewardKind
+from spinbench.control.selector.reward import RewardKind
 
 
 class EpsilonGreedySelector:
@@ -34,21 +36,20 @@ class EpsilonGreedySelector:
         self._num_drafters = len(setting.drafters)
         self._rng = setting.rng
         self._epsilon = epsilon
-        self._rounds_per_choice = rounds_per_choice
-        self._estimate = GoodputEstimate(reward, setting, decay, prior_rounds, per_request=True)
-        self._current = np.full(setting.num_requests, -1, np.int64)
+        self._held = HeldChoice(setting.num_requests, rounds_per_choice)
+        self._greedy = GreedySelector(
+            setting, rounds_per_choice=rounds_per_choice, reward=reward, decay=decay, prior_rounds=prior_rounds
+        )
 
     def choose(self, context: RoundContext) -> IntArray:
         """Explore or exploit where a choice is due; drafters that nobody tried come first."""
-        due = context.rows[(context.num_rounds % self._rounds_per_choice == 0) | (self._current[context.rows] < 0)]
-        if len(due):
-            goodput = self._estimate.of(due)
-            # ties, and above all drafters that nobody tried, are broken at random
-            best = np.where(goodput == goodput.max(1, keepdims=True), self._rng.random(goodput.shape), -1.0).argmax(1)
-            explored = self._rng.integers(self._num_drafters, size=len(due))
-            self._current[due] = np.where(self._rng.random(len(due)) < self._epsilon, explored, best)
-        return self._current[context.rows]
+        return self._held.choose(context, self._pick)
+
+    def _pick(self, rows: IntArray) -> IntArray:
+        best = self._greedy.best(rows)
+        explored = self._rng.integers(self._num_drafters, size=len(rows))
+        return np.where(self._rng.random(len(rows)) < self._epsilon, explored, best)
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Update the estimates."""
-        self._estimate.update(outcome)
+        self._greedy.observe(outcome)

@@ -7,7 +7,9 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.cost_model import CostModel
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.oracle.foresight import Foresight
 from spinbench.errors import UserError
 
 
@@ -21,6 +23,12 @@ class SelectorSetting:
     num_requests: int
     """Requests of the whole run: rows are below it."""
     rng: np.random.Generator
+    max_num_speculative_tokens: int = 0
+    """Longest draft that the run's draft-length policy asks for, in tokens."""
+    cost_model: CostModel | None = None
+    """What jobs will take; None where nobody knows (on real models)."""
+    foresight: Foresight | None = None
+    """The texts to come; None where nobody knows them. For the oracle alone."""
 
     def drafter_index(self, name: str) -> int:
         """Position of a drafter; UserError naming the choices if there is none of this name."""

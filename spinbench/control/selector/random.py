@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-import numpy as np
 from pydantic import ConfigDict, Field, validate_call
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.selector.held_choice import HeldChoice
 from spinbench.control.selector.protocol import SelectorSetting
 
 
@@ -20,14 +20,11 @@ class RandomSelector:
         setting.require_drafters("random")
         self._num_drafters = len(setting.drafters)
         self._rng = setting.rng
-        self._rounds_per_choice = rounds_per_choice
-        self._current = np.full(setting.num_requests, -1, np.int64)
+        self._held = HeldChoice(setting.num_requests, rounds_per_choice)
 
     def choose(self, context: RoundContext) -> IntArray:
         """A new draw where one is due, else the drafter that the request has."""
-        due = (context.num_rounds % self._rounds_per_choice == 0) | (self._current[context.rows] < 0)
-        self._current[context.rows[due]] = self._rng.integers(self._num_drafters, size=int(np.count_nonzero(due)))
-        return self._current[context.rows]
+        return self._held.choose(context, lambda rows: self._rng.integers(self._num_drafters, size=len(rows)))
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Nothing to learn."""

@@ -7,9 +7,14 @@ import numpy as np
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundOutcome
 from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.selector.evidence import Evidence
 from spinbench.control.selector.protocol import SelectorSetting
 
 RewardKind = Literal["draft_goodput", "round_goodput"]
+ScaledRewardKind = Literal["acceptance_length", "draft_goodput", "round_goodput"]
+
+TINY = 1e-9
+"""Stands for 0 seconds, and for no reward at all, where something is divided by it."""
 
 
 def tokens_and_time_s(kind: RewardKind, outcome: RoundOutcome) -> tuple[IntArray, FloatArray]:
@@ -24,6 +29,29 @@ def tokens_and_time_s(kind: RewardKind, outcome: RoundOutcome) -> tuple[IntArray
     return outcome.accepted + 1, outcome.draft_time_s + outcome.verify_time_s
 
 
+class ScaledReward:
+    """Rewards of rounds as bandits for [0, 1] need them: `unscaled` / `scale`.
+
+    `acceptance_length`: accepted tokens over the longest draft, BanditSpec's reward (arXiv 2505.15141), which takes
+    all rounds to last equally long. The two goodputs: tokens per second of the request's own round over the largest
+    that any round of the run has shown so far, since nobody knows the largest possible one in advance.
+    """
+
+    def __init__(self, kind: ScaledRewardKind, setting: SelectorSetting) -> None:
+        self._kind: ScaledRewardKind = kind
+        self.scale = float(max(setting.max_num_speculative_tokens, 1)) if kind == "acceptance_length" else TINY
+        """What a reward of 1 is, in tokens or tokens per second; for a goodput it grows as rounds come in."""
+
+    def unscaled(self, outcome: RoundOutcome) -> FloatArray:
+        """Per request; the scale holds for it from now on. Without a drafter it has no meaning."""
+        if self._kind == "acceptance_length":
+            return outcome.accepted.astype(np.float64)
+        tokens, time_s = tokens_and_time_s(self._kind, outcome)
+        goodput = np.where(outcome.drafter == NO_DRAFTER, 0.0, tokens / np.maximum(time_s, TINY))
+        self.scale = max(self.scale, float(goodput.max(initial=0.0)))
+        return goodput
+
+
 class GoodputEstimate:
     """Goodput of each drafter, for all requests and for each request, as a ratio of decayed sums.
 
@@ -35,44 +63,28 @@ class GoodputEstimate:
     def __init__(
         self, kind: RewardKind, setting: SelectorSetting, decay: float, prior_rounds: float, per_request: bool
     ) -> None:
-        num_drafters = len(setting.drafters)
         self._kind: RewardKind = kind
-        self._decay = decay
         self._prior_rounds = prior_rounds
-        self._shared = np.zeros((num_drafters, 3))
+        self._evidence = Evidence(len(setting.drafters), 3, setting.num_requests, decay, per_request)
         """Tokens, seconds, rounds."""
-        self._own = np.zeros((setting.num_requests, num_drafters, 3)) if per_request else None
 
     def update(self, outcome: RoundOutcome) -> None:
         """Take a round in. Requests without a drafter say nothing about drafters."""
         tokens, time_s = tokens_and_time_s(self._kind, outcome)
-        evidence = np.stack((tokens, time_s, np.ones(len(tokens))), 1)  # [requests, 3]
-        drafted = outcome.drafter != NO_DRAFTER
-        if self._own is not None:
-            rows, drafter = outcome.rows[drafted], outcome.drafter[drafted]
-            self._own[rows, drafter] = self._own[rows, drafter] * self._decay + evidence[drafted]
-        # as if they had come one after another: each is weighted by how many of its drafter come behind it
-        order = np.argsort(outcome.drafter, kind="stable")
-        order = order[len(order) - int(np.count_nonzero(drafted)) :]  # those without a drafter are first
-        by_drafter = outcome.drafter[order]
-        counts = np.bincount(by_drafter, minlength=len(self._shared))
-        behind = np.cumsum(counts)[by_drafter] - 1 - np.arange(len(order))
-        weights = self._decay**behind
-        self._shared *= (self._decay**counts)[:, None]
-        for column, values in enumerate(evidence[order].T):
-            self._shared[:, column] += np.bincount(by_drafter, weights * values, minlength=len(counts))
+        self._evidence.add(outcome, np.stack((tokens, time_s, np.ones(len(tokens))), 1, dtype=np.float64))
 
     def of(self, rows: IntArray) -> FloatArray:
         """Tokens per second of each drafter for each request, [requests, drafters]; infinite where nobody tried."""
-        shared, tried = self._shared, self._shared[:, 2] > 0
-        if self._own is None:
+        shared, own = self._evidence.shared, self._evidence.own
+        tried = shared[:, 2] > 0
+        if own is None:
             tokens, time_s = np.broadcast_to(shared.T[:2, None], (2, len(rows), len(shared)))
         else:
-            own = self._own[rows]
-            weight = self._prior_rounds / np.maximum(shared[:, 2], 1e-9)
+            own = own[rows]
+            weight = self._prior_rounds / np.maximum(shared[:, 2], TINY)
             has_own: BoolArray = np.any(own[:, :, 2] > 0, axis=1, keepdims=True)
             blend = has_own & tried  # a request without evidence has the shared figure
             scale = np.where(blend, weight, 1.0)
             tokens = own[:, :, 0] + scale * shared[:, 0]
             time_s = own[:, :, 1] + scale * shared[:, 1]
-        return np.where(tried, tokens / np.maximum(time_s, 1e-9), np.inf)
+        return np.where(tried, tokens / np.maximum(time_s, TINY), np.inf)

@@ -5,15 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.cost_model import CostModel
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.hindsight import fixed_settings
-from spinbench.control.oracle.optimum import Optimum, oracle
+from spinbench.control.oracle.optimum import oracle
 from spinbench.control.oracle.regret import decode_time_s
 from spinbench.control.oracle.round_cost import exact_round_cost, gap_of
 from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.selector.oracle import OracleSelector
+from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.errors import UserError
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.synthetic import synthetic_streams
 from tests.control.made_costs import cost_model
@@ -105,35 +108,36 @@ def test_no_policy_is_faster(selector):
         assert best.time_s.sum() < 0.95 * decoding.sum()
 
 
-class Played:
-    """Selector and draft length in one: what the oracle chose."""
-
-    needs_confidence = False
-    max_num_speculative_tokens = 6
-
-    def __init__(self, chosen: Optimum) -> None:
-        self._chosen = chosen
-
-    def choose(self, context: RoundContext) -> np.ndarray:
-        return self._chosen.drafter[self._at(context)].astype(np.int64)
-
-    def lengths(self, context: RoundContext, drafters: np.ndarray) -> np.ndarray:
-        return self._chosen.num_speculative_tokens[self._at(context)].astype(np.int64)
-
-    def observe(self, outcome: RoundOutcome) -> None: ...
-
-    def _at(self, context: RoundContext) -> np.ndarray:
-        return STREAMS.offsets[context.rows] + context.output_tokens
+def _setting(model: CostModel | None, foresight: Foresight | None = FORESIGHT) -> SelectorSetting:
+    return SelectorSetting(INFOS, 1, len(TRACE), np.random.default_rng(0), 6, model, foresight)
 
 
-def test_its_choices_take_its_time():
+def test_the_selector_that_follows_it_takes_its_time():
     model = cost_model(INFOS)
     best = oracle(FORESIGHT, model, 6)
-    played = Played(best)
+    played = OracleSelector(_setting(model))
     record = run(FreeCatchUp(model), lambda _: played, draft_length=played)
     assert decode_time_s(record) == pytest.approx(best.time_s, rel=1e-9)
     assert set(record.rounds.drafter.tolist()) == {NO_DRAFTER, 0, 1, 2}
     assert (record.rounds.accepted == record.rounds.num_speculative_tokens).all()
+
+
+def test_the_selector_pays_for_catch_up_and_loses_nothing_in_a_batch():
+    model = cost_model(INFOS)
+    played = OracleSelector(_setting(model))
+    assert (
+        decode_time_s(run(model, lambda _: played, draft_length=played)).sum()
+        > oracle(FORESIGHT, model, 6).time_s.sum()
+    )
+    record = run(model, lambda _: played, draft_length=played, max_num_seqs=4)
+    assert (record.rounds.accepted == record.rounds.num_speculative_tokens).all()
+
+
+def test_nobody_follows_it_on_real_models_or_without_a_cost_model():
+    with pytest.raises(UserError, match=r"selector=oracle knows every text in advance.* needs engine=simulation"):
+        OracleSelector(_setting(cost_model(INFOS), None))
+    with pytest.raises(UserError, match=r"selector=oracle .* needs durations that a profile predicts"):
+        run(cost_model(INFOS), lambda _: OracleSelector(_setting(None)))
 
 
 def test_without_drafters_it_is_plain_decoding():

@@ -9,12 +9,17 @@ from pydantic import ValidationError
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
+from spinbench.control.selector.exp3spec import Exp3SpecSelector
 from spinbench.control.selector.fixed import FixedSelector
+from spinbench.control.selector.greedy import GreedySelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.random import RandomSelector
 from spinbench.control.selector.round_robin import RoundRobinSelector
 from spinbench.control.selector.spin import SpinSelector
+from spinbench.control.selector.thompson import ThompsonSelector
+from spinbench.control.selector.ucb1 import Ucb1Selector
+from spinbench.control.selector.ucbspec import UcbSpecSelector
 from spinbench.errors import UserError
 from tests.control.contexts import context, outcome
 
@@ -29,20 +34,28 @@ SPIN = {
     "per_request": True,
     "capacity": None,
 }
-GREEDY = {"epsilon": 0.2, "rounds_per_choice": 1, "reward": "round_goodput", "decay": 1.0, "prior_rounds": 2}
+GREEDY = {"rounds_per_choice": 1, "reward": "round_goodput", "decay": 1.0, "prior_rounds": 2}
+EPSILON_GREEDY = {"epsilon": 0.2, **GREEDY}
+BANDIT = {"rounds_per_choice": 1, "reward": "round_goodput", "per_request": True}
+THOMPSON = {"rounds_per_choice": 1, "reward": "round_goodput", "decay": 1.0, "prior_tokens": 2, "time_shape": 20}
 
 SELECTORS: dict[str, Callable[[SelectorSetting], Selector]] = {
     "plain": PlainSelector,
     "fixed": lambda setting: FixedSelector(setting, drafter="b"),
     "random": lambda setting: RandomSelector(setting, rounds_per_choice=2),
     "round_robin": lambda setting: RoundRobinSelector(setting, rounds_per_choice=2),
-    "epsilon_greedy": lambda setting: EpsilonGreedySelector(setting, **GREEDY),
+    "epsilon_greedy": lambda setting: EpsilonGreedySelector(setting, **EPSILON_GREEDY),
     "spin": lambda setting: SpinSelector(setting, **SPIN),
+    "greedy": lambda setting: GreedySelector(setting, **GREEDY),
+    "ucb1": lambda setting: Ucb1Selector(setting, exploration=0.3, **BANDIT),
+    "ucbspec": lambda setting: UcbSpecSelector(setting, delta=0.1, exploration=0.2, **BANDIT),
+    "exp3spec": lambda setting: Exp3SpecSelector(setting, **BANDIT),
+    "thompson": lambda setting: ThompsonSelector(setting, **THOMPSON),
 }
 
 
 def _setting(seed: int = 0, drafters=DRAFTERS, max_num_seqs: int = 4) -> SelectorSetting:
-    return SelectorSetting(drafters, max_num_seqs, 20, np.random.default_rng(seed))
+    return SelectorSetting(drafters, max_num_seqs, 20, np.random.default_rng(seed), 4)
 
 
 def _drive(selector: Selector, num_rounds: int, accepts: dict[str, tuple[int, int, int]]):
@@ -80,7 +93,7 @@ def test_round_robin_takes_turns_from_different_starts():
     assert [round_["y"] for round_ in history] == [1, 1, 2, 2, 0, 0]
 
 
-@pytest.mark.parametrize("name", ["epsilon_greedy", "spin"])
+@pytest.mark.parametrize("name", ["epsilon_greedy", "spin", "ucb1", "ucbspec", "exp3spec", "thompson"])
 def test_learners_find_each_requests_own_best_drafter(name):
     late = _drive(SELECTORS[name](_setting()), 200, EASY)[100:]
     best = {request_id: int(np.argmax(accepted)) for request_id, accepted in EASY.items()}
@@ -109,7 +122,7 @@ def test_draft_goodput_ignores_what_verification_costs():
     rewards = {}
     for reward in ("draft_goodput", "round_goodput"):
         selector = EpsilonGreedySelector(
-            _setting(drafters=DRAFTERS[:2]), **{**GREEDY, "epsilon": 0.0, "reward": reward}
+            _setting(drafters=DRAFTERS[:2]), **{**EPSILON_GREEDY, "epsilon": 0.0, "reward": reward}
         )
         for index in range(6):
             (drafter,) = selector.choose(context(1, index)).tolist()
