@@ -9,6 +9,7 @@ from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_length import DraftLength
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.full_information import FullInformation, LearnsFromAll
 from spinbench.control.job import (
     Body,
     CatchUpJob,
@@ -17,6 +18,7 @@ from spinbench.control.job import (
     JobDone,
     PrefillJob,
     PrefillResult,
+    ScoreResult,
     TokenSpans,
     VerifyJob,
     VerifyResult,
@@ -84,6 +86,12 @@ class ServingLoop:
         self._round: Round | None = None
         self._prefilling = False
         self._num_rounds = 0
+        self._full: FullInformation | None = None
+        if isinstance(setting.selector, LearnsFromAll):
+            most = setting.draft_length.max_num_speculative_tokens
+            self._full = FullInformation(table, text, setting.drafters, most)
+        self._num_scoring = 0
+        """Drafters that are still asked about the newest tokens."""
         self._finished_requests = 0
         self._emitted_tokens = 0
 
@@ -92,7 +100,7 @@ class ServingLoop:
         try:
             while self._arrivals or self._scheduler.num_outstanding:
                 self._take_arrivals()
-                if self._round is None and not self._prefilling:
+                if self._round is None and not self._prefilling and not self._num_scoring:
                     self._start_work()
                 deadline_s = self._arrivals.next_due_s(self._scheduler.num_outstanding)
                 done = self._body.next_event(deadline_s)
@@ -114,7 +122,7 @@ class ServingLoop:
             self._scheduler.add(row)
 
     def _start_work(self) -> None:
-        """Prefill newcomers if there are any, else start a round with all running requests."""
+        """Prefill newcomers if there are any, else ask all drafters if need be, else start a round."""
         headroom = self._setting.draft_length.max_num_speculative_tokens + 1
         admitted = self._scheduler.admit(self._body.now(), headroom)
         if admitted:
@@ -122,11 +130,20 @@ class ServingLoop:
             rows = np.array(admitted, np.int64)
             self._body.submit(PrefillJob(TokenSpans(rows, np.zeros_like(rows), self._table.num_tokens[rows])))
         elif self._scheduler.running:
-            self._start_round()
+            jobs = self._full.jobs(np.array(self._scheduler.running, np.int64)) if self._full else []
+            self._num_scoring = len(jobs)
+            for job in jobs:
+                self._body.submit(job)
+            if not jobs:
+                self._start_round()
 
     def _start_round(self) -> None:
         setting, table = self._setting, self._table
         context = self._context(np.array(self._scheduler.running, np.int64))
+        if self._full and isinstance(setting.selector, LearnsFromAll):
+            feedback = self._full.take(context.rows)
+            if feedback is not None:
+                setting.selector.observe_all(feedback)
         drafters = setting.selector.choose(context)
         lengths = setting.draft_length.lengths(context, drafters)
         # the bonus token is always emitted, so more than remaining - 1 drafted tokens could never be used
@@ -170,7 +187,9 @@ class ServingLoop:
 
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
-        self._recorder.add_span(done, self._round.index if self._round else -1)
+        # drafters are asked for the sake of the round that follows
+        of_round = self._num_rounds if self._num_scoring else -1
+        self._recorder.add_span(done, self._round.index if self._round else of_round)
         if isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and self._round:
             self._verified(done, self._round, result)
         elif isinstance(job, DraftJob) and isinstance(result, DraftResult) and self._round:
@@ -179,10 +198,18 @@ class ServingLoop:
                 self._body.submit(verify)
         elif isinstance(job, CatchUpJob):
             self._table.drafter_kv_tokens[job.spans.rows, job.drafter] = job.spans.stop
+            if isinstance(result, ScoreResult) and self._full:
+                self._scored(job, result, self._full)
         elif isinstance(job, PrefillJob) and isinstance(result, PrefillResult):
             self._prefilled(done, job, result)
         else:
             raise TypeError(f"event of {type(job).__name__} with a result of {type(result).__name__}")
+
+    def _scored(self, job: CatchUpJob, result: ScoreResult, full: FullInformation) -> None:
+        full.scored(job, result)
+        self._num_scoring -= 1
+        if not self._num_scoring:
+            self._start_round()  # at once: whoever arrived meanwhile waits for it, as in any other round
 
     def _prefilled(self, done: JobDone, job: PrefillJob, result: PrefillResult) -> None:
         self._prefilling = False
@@ -200,6 +227,10 @@ class ServingLoop:
         # a drafter never takes its own last token in
         followed = round_.context_tokens + np.minimum(accepted, drafted - 1)
         table.drafter_kv_tokens[rows[by_model], drafter[by_model]] = followed[by_model]
+        if self._full:
+            output_tokens = round_.context_tokens - table.num_prompt_tokens[rows]
+            columns = rows, drafter, output_tokens, drafted, accepted
+            self._full.note_drafts(*(column[by_model] for column in columns))
         table.last_drafter[rows] = drafter
         table.last_drafted[rows] = drafted
         table.last_accepted[rows] = accepted

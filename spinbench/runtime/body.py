@@ -16,9 +16,9 @@ from spinbench.control.job import (
     Job,
     JobDone,
     PrefillJob,
-    PrefillResult,
+    Result,
+    ScoreResult,
     VerifyJob,
-    VerifyResult,
 )
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.text import LiveText
@@ -82,13 +82,15 @@ class TorchBody:
         for row in rows.tolist():
             self._slots.release(row)
 
-    def _run(self, job: Job) -> tuple[str, PrefillResult | DraftResult | VerifyResult | None]:
+    def _run(self, job: Job) -> tuple[str, Result]:
         self._hold_slots(job)
         match job:
             case PrefillJob(spans):
                 return TARGET_LANE, self._verifier.prefill(spans, self._text)
-            case CatchUpJob(index, spans):
+            case CatchUpJob(index, spans, num_scored):
                 info, drafter = self._drafters[index]
+                if num_scored is not None:
+                    return info.name, ScoreResult(drafter.score(spans, num_scored, self._text))
                 drafter.catch_up(spans, self._text)
                 return info.name, None
             case DraftJob():
