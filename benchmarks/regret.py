@@ -258,8 +258,8 @@ def write_ends(axes: Axes, table: pd.DataFrame, methods: list[str], colours: Map
     right = table["requests"].max()
     for name, height in zip(methods, heights, strict=True):
         axes.annotate(
-            name.replace("best fixed ", "best fixed:\n"), (right, height), xytext=(6, 0), textcoords="offset points", va="center", fontsize=10,
-            color=colours[name], annotation_clip=False,
+            name.replace("best fixed ", "best fixed:\n"), (right, height), xytext=(6, 0), textcoords="offset points",
+            va="center", fontsize=10, color=colours[name], annotation_clip=False,
         )  # fmt: skip
 
 
