@@ -90,7 +90,7 @@ def all_methods() -> dict[str, list[str]]:
     methods = {}
     for path in sorted((CONF / "selector").glob("*.yaml")):
         if path.stem not in LEFT_OUT:
-            has_reward = "reward" in OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+            has_reward = OmegaConf.select(OmegaConf.load(path), "reward") is not None
             methods[path.stem] = [f"selector={path.stem}", *([GOODPUT] if has_reward else [])]
     methods |= METHODS
     drafters = OmegaConf.load(CONF / "models" / "smollm2.yaml").drafters
@@ -258,8 +258,8 @@ def write_ends(axes: Axes, table: pd.DataFrame, methods: list[str], colours: Map
     right = table["requests"].max()
     for name, height in zip(methods, heights, strict=True):
         axes.annotate(
-            name, (right, height), xytext=(6, 0), textcoords="offset points", va="center", fontsize=10,
-            color=colours[name], annotation_clip=False,
+            name.replace("best fixed ", "best fixed:\n"), (right, height), xytext=(6, 0), textcoords="offset points",
+            va="center", fontsize=10, color=colours[name], annotation_clip=False,
         )  # fmt: skip
 
 
@@ -269,10 +269,9 @@ def finding(ranked: pd.DataFrame) -> str:
     for batch, own in ranked.groupby("batch"):
         means = own.set_index("method")["regret_s_per_request"]
         fixed = next(name for name in means.index if name.startswith("best fixed"))
-        best = next(name for name in means.index if name not in (fixed, "oracle"))
-        ratio = means[best] / means[fixed]
-        parts.append(f"batch {batch}: {best} has {ratio:.2f} times the regret of the best fixed drafter")
-    return "; ".join(parts)
+        best = next(name for name in means.index if name not in (fixed, "oracle", "plain"))
+        parts.append(f"at batch {batch} it is {best} with {means[best] / means[fixed]:.2f}x")
+    return "Selector of least regret, and its regret over the best fixed drafter's: " + ", ".join(parts)
 
 
 def main() -> None:

@@ -112,7 +112,8 @@ class CostModel:
             return self.prefill.of(passes_s, len(stops), 1)
         drafter = self.drafters[job.drafter]
         model, catch_up = _present(drafter, drafter.model, CatchUpJob), _present(drafter, drafter.catch_up, CatchUpJob)
-        return catch_up.of(self._ragged_s(model, starts, stops, rows, 1), len(stops), 1)
+        head_rows = 1 if job.num_scored is None else int(job.num_scored.sum())
+        return catch_up.of(self._ragged_s(model, starts, stops, rows, head_rows), len(stops), 1)
 
     def gap_s(self, job: Job) -> float:
         """Seconds between the end of this job and the start of the next, in which the loop takes its result in."""

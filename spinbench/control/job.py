@@ -42,10 +42,13 @@ class PrefillJob:
 
 @dataclass(frozen=True, slots=True)
 class CatchUpJob:
-    """Fill in a drafter's missing KV for requests that it has not followed. Result: `None`."""
+    """Fill in a drafter's missing KV for requests that it has not followed. Result: `None`, or `ScoreResult`."""
 
     drafter: int
     spans: TokenSpans
+    num_scored: IntArray | None = None
+    """Ask as well what the drafter would have said behind the last so many tokens of each span, at least one; what
+    really stands there is known. None = do not ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,14 @@ class PrefillResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """Whether a drafter would have said the tokens that stand in the text."""
+
+    right: BoolArray
+    """[requests, width], one for each scored token in order; behind a request's `num_scored` it has no meaning."""
+
+
+@dataclass(frozen=True, slots=True)
 class DraftResult:
     """Per request, tokens really drafted (0 to K) and, if asked for, the mean top-1 probability."""
 
@@ -113,12 +124,15 @@ class VerifyResult:
     """accepted + 1"""
 
 
+Result = PrefillResult | ScoreResult | DraftResult | VerifyResult | None
+
+
 @dataclass(frozen=True, slots=True)
 class JobDone:
     """A job ended; it occupied `lane` from `start_s` to `end_s`."""
 
     job: Job
-    result: PrefillResult | DraftResult | VerifyResult | None
+    result: Result
     lane: str
     start_s: float
     end_s: float

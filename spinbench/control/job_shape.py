@@ -28,9 +28,10 @@ def job_passes(job: Job) -> tuple[PassShape, ...]:
         case PrefillJob(spans):
             tokens, stop = spans.num_tokens, spans.stop
             return (PassShape(len(spans), int(tokens.sum()), int(tokens @ stop), int(stop.sum()), len(spans)),)
-        case CatchUpJob(_, spans):
+        case CatchUpJob(_, spans, num_scored):
             tokens, stop = spans.num_tokens, spans.stop
-            return (PassShape(len(spans), int(tokens.sum()), int(tokens @ stop), int(stop.sum()), 1),)
+            head_rows = 1 if num_scored is None else int(num_scored.sum())
+            return (PassShape(len(spans), int(tokens.sum()), int(tokens @ stop), int(stop.sum()), head_rows),)
         case VerifyJob(spans, layout):
             rows = len(spans) * layout.query_width if layout.query_width else int(spans.num_tokens.sum())
             cells = layout.useful_cells + layout.padded_cells

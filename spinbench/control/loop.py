@@ -7,6 +7,7 @@ import numpy as np
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.end_tokens import EndTokens
+from spinbench.control.full_information import FullInformation, LearnsFromAll
 from spinbench.control.job import (
     Body,
     CatchUpJob,
@@ -15,19 +16,21 @@ from spinbench.control.job import (
     JobDone,
     PrefillJob,
     PrefillResult,
+    ScoreResult,
     TokenSpans,
     VerifyJob,
     VerifyResult,
 )
 from spinbench.control.kv_budget import KvBudget
 from spinbench.control.loop_setting import LoopSetting, Progress
-from spinbench.control.pipeline import next_to_start, num_parts, share_of_batch
+from spinbench.control.pipeline import SerialPipeline, next_to_start, num_parts, share_of_batch
 from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
 from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.text import Text
+from spinbench.errors import UserError
 from spinbench.workload.arrivals import ArrivalQueue
 
 
@@ -65,6 +68,16 @@ class ServingLoop:
         """Those in flight, by index."""
         self._prefilling = False
         self._num_rounds = 0
+        self._full: FullInformation | None = None
+        if isinstance(setting.selector, LearnsFromAll):
+            if not isinstance(setting.pipeline, SerialPipeline):
+                raise UserError(
+                    "a selector that learns from all drafters asks them between two rounds; use pipeline=serial"
+                )
+            most = setting.draft_length.max_num_speculative_tokens
+            self._full = FullInformation(table, text, setting.drafters, most)
+        self._num_scoring = 0
+        """Drafters that are still asked about the newest tokens."""
         self._finished_requests = 0
         self._emitted_tokens = 0
 
@@ -73,7 +86,8 @@ class ServingLoop:
         try:
             while self._arrivals or self._scheduler.num_outstanding:
                 self._take_arrivals()
-                self._start_work()
+                if not self._num_scoring:
+                    self._start_work()
                 deadline_s = self._arrivals.next_due_s(self._scheduler.num_outstanding)
                 done = self._body.next_event(deadline_s)
                 if done is not None:
@@ -96,7 +110,7 @@ class ServingLoop:
     def _start_work(self) -> None:
         """Prefill newcomers if there are any; start rounds with idle requests while there are places in the pipeline.
 
-        A pipeline of depth 1 does either the one or the other.
+        A pipeline of depth 1 does either the one or the other. All drafters are asked first, if the selector learns so.
         """
         depth = self._setting.pipeline.depth
         overlaps = depth > 1
@@ -107,8 +121,16 @@ class ServingLoop:
             running = np.array(self._scheduler.running, np.int64)
             idle = running[self._table.in_round[running] == IDLE]
             rows = next_to_start(idle, self._table.last_round, places * share_of_batch(len(running), depth))
-            if len(rows):
+            if len(rows) and not self._asks_all(rows):
                 self._start_rounds(rows, min(places, num_parts(len(rows), len(running), depth)))
+
+    def _asks_all(self, rows: IntArray) -> bool:
+        """Ask all drafters about the newest tokens, where the selector learns from that; whether any was asked."""
+        jobs = self._full.jobs(rows) if self._full else []
+        self._num_scoring = len(jobs)
+        for job in jobs:
+            self._body.submit(job)
+        return bool(jobs)
 
     def _start_prefill(self) -> None:
         headroom = self._setting.draft_length.max_num_speculative_tokens + 1
@@ -123,6 +145,10 @@ class ServingLoop:
         """Choose for these requests, and start them in at most `most` rounds."""
         setting = self._setting
         context = self._context(rows)
+        if self._full and isinstance(setting.selector, LearnsFromAll):
+            feedback = self._full.take(context.rows)
+            if feedback is not None:
+                setting.selector.observe_all(feedback)
         drafters = setting.selector.choose(context)
         lengths = setting.draft_length.lengths(context, drafters)
         # the bonus token is always emitted, so more than remaining - 1 drafted tokens could never be used
@@ -178,9 +204,10 @@ class ServingLoop:
 
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
-        # all requests of a job are in the same round
+        # all requests of a job are in the same round, or in none while all drafters are asked for the one that follows
         round_ = self._rounds.get(int(self._table.in_round[job.spans.rows[0]]))
-        self._recorder.add_span(done, round_.index if round_ else -1)
+        between = self._num_rounds if self._num_scoring else -1
+        self._recorder.add_span(done, round_.index if round_ else between)
         if isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and round_:
             self._verified(done, round_, result)
         elif isinstance(job, DraftJob) and isinstance(result, DraftResult) and round_:
@@ -189,10 +216,16 @@ class ServingLoop:
                 self._body.submit(verify)
         elif isinstance(job, CatchUpJob):
             self._table.drafter_kv_tokens[job.spans.rows, job.drafter] = job.spans.stop
+            if isinstance(result, ScoreResult) and self._full:
+                self._scored(job, result, self._full)
         elif isinstance(job, PrefillJob) and isinstance(result, PrefillResult):
             self._prefilled(done, job, result)
         else:
             raise TypeError(f"event of {type(job).__name__} with a result of {type(result).__name__}")
+
+    def _scored(self, job: CatchUpJob, result: ScoreResult, full: FullInformation) -> None:
+        full.scored(job, result)
+        self._num_scoring -= 1
 
     def _prefilled(self, done: JobDone, job: PrefillJob, result: PrefillResult) -> None:
         self._prefilling = False
@@ -211,6 +244,10 @@ class ServingLoop:
         # a drafter never takes its own last token in
         followed = round_.context_tokens + np.minimum(accepted, drafted - 1)
         table.drafter_kv_tokens[rows[by_model], drafter[by_model]] = followed[by_model]
+        if self._full:
+            output_tokens = round_.context_tokens - table.num_prompt_tokens[rows]
+            columns = rows, drafter, output_tokens, drafted, accepted
+            self._full.note_drafts(*(column[by_model] for column in columns))
         table.last_drafter[rows] = drafter
         table.last_drafted[rows] = drafted
         table.last_accepted[rows] = accepted

@@ -16,16 +16,24 @@ class NgramIndex:
         self._token_ids: list[int] = []
         # gram -> position of the token that followed it; a gram enters when its follower is known
         self._follower: dict[tuple[int, ...], int] = {}
+        self.hindsight = bytearray()
+        """For each token, what a lookup in front of it would have found: the order of the match in the two lowest bits,
+        then a bit for each order from 1, set if the token that followed its latest match was this one."""
         self.extend(token_ids)
 
     def extend(self, token_ids: Iterable[int]) -> None:
         """Append tokens (prompt first, then each round's emitted tokens)."""
         tokens, follower = self._token_ids, self._follower
         for token in token_ids:
-            end = len(tokens)
+            end, token, found = len(tokens), int(token), 0
             for order in range(1, min(self.MAX_ORDER, end) + 1):
-                follower[tuple(tokens[end - order :])] = end
-            tokens.append(int(token))
+                gram = tuple(tokens[end - order :])
+                before = follower.get(gram)
+                if before is not None:
+                    found = found & ~3 | order | (tokens[before] == token) << order + 1
+                follower[gram] = end
+            tokens.append(token)
+            self.hindsight.append(found)
 
     def match_order(self) -> int:
         """Length of the longest suffix (at most 3 tokens) that occurred before; 0 if none did."""

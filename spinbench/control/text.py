@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from spinbench.control.arrays import IntArray
+from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.job import TokenSpans
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.workload.request import Request
@@ -20,6 +20,14 @@ class Text(Protocol):
 
     def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """Longest n-gram (0 to 3 tokens) at the end of each context that occurred before in it, int [requests]."""
+        ...
+
+    def lookup_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[IntArray, BoolArray]:
+        """What prompt lookup would have done at `width` output positions of each request, from `num_output_tokens` on.
+
+        Order of the match, int [requests, width], and whether the token that followed the latest match of exactly 1, 2,
+        3 tokens was the right one, bool [requests, width, 3]. What lies behind the tokens so far has no meaning.
+        """
         ...
 
     def prompt_token_ids(self, row: int) -> tuple[int, ...]:
@@ -55,6 +63,15 @@ class LiveText:
     def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """From each request's index."""
         return np.array([self._ngrams[row].match_order() for row in rows.tolist()], np.int64)
+
+    def lookup_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[IntArray, BoolArray]:
+        """From each request's index."""
+        codes = np.zeros((len(rows), width), np.int64)
+        for place, (row, first) in enumerate(zip(rows.tolist(), num_output_tokens.tolist(), strict=True)):
+            start = self.num_prompt_tokens[row] + first
+            known = np.frombuffer(self._ngrams[row].hindsight[start : start + width], np.uint8)
+            codes[place, : len(known)] = known
+        return codes & 3, (codes[..., None] >> np.arange(2, 2 + NgramIndex.MAX_ORDER) & 1).astype(np.bool_)
 
     def prompt_token_ids(self, row: int) -> tuple[int, ...]:
         """As given."""

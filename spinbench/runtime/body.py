@@ -17,10 +17,9 @@ from spinbench.control.job import (
     Job,
     JobDone,
     PrefillJob,
-    PrefillResult,
-    TokenSpans,
+    Result,
+    ScoreResult,
     VerifyJob,
-    VerifyResult,
 )
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.placement import SHARED, Placement
@@ -33,7 +32,6 @@ from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.verifier import Verifier
 
-Result = PrefillResult | DraftResult | VerifyResult | None
 Outcome = tuple[Result, tuple[torch.Tensor, ...]]
 """A job's result, and the drafted tokens of each of its requests."""
 
@@ -141,8 +139,8 @@ class TorchBody:
         match job:
             case PrefillJob(spans):
                 return lambda: (self._verifier.prefill(spans, text), ())
-            case CatchUpJob(index, spans):
-                return partial(self._catch_up, index, spans, text)
+            case CatchUpJob():
+                return partial(self._catch_up, job, text)
             case DraftJob():
                 return partial(self._draft, job, text)
             case VerifyJob():
@@ -150,8 +148,11 @@ class TorchBody:
                 drafts = {row: self._drafts.pop(row) for row in rows if row in self._drafts}
                 return lambda: (self._verifier.verify(job, drafts, text), ())
 
-    def _catch_up(self, index: int, spans: TokenSpans, text: LiveText) -> Outcome:
-        self._drafters[index][1].catch_up(spans, text)
+    def _catch_up(self, job: CatchUpJob, text: LiveText) -> Outcome:
+        drafter = self._drafters[job.drafter][1]
+        if job.num_scored is not None:
+            return ScoreResult(drafter.score(job.spans, job.num_scored, text)), ()
+        drafter.catch_up(job.spans, text)
         return None, ()
 
     def _draft(self, job: DraftJob, text: LiveText) -> Outcome:

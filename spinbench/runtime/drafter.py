@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from spinbench.control.arrays import FloatArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, TokenSpans
 from spinbench.control.text import LiveText
@@ -36,6 +36,13 @@ class Drafter(Protocol):
         """Fill in the KV of tokens that this drafter has not seen."""
         ...
 
+    def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
+        """Catch up, and say whether it would have said what stands behind each span's last `num_scored` tokens.
+
+        Bool [requests, width], False behind a request's `num_scored`.
+        """
+        ...
+
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """At most `num_speculative_tokens` tokens per request."""
         ...
@@ -58,6 +65,20 @@ class ModelDrafter:
         """One packed pass; no logits are computed beyond one row."""
         tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
         self.runner.packed(spans, tokens, torch.zeros(1, dtype=torch.int64, device=self._device))
+
+    def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
+        """One packed pass, with the logits of the scored rows."""
+        own = np.arange(int(num_scored.max())) < num_scored[:, None]
+        behind = np.arange(own.shape[1]) - num_scored[:, None]  # -1 is a span's last token
+        rows = (np.cumsum(spans.num_tokens)[:, None] + behind)[own]
+        positions = (spans.stop[:, None] + behind + 1)[own]
+        tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
+        logits = self.runner.packed(spans, tokens, torch.from_numpy(rows).to(self._device))
+        seeds = np.repeat(text.seeds[spans.rows], num_scored)
+        said = self._sampler.draft_tokens(logits, seeds, positions, self._target_ids).cpu().numpy()
+        right = np.zeros(own.shape, np.bool_)
+        right[own] = said == text.span_token_ids(TokenSpans(spans.rows, spans.stop + 1 - num_scored, spans.stop + 1))
+        return right
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """The known tokens in one pass, then one row per request and step; longer drafts outlast shorter ones."""
@@ -108,6 +129,10 @@ class PromptLookupDrafter:
     def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
         """Nothing: the request's own index has seen every token."""
 
+    def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
+        """Never asked: control reads what a lookup would have said off the text."""
+        raise TypeError("prompt lookup has no model to be asked")
+
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """Up to K copied tokens per request, none where nothing matches; its confidence is 1 or 0."""
         info = self._info
@@ -134,6 +159,10 @@ class LookupThenModelDrafter:
     def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
         """The model's own."""
         self._model.catch_up(spans, text)
+
+    def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
+        """The model's own."""
+        return self._model.score(spans, num_scored, text)
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """Each request by the part that it is meant for, in the order of the requests."""

@@ -17,6 +17,9 @@ from spinbench.control.job import (
     JobDone,
     PrefillJob,
     PrefillResult,
+    Result,
+    ScoreResult,
+    TokenSpans,
     VerifyJob,
     VerifyResult,
 )
@@ -131,17 +134,23 @@ class SimulatedBody:
     def release(self, rows: IntArray) -> None:
         """Nothing is held."""
 
-    def _result(self, job: Job) -> PrefillResult | DraftResult | VerifyResult | None:
+    def _result(self, job: Job) -> Result:
         match job:
             case PrefillJob(spans):
                 emitted = self._num_output_tokens(spans.rows, spans.stop)
                 return PrefillResult(self._streams.token_ids_at(spans.rows, emitted, 1)[:, 0])
-            case CatchUpJob():
-                return None
+            case CatchUpJob(drafter, spans, num_scored):
+                return self._score(drafter, spans, num_scored)
             case DraftJob():
                 return self._draft(job)
             case VerifyJob():
                 return self._verify(job)
+
+    def _score(self, drafter: int, spans: TokenSpans, num_scored: IntArray | None) -> ScoreResult | None:
+        if num_scored is None:
+            return None
+        first = self._num_output_tokens(spans.rows, spans.stop + 1 - num_scored)
+        return ScoreResult(self._streams.right_at(spans.rows, first, int(num_scored.max()), drafter))
 
     def _draft(self, job: DraftJob) -> DraftResult:
         rows, info = job.spans.rows, self._drafters[job.drafter]

@@ -1,6 +1,6 @@
 """Text that is already known: recorded, or lengths only."""
 
-from spinbench.control.arrays import IntArray
+from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 
 
@@ -16,6 +16,10 @@ class RecordedText:
     def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """As recorded at each request's place."""
         return self._streams.match_order_at(rows, num_output_tokens)
+
+    def lookup_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[IntArray, BoolArray]:
+        """As recorded."""
+        return self._streams.lookup_at(rows, num_output_tokens, width)
 
     def prompt_token_ids(self, row: int) -> tuple[int, ...]:
         """Prompts are not recorded."""

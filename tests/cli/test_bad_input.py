@@ -135,7 +135,7 @@ MISTAKES = {
         ("models.prompt_lookup.min_match_tokens is 2", "at most max_match_tokens (1)"),
     ),
     # decisions
-    "unknown selector": Mistake(overrides("selector=best"), ("selector=best", "epsilon_greedy, fixed, plain", "spin")),
+    "unknown selector": Mistake(overrides("selector=best"), ("selector=best", "epsilon_greedy, exp3spec, fixed", "spin")),
     "unknown drafter": Mistake(
         overrides("selector=fixed", "selector.drafter=huge"), ("selector.drafter is 'huge'", "prompt_lookup")
     ),

@@ -13,6 +13,7 @@ from spinbench.cli.config_error import field_names
 from spinbench.cli.decisions import drafter_infos, loop_setting
 from spinbench.cli.locations import find_trace, shipped_folder
 from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.errors import UserError
 from spinbench.workload.load import load_trace
 
 CONF = shipped_folder("conf")
@@ -39,6 +40,10 @@ def composed(*overrides: str, name: str = "replay") -> DictConfig:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_is_valid(choice: str) -> None:
     config = parse_config(composed(choice, *MANDATORY.get(choice, [])), ReplayConfig)
+    if choice == "selector=oracle":  # nobody knows the answers on real models
+        with pytest.raises(UserError, match="oracle"):
+            loop_setting(config, drafter_infos(config), frozenset(), 1, 1)
+        return
     setting = loop_setting(config, drafter_infos(config), frozenset(), 1, 1)
     assert len(setting.drafters) == len(config.models.drafters)
     sampling(config)

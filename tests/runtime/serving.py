@@ -17,6 +17,7 @@ from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
 from spinbench.control.selector.exp3spec import Exp3SpecSelector
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.greedy import GreedySelector
+from spinbench.control.selector.hedge import HedgeSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.random import RandomSelector
@@ -48,7 +49,7 @@ SELECTORS = (
     "epsilon_greedy",
     "spin",
 )
-BANDITS = ("greedy", "ucb1", "ucbspec", "exp3spec", "thompson")
+BANDITS = ("greedy", "ucb1", "ucbspec", "exp3spec", "thompson", "hedge")
 """Further selectors: their decisions go through the same code, so that they are tried on fewer set-ups."""
 
 
@@ -108,6 +109,8 @@ def make_selector(name: str, setting: SelectorSetting) -> Selector:
             )
         case "exp3spec":
             return Exp3SpecSelector(setting, rounds_per_choice=1, reward="acceptance_length", per_request=True)
+        case "hedge":
+            return HedgeSelector(setting, loss="round_goodput", per_request=False)
         case "thompson":
             return ThompsonSelector(
                 setting, rounds_per_choice=1, reward="round_goodput", decay=0.9, prior_tokens=4, time_shape=5

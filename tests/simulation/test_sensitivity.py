@@ -99,6 +99,8 @@ KNOBS: dict[str, Change] = {
     "selector/thompson.decay": Change(0.5),
     "selector/thompson.prior_tokens": Change(0),
     "selector/thompson.time_shape": Change(2),
+    "selector/hedge.loss": Change("round_goodput"),
+    "selector/hedge.per_request": Change(False),
     "selector/spin.rounds_per_slot": Change(2),
     "selector/spin.slots_per_epoch": Change(4),
     "selector/spin.exploring_slots": Change(2),

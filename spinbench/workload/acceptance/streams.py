@@ -81,6 +81,26 @@ class AcceptanceStreams:
             runs = np.where(by_lookup, self._flat_lookup_run[at + order * len(self.match_order)], runs)
         return np.minimum(runs, self.offsets[rows + 1] - at - 1)
 
+    def right_at(self, rows: Ints, num_output_tokens: Ints, width: int, drafter: int) -> Bools:
+        """Whether a drafter's model would have said each of `width` tokens from there on, [n, width].
+
+        What lies behind a text's end has no meaning. Of recorded texts, a draft's accepted tokens are the first of
+        these that are right; a synthetic law whose rates differ by draft position knows no such thing, and there each
+        token is judged as the first of a draft.
+        """
+        return self._flat_run[self._places(rows, num_output_tokens, width) + self._model_row[drafter]] > 0
+
+    def lookup_at(self, rows: Ints, num_output_tokens: Ints, width: int) -> tuple[Ints, Bools]:
+        """Order of the match in front of each of `width` tokens, [n, width], and whether a copy from the latest match
+        of exactly 1, 2, 3 tokens is that token, [n, width, 3]. What lies behind a text's end has no meaning."""
+        places = self._places(rows, num_output_tokens, width)
+        return self.match_order[places].astype(np.int64), np.moveaxis(self.lookup_run[:, places] > 0, 0, -1)
+
+    def _places(self, rows: Ints, num_output_tokens: Ints, width: int) -> Ints:
+        """Positions of `width` tokens of each text, [n, width], kept within the columns."""
+        places = (self.offsets[rows] + num_output_tokens)[:, None] + np.arange(width)
+        return np.minimum(places, len(self.match_order) - 1)
+
     def token_ids_at(self, rows: Ints, num_output_tokens: Ints, width: int) -> Ints:
         """The next `width` tokens of each text, int [n, width]; -1 behind its end and where no text is known."""
         places = num_output_tokens[:, None] + np.arange(width)
