@@ -113,7 +113,7 @@ def _assert_same_run(simulated: RunRecord, real: RunRecord) -> None:
 @pytest.mark.parametrize("num_kv_blocks", [200, 20], ids=["roomy", "preempted"])
 @pytest.mark.parametrize("placement", ["shared", "drafters_together", "own_devices"])
 @pytest.mark.parametrize("depth", [2, 3, "adaptive"])
-@pytest.mark.parametrize("selector", ["random", "spin", "epsilon_greedy"])
+@pytest.mark.parametrize("selector", ["random", "spin", "epsilon_greedy", "exp3spec", "thompson"])
 def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, placement, num_kv_blocks):
     target, models = recorded.models()
     decisions = {
