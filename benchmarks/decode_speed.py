@@ -25,7 +25,7 @@ from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest
 from spinbench.control.layout import PackedLayout
-from spinbench.control.loop import LoopSetting
+from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting

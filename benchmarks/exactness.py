@@ -15,9 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.cli.simulated_engine import SimulatedEngine
 from spinbench.metrics.store import Run, find_runs, read_run
-from spinbench.metrics.tables import tables_from_record
-from spinbench.metrics.validation import RoundsCompared, compare_rounds
-from spinbench.simulation.recorded_times import Diverged, RecordedTimes
+from spinbench.metrics.validation import RoundsCompared
 
 
 def decide_again(engine: SimulatedEngine, run: Run, options: argparse.Namespace) -> RoundsCompared:
@@ -28,14 +26,7 @@ def decide_again(engine: SimulatedEngine, run: Run, options: argparse.Namespace)
     }  # fmt: skip
     config = OmegaConf.create({**run.config, "engine": simulation})
     assert isinstance(config, DictConfig)
-    spans = run.spans
-    times = RecordedTimes(*(spans[name].tolist() for name in ("kind", "start_s", "end_s", "lane")))
-    session = engine.make_session(parse_config(config, ReplayConfig), times)
-    try:
-        record = session.make_loop(None, lambda body: body).run()
-    except Diverged as error:
-        return RoundsCompared(len(run.rounds), 0, str(error))
-    return compare_rounds(run.rounds, tables_from_record(record).rounds)
+    return engine.decide_again(parse_config(config, ReplayConfig), run)
 
 
 def main() -> None:

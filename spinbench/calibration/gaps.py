@@ -11,7 +11,7 @@ from spinbench.control.cost_model import JobKind
 from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.layout import PackedLayout
-from spinbench.control.loop import LoopSetting
+from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.record import SpanColumns
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting

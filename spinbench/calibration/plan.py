@@ -64,11 +64,6 @@ def _apart(points: Iterable[PassPoint]) -> list[PassPoint]:
     return [point for point in points if point.role == FIT or replace(point, role=FIT) not in fitted]
 
 
-def row_counts(limits: ProfileLimits) -> list[int]:
-    """Row counts of the forward curve."""
-    return _counts(limits.max_rows)
-
-
 def _counts(last: int) -> list[int]:
     counts = [count for count in FIRST_ROWS if count < last]
     if len(counts) < len(FIRST_ROWS):
@@ -95,7 +90,7 @@ def _whole_contexts(longest: int) -> list[int]:
 
 
 def _row_curve(model: str, limits: ProfileLimits) -> Iterator[PassPoint]:
-    counts = row_counts(limits)
+    counts = _counts(limits.max_rows)
     yield from (_without_attention(model, "fit", count, 1, limits) for count in counts)
     yield from (_without_attention(model, "held_out", count, 1, limits) for count in _between(counts))
 

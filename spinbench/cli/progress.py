@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
-from spinbench.control.loop import Progress
+from spinbench.control.loop_setting import Progress
 
 REFRESHES_PER_SECOND = 2
 """Drawing takes time from the run that is being measured."""

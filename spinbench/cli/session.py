@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spinbench.control.job import Body
-from spinbench.control.loop import LoopSetting, Progress, ServingLoop
+from spinbench.control.loop import ServingLoop
+from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.record import RunRecord
 from spinbench.workload.request import Trace
 

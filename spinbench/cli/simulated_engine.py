@@ -22,7 +22,10 @@ from spinbench.control.loop import ServingLoop
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
-from spinbench.simulation.recorded_times import RecordedTimes
+from spinbench.metrics.store import Run
+from spinbench.metrics.tables import tables_from_record
+from spinbench.metrics.validation import RoundsCompared, compare_rounds
+from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import simulated_loop
 from spinbench.workload.acceptance.bootstrap import streams_by_bootstrap
 from spinbench.workload.acceptance.from_table import streams_from_table
@@ -77,6 +80,15 @@ class SimulatedEngine:
             if was_enabled:
                 gc.enable()
 
+    def decide_again(self, config: ReplayConfig, run: Run) -> RoundsCompared:
+        """A real run's decisions and acceptance, made again with the real run's times."""
+        session = self.make_session(config, RecordedTimes.of_spans(run.spans))
+        try:
+            record = session.make_loop(None, lambda body: body).run()
+        except Diverged as error:
+            return RoundsCompared(len(run.rounds), 0, str(error))
+        return compare_rounds(run.rounds, tables_from_record(record).rounds)
+
     def make_session(self, config: ReplayConfig, times: RecordedTimes | None) -> Session:
         """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError."""
         engine = simulation_section(config)
@@ -90,7 +102,7 @@ class SimulatedEngine:
         order = ArrivalQueue(trace.requests, config.arrivals).requests
         streams = source.streams(order, tuple(config.models.drafters))
         # the run's own model: it remembers what it was asked beyond its range
-        start_s = times.start_s if isinstance(times, RecordedTimes) else 0.0
+        start_s = times.start_s if times else 0.0
         job_times = times or fit_cost_model(profile, config.models.drafters)
         cost_model = job_times if isinstance(job_times, CostModel) else None
         foresight = Foresight(

@@ -21,11 +21,8 @@ from spinbench.cli.schema import ReplayConfig, RuntimeSection, ServingConfig, Si
 from spinbench.cli.simulated_engine import SimulatedEngine
 from spinbench.errors import UserError
 from spinbench.metrics.store import SUMMARY_FILE, Run, read_run
-from spinbench.metrics.tables import tables_from_record
-from spinbench.metrics.validation import RoundsCompared, compare_rounds
 from spinbench.report.figures.validation import LoadResult
 from spinbench.report.validation_page import write_validation
-from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 
 ENGINES = ("runtime", "simulation")
 OWN_KEYS = (*ENGINES, "loads", "repeats")
@@ -86,7 +83,9 @@ class Validate:
             for repeat in range(config.repeats)
         ]
         exact = _replay(point, "simulation", point.folder, rate_rps)
-        return LoadResult(load, rate_rps, real, simulated, [self._decide_again(exact, run) for run in real])
+        return LoadResult(
+            load, rate_rps, real, simulated, [self._simulated.decide_again(exact.config, run) for run in real]
+        )
 
     def _run(self, replay: _Replay) -> Run:
         """The run in the replay's folder, made unless it is there from a run of the same config."""
@@ -108,18 +107,6 @@ class Validate:
         with self._simulated.session(replay.config) as session:
             record = session.make_loop(None, lambda body: body).run()
         return len(record.requests) / (record.end_s - record.start_s)
-
-    def _decide_again(self, replay: _Replay, run: Run) -> RoundsCompared:
-        """The real run's decisions and acceptance, made again by the simulator with the real run's durations."""
-        spans = run.spans
-        columns = (spans[name].tolist() for name in ("kind", "start_s", "end_s", "lane"))
-        times = RecordedTimes(*columns)
-        session = self._simulated.make_session(replay.config, times)
-        try:
-            record = session.make_loop(None, lambda body: body).run()
-        except Diverged as error:
-            return RoundsCompared(len(run.rounds), 0, str(error))
-        return compare_rounds(run.rounds, tables_from_record(record).rounds)
 
 
 def _job_scores(profile: Profile) -> pd.DataFrame:

@@ -23,14 +23,13 @@ from spinbench.control.job import (
 )
 from spinbench.control.kv_budget import KvBudget
 from spinbench.control.loop_setting import LoopSetting, Progress
-from spinbench.control.pipeline import SerialPipeline, next_to_start, num_parts, share_of_batch
+from spinbench.control.pipeline import next_to_start, num_parts, share_of_batch
 from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
 from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.text import Text
-from spinbench.errors import UserError
 from spinbench.workload.arrivals import ArrivalQueue
 
 
@@ -70,10 +69,6 @@ class ServingLoop:
         self._num_rounds = 0
         self._full: FullInformation | None = None
         if isinstance(setting.selector, LearnsFromAll):
-            if not isinstance(setting.pipeline, SerialPipeline):
-                raise UserError(
-                    "a selector that learns from all drafters asks them between two rounds; use pipeline=serial"
-                )
             most = setting.draft_length.max_num_speculative_tokens
             self._full = FullInformation(table, text, setting.drafters, most)
         self._num_scoring = 0
@@ -217,15 +212,12 @@ class ServingLoop:
         elif isinstance(job, CatchUpJob):
             self._table.drafter_kv_tokens[job.spans.rows, job.drafter] = job.spans.stop
             if isinstance(result, ScoreResult) and self._full:
-                self._scored(job, result, self._full)
+                self._full.scored(job, result)
+                self._num_scoring -= 1
         elif isinstance(job, PrefillJob) and isinstance(result, PrefillResult):
             self._prefilled(done, job, result)
         else:
             raise TypeError(f"event of {type(job).__name__} with a result of {type(result).__name__}")
-
-    def _scored(self, job: CatchUpJob, result: ScoreResult, full: FullInformation) -> None:
-        full.scored(job, result)
-        self._num_scoring -= 1
 
     def _prefilled(self, done: JobDone, job: PrefillJob, result: PrefillResult) -> None:
         self._prefilling = False

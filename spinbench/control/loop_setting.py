@@ -4,15 +4,17 @@ from dataclasses import dataclass, field
 
 from spinbench.control.draft_length import DraftLength
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.full_information import LearnsFromAll
 from spinbench.control.layout import VerificationLayout
 from spinbench.control.pipeline import Pipeline, SerialPipeline
 from spinbench.control.placement import SHARED, Placement
 from spinbench.control.selector.protocol import Selector
+from spinbench.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
 class LoopSetting:
-    """What the loop decides with."""
+    """What the loop decides with. Raises UserError for parts that do not go together."""
 
     drafters: tuple[DrafterInfo, ...]
     selector: Selector
@@ -26,6 +28,13 @@ class LoopSetting:
     pipeline: Pipeline = field(default_factory=SerialPipeline)
     placement: Placement = SHARED
     """Read by the body: decisions do not depend on it."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.selector, LearnsFromAll) and not isinstance(self.pipeline, SerialPipeline):
+            raise UserError(
+                "this selector asks all drafters about what was emitted, which it does between two rounds: it needs "
+                "pipeline=serial"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from spinbench.control.job import Body
-from spinbench.control.loop import LoopSetting, Progress, ServingLoop
+from spinbench.control.loop import ServingLoop
+from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.request_table import RequestTable
 from spinbench.control.text import LiveText
 from spinbench.runtime.body import TorchBody

@@ -3,6 +3,8 @@
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
+import pandas as pd
+
 from spinbench.control.job import Job
 from spinbench.control.recorder import KINDS
 
@@ -36,6 +38,12 @@ class RecordedTimes:
         for index, (name, kind, begin_s, finish_s) in enumerate(zip(names, kinds, start_s, end_s, strict=True)):
             self._queues[name].append((index, kind, begin_s, finish_s))
         self._num_jobs = 0
+
+    @classmethod
+    def of_spans(cls, spans: pd.DataFrame) -> "RecordedTimes":
+        """Those of a stored run, from its `spans.parquet`."""
+        kinds, start_s, end_s, lanes = (spans[name].tolist() for name in ("kind", "start_s", "end_s", "lane"))
+        return cls(kinds, start_s, end_s, lanes)
 
     def span_s(self, job: Job, lane: str) -> tuple[float, float]:
         """Start and end of the lane's next job. Raises Diverged when that is of another kind, or there is none."""

@@ -136,6 +136,9 @@ MISTAKES = {
     ),
     # decisions
     "unknown selector": Mistake(overrides("selector=best"), ("selector=best", "epsilon_greedy, exp3spec, fixed", "spin")),
+    "full information in a pipeline": Mistake(
+        overrides("selector=hedge", "pipeline=micro_batches"), ("asks all drafters", "pipeline=serial")
+    ),
     "unknown drafter": Mistake(
         overrides("selector=fixed", "selector.drafter=huge"), ("selector.drafter is 'huge'", "prompt_lookup")
     ),

@@ -13,7 +13,8 @@ from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, PrefillJob, VerifyJob
 from spinbench.control.layout import PackedLayout
-from spinbench.control.loop import LoopSetting, ServingLoop
+from spinbench.control.loop import ServingLoop
+from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.record import RunRecord
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
 from spinbench.control.round import MAX_UNSEEN_TOKENS

@@ -9,7 +9,7 @@ from spinbench.control.draft_length import DraftLength, FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import Job
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
-from spinbench.control.loop import LoopSetting
+from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.pipeline import MicroBatchPipeline, Pipeline, SerialPipeline, Split
 from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.record import RunRecord

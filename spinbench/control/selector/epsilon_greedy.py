@@ -7,10 +7,10 @@ from pydantic import ConfigDict, Field, validate_call
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.selector.greedy import GreedySelector
 from spinbench.control.selector.held_choice import HeldChoice
 from spinbench.control.selector.protocol import SelectorSetting
-from spinbench.control.selector.reward import RewardKind
+from spinbench.control.selector.random_argmax import random_argmax
+from spinbench.control.selector.reward import GoodputEstimate, RewardKind
 
 
 class EpsilonGreedySelector:
@@ -37,19 +37,17 @@ class EpsilonGreedySelector:
         self._rng = setting.rng
         self._epsilon = epsilon
         self._held = HeldChoice(setting.num_requests, rounds_per_choice)
-        self._greedy = GreedySelector(
-            setting, rounds_per_choice=rounds_per_choice, reward=reward, decay=decay, prior_rounds=prior_rounds
-        )
+        self._estimate = GoodputEstimate(reward, setting, decay, prior_rounds, per_request=True)
 
     def choose(self, context: RoundContext) -> IntArray:
         """Explore or exploit where a choice is due; drafters that nobody tried come first."""
         return self._held.choose(context, self._pick)
 
     def _pick(self, rows: IntArray) -> IntArray:
-        best = self._greedy.best(rows)
+        best = random_argmax(self._estimate.of(rows), self._rng)
         explored = self._rng.integers(self._num_drafters, size=len(rows))
         return np.where(self._rng.random(len(rows)) < self._epsilon, explored, best)
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Update the estimates."""
-        self._greedy.observe(outcome)
+        self._estimate.update(outcome)
