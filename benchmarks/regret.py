@@ -62,8 +62,8 @@ of an AMD EPYC, SmolLM2-135M-Instruct, bfloat16), K = {k}; the numbers of the cu
 Regret is decoding time beyond the oracle's. At batch 1 the oracle is the exact optimum with KV catch-up for nothing; in
 a batch it is a bound that nobody can reach, and regret is for comparing methods, not for reading off what could be
 gained. Selectors with a choice of reward maximise round goodput (emitted tokens over the whole round), unless "its own
-reward" says that they have their paper's. "best fixed" is the drafter with the least regret over all seeds, which
-nobody knew in advance.
+reward" says that they have their paper's. `hedge` has its paper's loss and pays for every drafter's run over prompt and
+answer. "best fixed" is the drafter with the least regret over all seeds, which nobody knew in advance.
 
 ```sh
 python -m benchmarks.regret --out reports/regret
