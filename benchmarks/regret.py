@@ -24,9 +24,10 @@ from omegaconf import OmegaConf
 from rich.progress import track
 
 from spinbench.calibration.fit import fit_cost_model
+from spinbench.calibration.profile_file import profile_sha256
 from spinbench.cli.decisions import drafter_infos, read_trace
-from spinbench.cli.locations import shipped_folder
-from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.cli.locations import find_trace, shipped_folder
+from spinbench.cli.schema import ReplayConfig, SimulationSection, parse_config
 from spinbench.cli.simulated_engine import SimulatedEngine, simulation_section
 from spinbench.control.arrays import FloatArray
 from spinbench.control.oracle.batch_bound import batch_bound
@@ -36,6 +37,7 @@ from spinbench.control.oracle.regret import decode_time_s
 from spinbench.report.colours import PLAIN, SPIN
 from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
 from spinbench.workload.acceptance.from_table import streams_from_table
+from spinbench.workload.acceptance.table_file import content_sha256
 
 CONF = shipped_folder("conf")
 MAX_NUM_SPECULATIVE_TOKENS = 4
@@ -62,8 +64,8 @@ of an AMD EPYC, SmolLM2-135M-Instruct, bfloat16), K = {k}; the numbers of the cu
 Regret is decoding time beyond the oracle's. At batch 1 the oracle is the exact optimum with KV catch-up for nothing; in
 a batch it is a bound that nobody can reach, and regret is for comparing methods, not for reading off what could be
 gained. Selectors with a choice of reward maximise round goodput (emitted tokens over the whole round), unless "its own
-reward" says that they have their paper's. "best fixed" is the drafter with the least regret over all seeds, which
-nobody knew in advance.
+reward" says that they have their paper's. `hedge` has its paper's loss and pays for every drafter's run over prompt and
+answer. "best fixed" is the drafter with the least regret over all seeds, which nobody knew in advance.
 
 ```sh
 python -m benchmarks.regret --out reports/regret
@@ -115,6 +117,7 @@ class Runs:
         self._cache = cache
         self._num_prompts = num_prompts
         self._engine = SimulatedEngine()
+        self._digests: dict[str, str] = {}
         self._oracle_s: dict[tuple[int, int], FloatArray] = {}
         cache.mkdir(parents=True, exist_ok=True)
 
@@ -122,7 +125,9 @@ class Runs:
         """Seconds beyond the oracle's of each request, [requests]; of a batch only the sum has a meaning."""
         config = config_of(task, self._num_prompts)
         # a change of the code that decides is not seen: give another cache folder then
-        key = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:24]
+        engine = simulation_section(config)
+        parts = config.model_dump_json(), profile_sha256(find_trace(engine.profile)), self._table_sha256(engine)
+        key = hashlib.sha256("".join(parts).encode()).hexdigest()[:24]
         path = self._cache / f"{key}.npy"
         if not path.exists():
             with self._engine.session(config) as session:
@@ -132,6 +137,11 @@ class Runs:
                 np.save(file, time_s - self._oracle(task, config))
             partial.replace(path)
         return np.load(path)
+
+    def _table_sha256(self, engine: SimulationSection) -> str:
+        if engine.source not in self._digests:
+            self._digests[engine.source] = content_sha256(self._engine.table(engine))
+        return self._digests[engine.source]
 
     def _oracle(self, task: Task, config: ReplayConfig) -> FloatArray:
         """Its seconds for each request, [requests]; the same for all methods."""
