@@ -43,14 +43,14 @@ def _check_nobody_is_in_two_rounds(record: RunRecord) -> None:
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_pipelines_are_lossless(depth, split, placement):
-    # `random` changes drafters every round, so there is catch-up; with 20 blocks there are preemptions
-    for layout, num_kv_blocks, sampled in (("packed", 200, False), ("padded", 20, False), ("packed", 20, True)):
+    # `random` changes drafters every round, so there is catch-up; with 14 blocks there are preemptions, however the lanes interleave
+    for layout, num_kv_blocks, sampled in (("packed", 200, False), ("padded", 14, False), ("packed", 14, True)):
         record = _serve(
             selector="random", depth=depth, split=split, placement=placement, max_num_seqs=8, layout=layout,
             num_kv_blocks=num_kv_blocks, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
         )  # fmt: skip
         assert serving.outputs(record) == _plain(sampled)
-        assert (sum(one.num_preemptions for one in record.requests) > 0) == (num_kv_blocks == 20)
+        assert (sum(one.num_preemptions for one in record.requests) > 0) == (num_kv_blocks == 14)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
