@@ -19,17 +19,17 @@ class Evidence:
 
     def add(self, outcome: RoundOutcome, shown: FloatArray) -> None:
         """Take in `shown` [requests, columns]. Requests without a drafter say nothing about drafters."""
-        drafted = outcome.drafter != NO_DRAFTER
+        rows, drafter = outcome.rows, outcome.drafter
+        drafted = drafter != NO_DRAFTER
+        if not drafted.all():
+            rows, drafter, shown = rows[drafted], drafter[drafted], shown[drafted]
         if self.own is not None:
-            rows, drafter = outcome.rows[drafted], outcome.drafter[drafted]
-            self.own[rows, drafter] = self.own[rows, drafter] * self._decay + shown[drafted]
+            self.own[rows, drafter] = self.own[rows, drafter] * self._decay + shown
         # as if they had come one after another: each is weighted by how many of its drafter come behind it
-        order = np.argsort(outcome.drafter, kind="stable")
-        order = order[len(order) - int(np.count_nonzero(drafted)) :]  # those without a drafter are first
-        by_drafter = outcome.drafter[order]
-        counts = np.bincount(by_drafter, minlength=len(self.shared))
-        behind = np.cumsum(counts)[by_drafter] - 1 - np.arange(len(order))
+        order = np.argsort(drafter, kind="stable")
+        by_drafter, places = drafter[order], np.arange(len(order))
+        counts = np.bincount(drafter, minlength=len(self.shared))
         weights = np.zeros((len(counts), len(order)))
-        weights[by_drafter, np.arange(len(order))] = self._decay**behind
+        weights[by_drafter, places] = self._decay ** (np.cumsum(counts)[by_drafter] - 1 - places)
         self.shared *= (self._decay**counts)[:, None]
         self.shared += weights @ shown[order]
