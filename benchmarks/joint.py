@@ -9,6 +9,7 @@ on with.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,15 @@ from rich.progress import track
 from spinbench.cli.locations import shipped_folder
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.cli.simulated_engine import SimulatedEngine
-from spinbench.control.arrays import IntArray
+from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.draft_source import DraftSources
+from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.regret import decode_time_s
 from spinbench.control.record import RunRecord
+from spinbench.control.selector.joint import JointSelector
 from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.control.selector.survival import SurvivalEstimate, SurvivalPrior
 
 MIX = "mix"
 PLAIN = ("selector=plain",)
@@ -85,6 +90,44 @@ class OwnChoices:
         """Nothing to learn."""
 
 
+class ForesightSurvival(SurvivalEstimate):
+    """Knows what becomes of drafts: of copies, or of all of them. What no context can tell is the difference."""
+
+    def __init__(self, setting: SelectorSetting, foresight: Foresight, models_too: bool) -> None:
+        sources = DraftSources.of(setting.drafters)
+        super().__init__(sources, setting.num_requests, setting.max_num_speculative_tokens, SurvivalPrior())
+        self._foresight = foresight
+        self._models_too = models_too
+
+    def begin(self, context: RoundContext) -> None:
+        """Note how far the texts are."""
+        super().begin(context)
+        self._num_output_tokens = context.output_tokens
+
+    def survival(self, rows: IntArray, optimism: float) -> FloatArray:
+        """1 as far as a draft will be accepted, then 0."""
+        chances = super().survival(rows, optimism)
+        length = np.arange(1, chances.shape[2] + 1)
+        streams, drafters = self._foresight.streams, self._foresight.drafters
+        for place, info in enumerate(drafters):
+            copies = info.kind == "prompt_lookup"
+            if copies or (self._models_too and info.kind == "model"):
+                by_lookup = np.full(len(rows), copies)
+                run = streams.accepted_run(rows, self._num_output_tokens, place, by_lookup)
+                source = -1 if copies else self._sources.source_of_drafter[place]
+                chances[:, source] = length <= run[:, None]
+        return chances
+
+
+class ForesightJoint(JointSelector):
+    """`joint` with foresight in place of estimates."""
+
+    def __init__(self, setting: SelectorSetting, *, models_too: bool, **keys: Any) -> None:
+        super().__init__(setting, **keys)
+        assert setting.foresight is not None
+        self._ahead.survival = ForesightSurvival(setting, setting.foresight, models_too)
+
+
 def tokens_per_s(record: RunRecord) -> float:
     return sum(request.output_tokens for request in record.requests) / (record.end_s - record.start_s)
 
@@ -111,6 +154,9 @@ def other_methods(drafters: list[str]) -> list[Method]:
         Method("joint", ("selector=joint", by_selector), True),
         Method("joint, costs learned", ("selector=joint", by_selector, "selector.learn_costs=true"), True),
     ]
+    for name, models_too in (("copies", "false"), ("all drafts", "true")):
+        overrides = ("selector=joint", by_selector, "selector._target_=benchmarks.joint.ForesightJoint")
+        methods.append(Method(f"joint, {name} foreseen", (*overrides, f"+selector.models_too={models_too}")))
     for drafter in drafters[-2:]:
         given = ("selector=fixed", f"selector.drafter={drafter}")
         lengths = ("drafting=by_match_order", "drafting.num_speculative_tokens=[0,0,3,8]")
