@@ -10,6 +10,7 @@ import torch
 
 from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting, read_trace
 from spinbench.cli.model_shelf import ModelShelf
+from spinbench.cli.run_costs import run_costs
 from spinbench.cli.schema import ReplayConfig, RuntimeSection
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.loop_setting import LoopSetting
@@ -54,7 +55,9 @@ def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
         for name in config.models.drafters
     ]
     infos = drafter_infos(config, {model.name: model.macs_per_token for model in models if model is not None})
-    setting = loop_setting(config, infos, target.eos_token_ids, num_blocks, len(trace.requests))
+    digests = {model.name: model.weights_sha256 for model in models if model is not None}
+    costs = run_costs(config, engine, infos, {config.models.target: target.weights_sha256, **digests})
+    setting = loop_setting(config, infos, target.eos_token_ids, num_blocks, len(trace.requests), costs)
     num_slots = num_blocks * config.kv.block_size
     _check_memory(num_slots, [target.model, *(model.model for model in models if model is not None)])
     drafters = tuple(zip(infos, models, strict=True))

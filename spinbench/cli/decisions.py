@@ -1,6 +1,7 @@
 """From a checked config to what decides, whatever engine will serve: trace, drafters, selector, layout, KV blocks."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,12 +9,13 @@ from spinbench.cli.locations import find_trace
 from spinbench.cli.parts import make_part
 from spinbench.cli.schema import ReplayConfig
 from spinbench.control.cost_model import CostModel
-from spinbench.control.draft_length import DraftLength
+from spinbench.control.draft_length import BySelectorDraftLength, DraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest, check_request_fits
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.placement import Placement
+from spinbench.control.selector.oracle import OracleSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
 from spinbench.workload.load import load_trace
@@ -64,21 +66,29 @@ def loop_setting(
     foresight: Foresight | None = None,
 ) -> LoopSetting:
     """The decisions that the config names. Raises UserError for parameters that do not fit."""
-    draft_length: DraftLength = make_part("drafting", config.drafting)
-    selector_setting = SelectorSetting(
+    setting = SelectorSetting(
         infos,
         config.scheduler.max_num_seqs,
         num_requests,
         np.random.default_rng([config.seed, config.repeat]),
-        draft_length.max_num_speculative_tokens,
-        cost_model,
-        foresight,
+        cost_model=cost_model,
+        foresight=foresight,
     )
-    selector: Selector = make_part("selector", config.selector, setting=selector_setting)
+    draft_length: DraftLength | BySelectorDraftLength = make_part("drafting", config.drafting, setting=setting)
+    setting = replace(
+        setting,
+        max_num_speculative_tokens=draft_length.max_num_speculative_tokens,
+        chooses_draft_length=isinstance(draft_length, BySelectorDraftLength),
+    )
+    selector: Selector = make_part("selector", config.selector, setting=setting)
+    if isinstance(draft_length, BySelectorDraftLength):
+        draft_length = draft_length.of(selector)
+    elif isinstance(selector, OracleSelector):  # the best K is part of what it knows
+        draft_length = selector
     return LoopSetting(
         drafters=infos,
         selector=selector,
-        draft_length=selector if isinstance(selector, DraftLength) else draft_length,
+        draft_length=draft_length,
         layout=make_part("verification", config.verification),
         eos_token_ids=eos_token_ids,
         num_kv_blocks=num_blocks,

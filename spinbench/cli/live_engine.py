@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from spinbench.cli.assemble import Assembly, assemble, choose_device, num_threads, runtime_section, sampling
+from spinbench.cli.decisions import drafter_infos
 from spinbench.cli.hardware import device_hardware
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.progress import show_stage
+from spinbench.cli.run_costs import run_costs
 from spinbench.cli.schema import ReplayConfig
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.warm_up import warm_up
@@ -29,7 +31,9 @@ class LiveEngine:
     def check(self, config: ReplayConfig) -> None:
         """Raise UserError for what is wrong with the engine's config; loads no model."""
         sampling(config)
-        choose_device(runtime_section(config))
+        engine = runtime_section(config)
+        choose_device(engine)
+        run_costs(config, engine, drafter_infos(config))
 
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:

@@ -14,7 +14,7 @@ from spinbench.errors import UserError
 
 
 def make_part(key: str, section: Mapping[str, Any], **given: object) -> Any:
-    """The object that `section` of the config describes, built from its parameters and `given`.
+    """The object that `section` of the config describes, built from its parameters and what it names of `given`.
 
     Raises UserError when there is no such class, or a parameter is unknown, missing or wrong.
     """
@@ -26,6 +26,7 @@ def make_part(key: str, section: Mapping[str, Any], **given: object) -> Any:
         made = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{key}._target_ is {target}; there is no such class that can be imported") from error
+    given = _wanted(made, given)
     _check_names(key, target, made, set(section) - {"_target_"}, set(given))
     try:
         # partial: Hydra would turn the dataclasses among `given` into plain mappings
@@ -35,6 +36,16 @@ def make_part(key: str, section: Mapping[str, Any], **given: object) -> Any:
         raise UserError(explain_validation_error(error, prefix=f"{key}.")) from error
     except InstantiationException as error:
         raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+
+
+def _wanted(made: Any, given: Mapping[str, object]) -> dict[str, object]:
+    """Those of the offered objects that a class takes: a fixed draft length needs to know nothing of the run."""
+    if not callable(made):
+        return {}
+    parameters = inspect.signature(made).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return dict(given)
+    return {name: value for name, value in given.items() if name in parameters}
 
 
 def _check_names(key: str, target: str, made: Any, named: set[str], given: set[str]) -> None:

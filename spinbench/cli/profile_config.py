@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from spinbench.calibration.plan import ProfileLimits
-from spinbench.cli.schema import EngineSection, ModelsSection, Positive, SamplingSection, Section
+from spinbench.cli.schema import EngineSection, ModelsSection, Positive, SamplingSection, Section, require_no_profile
 from spinbench.control.layout import LayoutKind
 from spinbench.errors import UserError
 
@@ -31,6 +31,7 @@ class ProfileConfig(Section):
     def _consistent(self) -> "ProfileConfig":
         if self.engine.kind != "runtime":
             raise UserError(f"engine.kind is {self.engine.kind}; a profile is of real models: engine=runtime")
+        require_no_profile(self.engine)
         if self.layouts[0] != "packed":
             raise UserError("layouts must begin with packed: prefills and drafts have no other layout")
         if len(set(self.layouts)) < len(self.layouts):

@@ -15,6 +15,7 @@ from spinbench.cli.schema import (
     SchedulerSection,
     Section,
     TraceSection,
+    require_no_profile,
 )
 from spinbench.errors import UserError
 from spinbench.workload.arrivals import ArrivalPattern
@@ -41,6 +42,7 @@ class RecordConfig(Section):
         """The engine. Raises UserError where it is another one."""
         if not isinstance(self.engine, RuntimeSection):
             raise UserError(f"engine.kind is {self.engine.kind}; a recording needs real models: engine=runtime")
+        require_no_profile(self.engine)
         return self.engine
 
 

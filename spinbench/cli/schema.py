@@ -38,6 +38,7 @@ class RuntimeSection(Section):
     dtype: DtypeName
     device: Literal["auto", "cpu", "cuda"]
     num_threads: Positive | None
+    profile: Annotated[str, Field(min_length=1)] | None
 
 
 class SimulationSection(Section):
@@ -64,6 +65,12 @@ EngineSection = Annotated[
         custom_error_message="An engine whose kind is runtime or simulation",
     ),
 ]
+
+
+def require_no_profile(engine: EngineSection) -> None:
+    """Raise UserError where a command that decides nothing is told what decisions go by."""
+    if isinstance(engine, RuntimeSection) and engine.profile is not None:
+        raise UserError(f"engine.profile is {engine.profile!r}; it is for spinbench replay, here it must be null")
 
 
 class PromptLookupSection(Section):

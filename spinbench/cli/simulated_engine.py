@@ -112,7 +112,13 @@ class SimulatedEngine:
             np.array([request.max_new_tokens for request in order]),
         )
         setting = loop_setting(
-            config, infos, source.eos_token_ids, num_blocks, len(trace.requests), cost_model, foresight
+            config,
+            infos,
+            source.eos_token_ids,
+            num_blocks,
+            len(trace.requests),
+            cost_model or fit_cost_model(profile, config.models.drafters),
+            foresight,
         )
 
         def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:

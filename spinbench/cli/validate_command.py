@@ -61,10 +61,15 @@ class Validate:
         if not (point.folder / ENGINES[0]).is_dir():  # an interrupted validation goes on
             require_empty(point.folder)
         self._simulated.check(_replay(point, "simulation", point.folder, None).config)
-        self._live.check(_replay(point, "runtime", point.folder, None).config)
         profiled = self._simulated.profile(config.simulation).meta.dtype
         if profiled != config.runtime.dtype:
             raise UserError(f"runtime.dtype is {config.runtime.dtype}; the profile is of {profiled}")
+        if config.runtime.profile != config.simulation.profile:
+            raise UserError(
+                f"runtime.profile is {config.runtime.profile!r}, simulation.profile is {config.simulation.profile!r}; "
+                "decisions must go by the same costs on both engines"
+            )
+        self._live.check(_replay(point, "runtime", point.folder, None).config)
 
     def run(self, point: Point) -> None:
         """Leave runs and report in the point's folder. Raises UserError, and Interrupted on Ctrl-C."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from spinbench.cli.assemble import Assembly
+from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.pipeline import SerialPipeline
 from spinbench.control.selector.plain import PlainSelector
@@ -23,8 +24,10 @@ def warm_up(assembly: Assembly) -> None:
     Raises KeyboardInterrupt if Ctrl-C ends it.
     """
     setting = assembly.setting
+    # what is learned from throw-away requests must not be in the run
+    draft_length = FixedDraftLength(setting.draft_length.max_num_speculative_tokens)
     selector = _each_drafter(setting, len(assembly.trace.requests))
-    setting = replace(setting, selector=selector, pipeline=SerialPipeline())
+    setting = replace(setting, selector=selector, draft_length=draft_length, pipeline=SerialPipeline())
     # K + 1 tokens are emitted in a round at the most, so no drafter is left out unless the trace's answers are shorter
     most_tokens = (setting.draft_length.max_num_speculative_tokens + 1) * (len(setting.drafters) + 1)
     requests, prompts = [], {}

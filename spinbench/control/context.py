@@ -20,6 +20,8 @@ class RoundContext:
     remaining_tokens: IntArray
     lookup_match_order: IntArray
     """Longest n-gram (0 to 3 tokens) at the end of the context that occurred before in it."""
+    newest_token_ids: IntArray
+    """Each context's last token, -1 where only lengths are known."""
     last_drafter: IntArray
     """Drafter of the request's last round, -1 = none."""
     last_drafted: IntArray
@@ -48,8 +50,14 @@ class RoundOutcome:
     rows: IntArray
     drafter: IntArray
     """-1 = plain decoding."""
+    by_lookup: BoolArray
+    """The draft was copied, no model was asked."""
     drafted: IntArray
     accepted: IntArray
+    lookup_order: IntArray
+    """[requests, width]: match order in front of each emitted token; meaningless behind a request's accepted + 1."""
+    lookup_right: BoolArray
+    """[requests, width, 3]: whether a copy from the latest match of 1, 2, 3 tokens was that token, whoever drafted."""
     draft_time_s: FloatArray
     """Duration of the draft job that each request was part of, catch-up not counted; 0 without a drafter."""
     verify_time_s: float

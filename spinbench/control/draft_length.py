@@ -6,9 +6,10 @@ import numpy as np
 from pydantic import Field, validate_call
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.context import RoundContext
+from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.request_table import NO_DRAFTER
+from spinbench.errors import UserError
 
 
 @runtime_checkable
@@ -24,6 +25,27 @@ class DraftLength(Protocol):
         """K for each request, int [requests], given the drafter chosen for it (-1 = none); 0 = decode plainly."""
         ...
 
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Learn from a finished round, given in the order of its context."""
+        ...
+
+
+class BySelectorDraftLength:
+    """Stands in the config for the selector, which chooses K as well and then is the run's draft-length policy."""
+
+    @validate_call
+    def __init__(self, max_num_speculative_tokens: Annotated[int, Field(ge=0, le=64)]) -> None:
+        self.max_num_speculative_tokens = max_num_speculative_tokens
+
+    def of(self, selector: object) -> DraftLength:
+        """The selector as a policy. Raises UserError if it does not choose K."""
+        if not isinstance(selector, DraftLength):
+            raise UserError(
+                "drafting=by_selector leaves K to the selector, and this one chooses only drafters; set selector=joint "
+                "or selector=contextual, or another drafting"
+            )
+        return selector
+
 
 class FixedDraftLength:
     """The same K for every request and round."""
@@ -35,6 +57,9 @@ class FixedDraftLength:
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
         """K everywhere, 0 without a drafter."""
         return np.where(drafters == NO_DRAFTER, 0, self.max_num_speculative_tokens)
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Nothing to learn."""
 
 
 class MatchOrderDraftLength:
@@ -57,3 +82,6 @@ class MatchOrderDraftLength:
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
         """The entry of each request's match order, 0 without a drafter."""
         return np.where(drafters == NO_DRAFTER, 0, self._length_of[context.lookup_match_order])
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Nothing to learn."""

@@ -189,6 +189,7 @@ class ServingLoop:
             output_tokens=output_tokens,
             remaining_tokens=table.max_tokens[rows] - context_tokens,
             lookup_match_order=self._text.match_order(rows, output_tokens),
+            newest_token_ids=self._text.newest_token_ids(rows, output_tokens),
             last_drafter=table.last_drafter[rows],
             last_drafted=table.last_drafted[rows],
             last_accepted=table.last_accepted[rows],
@@ -249,19 +250,26 @@ class ServingLoop:
         del self._rounds[round_.index]
         self._recorder.add_round(round_, accepted, done)
         self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
+        output_tokens = table.num_output_tokens(rows)
         finished = self._commit(rows, result.token_ids, emitted, done.end_s)
-        self._setting.selector.observe(
-            RoundOutcome(
-                rows=rows,
-                drafter=drafter,
-                drafted=drafted,
-                accepted=accepted,
-                draft_time_s=round_.draft_time_s,
-                verify_time_s=done.end_s - done.start_s,
-                group_size=round_.group_size,
-                finished=finished,
-            )
+        lookup_order, lookup_right = self._text.lookup_hindsight(rows, output_tokens, int(emitted.max()))
+        outcome = RoundOutcome(
+            rows=rows,
+            drafter=drafter,
+            by_lookup=round_.by_lookup & (drafted > 0),
+            drafted=drafted,
+            accepted=accepted,
+            lookup_order=lookup_order,
+            lookup_right=lookup_right,
+            draft_time_s=round_.draft_time_s,
+            verify_time_s=done.end_s - done.start_s,
+            group_size=round_.group_size,
+            finished=finished,
         )
+        setting = self._setting
+        setting.selector.observe(outcome)
+        if setting.draft_length is not setting.selector:  # a selector that chooses K is both
+            setting.draft_length.observe(outcome)
 
     def _commit(self, rows: IntArray, token_ids: IntArray, emitted: IntArray, now_s: float) -> BoolArray:
         """Add emitted tokens and finish the requests that end with them; returns which do."""

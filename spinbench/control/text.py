@@ -22,6 +22,10 @@ class Text(Protocol):
         """Longest n-gram (0 to 3 tokens) at the end of each context that occurred before in it, int [requests]."""
         ...
 
+    def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """The last token of each context, int [requests]; -1 where only lengths are known."""
+        ...
+
     def lookup_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[IntArray, BoolArray]:
         """What prompt lookup would have done at `width` output positions of each request, from `num_output_tokens` on.
 
@@ -63,6 +67,10 @@ class LiveText:
     def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """From each request's index."""
         return np.array([self._ngrams[row].match_order() for row in rows.tolist()], np.int64)
+
+    def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """As written."""
+        return np.array([self._token_ids[row][self._num_tokens[row] - 1] for row in rows.tolist()], np.int64)
 
     def lookup_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[IntArray, BoolArray]:
         """From each request's index."""

@@ -135,7 +135,7 @@ MISTAKES = {
         ("models.prompt_lookup.min_match_tokens is 2", "at most max_match_tokens (1)"),
     ),
     # decisions
-    "unknown selector": Mistake(overrides("selector=best"), ("selector=best", "epsilon_greedy, exp3spec, fixed", "spin")),
+    "unknown selector": Mistake(overrides("selector=best"), ("selector=best", "contextual, epsilon_greedy, exp3spec, fixed", "spin")),
     "full information in a pipeline": Mistake(
         overrides("selector=hedge", "pipeline=micro_batches"), ("asks all drafters", "pipeline=serial")
     ),
@@ -144,6 +144,16 @@ MISTAKES = {
     ),
     "no drafter given": Mistake(overrides("selector=fixed"), ("selector.drafter has no value",)),
     "no drafters at all": Mistake(overrides("models.drafters=[]"), ("selector=spin", "models.drafters is empty")),
+    "K by a selector that has none": Mistake(
+        overrides("selector=round_robin", "drafting=by_selector"),
+        ("drafting=by_selector", "selector=joint or selector=contextual"),
+    ),
+    "joint under a given K": Mistake(overrides("selector=joint"), ("selector=joint", "set drafting=by_selector")),
+    "no such profile": Mistake(overrides("engine.profile=nowhere"), ("nowhere",)),
+    "a profile of other models": Mistake(
+        overrides("engine.profile=profiles/epyc-zen4-2-cores-smollm2-bfloat16", "engine.dtype=bfloat16"),
+        ("profiled with target 'smollm2-135m-instruct'",),
+    ),
     "K below zero": Mistake(
         overrides("drafting.num_speculative_tokens=-1"), ("drafting.num_speculative_tokens is -1", ">= 0")
     ),

@@ -23,6 +23,8 @@ CHOICES = [
 MANDATORY = {
     "models=huggingface": ["models.target=some/where", "models.drafters=[prompt_lookup]"],
     "selector=fixed": ["selector.drafter=prompt_lookup"],
+    "selector=joint": ["drafting=by_selector"],
+    "drafting=by_selector": ["selector=joint"],
     "trace=spec_bench": ["trace.path=questions.jsonl"],
     **{
         f"trace={name}": ["trace.path=some.file"]

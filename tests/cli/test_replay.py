@@ -9,7 +9,7 @@ import pytest
 from spinbench.metrics.store import read_run
 from tests.cli.conftest import CommandLine, trace_lines, write_trace
 
-SELECTORS = ("plain", "random", "round_robin", "epsilon_greedy", "spin")
+SELECTORS = ("plain", "random", "round_robin", "epsilon_greedy", "spin", "contextual", "joint drafting=by_selector")
 
 
 def outputs(folder: Path) -> dict[str, list[int]]:
@@ -31,7 +31,7 @@ def test_every_selector_and_layout_leaves_the_same_text(spinbench: CommandLine) 
             assert (done.code, done.err) == (0, "")
             assert outputs(Path(folder)) == expected, selector
             assert f"in {folder}" in done.out
-    assert spinbench("report", *[f"run-{n}-packed" for n in range(7)], "-o", "report").code == 0
+    assert spinbench("report", *[f"run-{n}-packed" for n in range(len(SELECTORS) + 2)], "-o", "report").code == 0
     assert (spinbench.folder / "report" / "report.md").is_file()
 
 

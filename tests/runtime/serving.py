@@ -6,18 +6,24 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_length import DraftLength, FixedDraftLength
+from spinbench.control.draft_length_adaptive import AdaptiveDraftLength
+from spinbench.control.draft_length_budget import BudgetDraftLength
+from spinbench.control.draft_length_goodput import GoodputDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.pipeline import MicroBatchPipeline, SerialPipeline, Split
 from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.record import RunRecord
+from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
 from spinbench.control.selector.exp3spec import Exp3SpecSelector
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.greedy import GreedySelector
 from spinbench.control.selector.hedge import HedgeSelector
+from spinbench.control.selector.joint import JointSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.random import RandomSelector
@@ -51,6 +57,10 @@ SELECTORS = (
 )
 BANDITS = ("greedy", "ucb1", "ucbspec", "exp3spec", "thompson", "hedge")
 """Further selectors: their decisions go through the same code, so that they are tried on fewer set-ups."""
+PLANNERS = ("contextual", "joint")
+"""Selectors that choose K as well."""
+POLICIES = ("goodput", "adaptive", "budget")
+"""Draft-length policies that learn."""
 
 
 def requests(count: int, max_new_tokens: int, seed: int = 0) -> list[Request]:
@@ -115,6 +125,22 @@ def make_selector(name: str, setting: SelectorSetting) -> Selector:
             return ThompsonSelector(
                 setting, rounds_per_choice=1, reward="round_goodput", decay=0.9, prior_tokens=4, time_shape=5
             )
+        case "contextual" | "joint":
+            make = ContextualSelector if kind == "contextual" else JointSelector
+            return make(setting, optimism=1.0, payback_rounds=4, memory_rounds=50, learn_costs=False)
+    raise ValueError(name)
+
+
+def make_policy(name: str, setting: SelectorSetting, most: int) -> DraftLength:
+    """A policy by the names in `POLICIES`, with parameters that make it change its mind often."""
+    common = {"max_num_speculative_tokens": most, "prior_rate": 0.7, "decay": 0.8}
+    match name:
+        case "goodput":
+            return GoodputDraftLength(setting, **common)
+        case "adaptive":
+            return AdaptiveDraftLength(setting, min_survival=0.3, **common)
+        case "budget":
+            return BudgetDraftLength(setting, max_verified_tokens=7, min_survival=0.1, **common)
     raise ValueError(name)
 
 
@@ -125,6 +151,8 @@ def loop_setting(
     *,
     selector: str,
     draft_length: DraftLength | int = 4,
+    policy: str = "fixed",
+    costs: CostModel | None = None,
     max_num_seqs: int = 3,
     layout: str = "packed",
     num_kv_blocks: int = 200,
@@ -135,13 +163,20 @@ def loop_setting(
 ) -> LoopSetting:
     """The decisions of a run, on either engine."""
     infos = tuple(drafter_infos(models))
-    lengths = FixedDraftLength(draft_length) if isinstance(draft_length, int) else draft_length
+    most = draft_length if isinstance(draft_length, int) else draft_length.max_num_speculative_tokens
     rng = np.random.default_rng(7)
-    setting = SelectorSetting(infos, max_num_seqs, num_requests, rng, lengths.max_num_speculative_tokens)
+    setting = SelectorSetting(
+        infos, max_num_seqs, num_requests, rng, most, costs, chooses_draft_length=selector in PLANNERS
+    )
+    chosen = make_selector(selector, setting)
+    if isinstance(chosen, ContextualSelector | JointSelector):
+        draft_length = chosen
+    elif policy != "fixed":
+        draft_length = make_policy(policy, setting, most)
     return LoopSetting(
         drafters=infos,
-        selector=make_selector(selector, setting),
-        draft_length=lengths,
+        selector=chosen,
+        draft_length=FixedDraftLength(draft_length) if isinstance(draft_length, int) else draft_length,
         layout=LAYOUTS[layout],
         eos_token_ids=target.eos_token_ids,
         num_kv_blocks=num_kv_blocks,

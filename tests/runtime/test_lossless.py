@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.context import RoundContext
+from spinbench.control.context import RoundContext, RoundOutcome
 from tests.runtime import serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=16)
@@ -65,6 +65,34 @@ def test_speculation_under_a_bandit_is_lossless(selector, sampled):
         assert len({part.drafter for part in record.rounds}) > 1
 
 
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
+@pytest.mark.parametrize("layout", serving.LAYOUTS)
+@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
+@pytest.mark.parametrize("selector", serving.PLANNERS)
+def test_choosing_drafter_and_length_is_lossless(selector, max_num_seqs, layout, sampled):
+    target = tiny_models.target("llama")
+    models = tiny_models.drafters(target)
+    for num_speculative_tokens in (1, 6):
+        record = serving.serve(
+            target, models, TRACE, selector=selector, draft_length=num_speculative_tokens, max_num_seqs=max_num_seqs,
+            layout=layout, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
+        )  # fmt: skip
+        assert serving.outputs(record) == (_plain("llama", True) if sampled else _expected("llama"))
+        assert record.rounds.drafted.sum() > 0
+
+
+@pytest.mark.parametrize("max_num_seqs", [1, 8])
+@pytest.mark.parametrize("selector", ["random", "fixed good+prompt_lookup"])
+@pytest.mark.parametrize("policy", serving.POLICIES)
+def test_draft_lengths_that_learn_are_lossless(policy, selector, max_num_seqs):
+    target = tiny_models.target("llama")
+    record = serving.serve(
+        target, tiny_models.drafters(target), TRACE, selector=selector, policy=policy, max_num_seqs=max_num_seqs
+    )
+    assert serving.outputs(record) == _expected("llama")
+    assert len(set(record.rounds.num_speculative_tokens.tolist())) > 1
+
+
 class RaggedDraftLength:
     """A different K for every request and round, 0 included."""
 
@@ -72,6 +100,8 @@ class RaggedDraftLength:
 
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
         return (3 * context.num_rounds + 5 * context.rows) % 7
+
+    def observe(self, outcome: RoundOutcome) -> None: ...
 
 
 @pytest.mark.parametrize("layout", serving.LAYOUTS)

@@ -12,6 +12,7 @@ from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import simulated_loop
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
+from tests.control.made_costs import cost_model
 from tests.runtime import recorded, serving
 
 TIMES = ("draft_start_s", "draft_end_s", "verify_start_s", "verify_end_s")
@@ -77,7 +78,7 @@ def _assert_everything_is_equal(sampling: str, **decisions) -> None:
 @pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
 @pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
 @pytest.mark.parametrize("layout", serving.LAYOUTS)
-@pytest.mark.parametrize("selector", serving.SELECTORS)
+@pytest.mark.parametrize("selector", [*serving.SELECTORS, *serving.PLANNERS])
 def test_with_the_runtimes_durations_everything_is_equal(selector, layout, max_num_seqs, sampling):
     for draft_length in (1, 5):
         _assert_everything_is_equal(
@@ -134,9 +135,29 @@ def test_a_simulated_pipeline_is_repeated_exactly(depth):
     _assert_same_run(_simulate(_lane_times_of(first), **decisions), first)
 
 
-def test_preemption_is_simulated_too():
+@pytest.mark.parametrize("known_costs", [False, True], ids=["costs_learned", "costs_known"])
+@pytest.mark.parametrize(
+    "decisions",
+    [
+        *({"selector": name, "max_num_seqs": 8} for name in serving.PLANNERS),
+        *({"selector": "random", "policy": name} for name in serving.POLICIES),
+        {"selector": "fixed good+prompt_lookup", "policy": "goodput"},
+    ],
+    ids=lambda decisions: "-".join(map(str, decisions.values())),
+)
+def test_who_weighs_costs_decides_the_same(decisions, known_costs):
     target, models = recorded.models()
-    decisions = {"selector": "random", "max_num_seqs": 8, "num_kv_blocks": 20}
+    if known_costs:
+        decisions = {**decisions, "costs": cost_model(serving.drafter_infos(models))}
+    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    simulated = _simulate(_times_of(real), **decisions)
+    _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
+
+
+@pytest.mark.parametrize("selector", ["random", "joint"])
+def test_preemption_is_simulated_too(selector):
+    target, models = recorded.models()
+    decisions = {"selector": selector, "max_num_seqs": 8, "num_kv_blocks": 20}
     real = serving.serve(target, models, recorded.TRACE, **decisions)
     simulated = _simulate(_times_of(real), **decisions)
     assert sum(request.num_preemptions for request in real.requests) > 0

@@ -42,6 +42,7 @@ RECORDED = {
 }  # fmt: skip
 RANDOM = {"selector": "random"}
 ADAPTIVE = {"pipeline.depth": "adaptive", "pipeline.passes_per_trial": 1, "pipeline.trials_per_probe": 1}
+BY_SELECTOR = {"drafting": "by_selector"}
 KNOBS: dict[str, Change] = {
     "engine/simulation.profile": Change("faster"),
     "engine/simulation.acceptance": Change("bootstrap", RECORDED),
@@ -110,6 +111,27 @@ KNOBS: dict[str, Change] = {
     "selector/spin.per_request": Change(False, SPIN),
     "selector/spin.capacity": Change(1),
     "selector/spin_round_goodput.reward": Change("draft_goodput"),
+    "selector/contextual.optimism": Change(3.0),
+    "selector/contextual.payback_rounds": Change(1.0, choices=BY_SELECTOR),
+    "selector/contextual.memory_rounds": Change(5.0, choices=BY_SELECTOR),
+    "selector/contextual.learn_costs": Change(True, choices=BY_SELECTOR),
+    "selector/joint.optimism": Change(3.0, choices=BY_SELECTOR),
+    "selector/joint.payback_rounds": Change(1.0, choices=BY_SELECTOR),
+    "selector/joint.memory_rounds": Change(5.0, choices=BY_SELECTOR),
+    "selector/joint.learn_costs": Change(True, choices=BY_SELECTOR),
+    "drafting/by_selector.max_num_speculative_tokens": Change(2, choices={"selector": "joint"}),
+    "drafting/goodput.max_num_speculative_tokens": Change(2),
+    "drafting/goodput.prior_rate": Change(0.1),
+    "drafting/goodput.decay": Change(0.5),
+    "drafting/adaptive.max_num_speculative_tokens": Change(2),
+    "drafting/adaptive.min_survival": Change(0.6),
+    "drafting/adaptive.prior_rate": Change(0.1),
+    "drafting/adaptive.decay": Change(0.5),
+    "drafting/budget.max_num_speculative_tokens": Change(1),
+    "drafting/budget.max_verified_tokens": Change(6),
+    "drafting/budget.min_survival": Change(0.6),
+    "drafting/budget.prior_rate": Change(0.1),
+    "drafting/budget.decay": Change(0.5),
     "drafting/fixed.num_speculative_tokens": Change(2),
     "drafting/by_match_order.num_speculative_tokens": Change([2, 2, 3, 5]),
     "pipeline/micro_batches.depth": Change(3),
@@ -129,6 +151,7 @@ KNOBS: dict[str, Change] = {
 INERT: dict[str, tuple[str, Change | None]] = {
     "engine/runtime.dtype": ("number format of real models; a simulation's is its profile's", None),
     "engine/runtime.device": ("hardware of real models; a simulation's is its profile's", None),
+    "engine/runtime.profile": ("costs that real runs go by; a simulation's are its profile's", None),
     "engine/runtime.num_threads": ("threads of real models; a simulation's are its profile's", None),
     "placement.drafter_threads": ("threads of real models", Change(2)),
     "models.target": ("must be the profile's target, any other is refused (test below)", None),
@@ -144,6 +167,8 @@ INERT: dict[str, tuple[str, Change | None]] = {
 
 NEEDED: dict[str, dict[str, Any]] = {"selector=fixed": {"selector.drafter": DRAFTERS[0]}}
 """Values that a choice has no default for."""
+NEEDED_CHOICES = {"selector=joint": BY_SELECTOR, "drafting=by_selector": {"selector": "joint"}}
+"""Choices that go together."""
 
 
 def keys_of_config() -> Iterator[str]:
@@ -221,7 +246,12 @@ def test_what_is_called_inert_is(runs, name):
 @pytest.mark.parametrize("group", ["arrivals", "drafting", "pipeline", "placement", "selector", "verification"])
 def test_choices_differ(runs, group):
     choices = [path.stem for path in (CONF / group).glob("*.yaml")]
-    results = {choice: runs.result({group: choice}, NEEDED.get(f"{group}={choice}", {})) for choice in choices}
+    results = {
+        choice: runs.result(
+            {**NEEDED_CHOICES.get(f"{group}={choice}", {}), group: choice}, NEEDED.get(f"{group}={choice}", {})
+        )
+        for choice in choices
+    }
     assert len(set(results.values())) == len(choices), results
 
 

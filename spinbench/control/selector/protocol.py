@@ -29,6 +29,8 @@ class SelectorSetting:
     """What jobs will take; None where nobody knows (on real models)."""
     foresight: Foresight | None = None
     """The texts to come; None where nobody knows them. For the oracle alone."""
+    chooses_draft_length: bool = False
+    """The selector is the draft-length policy as well (drafting=by_selector)."""
 
     def drafter_index(self, name: str) -> int:
         """Position of a drafter; UserError naming the choices if there is none of this name."""

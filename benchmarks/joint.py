@@ -1,0 +1,267 @@
+"""The `joint` selector beside every fixed drafter and draft length, selectors and policies, in simulation.
+
+python -m benchmarks.joint --out reports/joint/joint.csv
+
+The whole mixed trace and each of its categories, all requests at once. A run takes seconds; a CSV that is there is gone
+on with.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from rich.progress import track
+
+from spinbench.cli.locations import shipped_folder
+from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.cli.simulated_engine import SimulatedEngine
+from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.draft_source import DraftSources
+from spinbench.control.oracle.foresight import Foresight
+from spinbench.control.oracle.regret import decode_time_s
+from spinbench.control.record import RunRecord
+from spinbench.control.selector.joint import JointSelector
+from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.control.selector.survival import SurvivalEstimate, SurvivalPrior
+
+MIX = "mix"
+PLAIN = ("selector=plain",)
+FIXED_LENGTHS = range(1, 7)
+ORACLE_TOKENS = 8
+"""Largest K of the oracle: that of drafting=by_selector."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A name, and the overrides that make it."""
+
+    name: str
+    overrides: tuple[str, ...]
+    with_oracle: bool = False
+
+
+class Simulations:
+    """Runs configs; what they share is read once."""
+
+    def __init__(self) -> None:
+        OmegaConf.register_new_resolver("folder_name", str, replace=True)
+        self._engine = SimulatedEngine()
+
+    def config(self, *overrides: str) -> ReplayConfig:
+        """A replay in simulation with all requests at once."""
+        with initialize_config_dir(str(shipped_folder("conf")), version_base="1.3"):
+            composed = compose("replay", overrides=["engine=simulation", "arrivals=all_at_once", *overrides])
+        return parse_config(composed, ReplayConfig)
+
+    def run(self, config: ReplayConfig) -> tuple[RunRecord, float | None]:
+        """What happened, and the share of the oracle's goodput if the config asks for it."""
+        with self._engine.session(config) as session:
+            record = session.make_loop(None, lambda body: body).run()
+            judged = session.judge(record).get("oracle", {})
+        return record, judged.get("share_of_oracle")
+
+
+class OwnChoices:
+    """Each request has a drafter and a K of its own from beginning to end: what hindsight would choose."""
+
+    needs_confidence = False
+
+    def __init__(self, setting: SelectorSetting, *, drafter: list[int], num_speculative_tokens: list[int]) -> None:
+        """One entry per request, in the order in which they arrive."""
+        self._drafter = np.array(drafter)
+        self._lengths = np.array(num_speculative_tokens)
+        self.max_num_speculative_tokens = setting.max_num_speculative_tokens
+
+    def choose(self, context: RoundContext) -> IntArray:
+        """Its drafter."""
+        return self._drafter[context.rows]
+
+    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
+        """Its K."""
+        return self._lengths[context.rows]
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Nothing to learn."""
+
+
+class ForesightSurvival(SurvivalEstimate):
+    """Knows what becomes of drafts: of copies, or of all of them. What no context can tell is the difference."""
+
+    def __init__(self, setting: SelectorSetting, foresight: Foresight, models_too: bool) -> None:
+        sources = DraftSources.of(setting.drafters)
+        super().__init__(sources, setting.num_requests, setting.max_num_speculative_tokens, SurvivalPrior())
+        self._foresight = foresight
+        self._models_too = models_too
+
+    def begin(self, context: RoundContext) -> None:
+        """Note how far the texts are."""
+        super().begin(context)
+        self._num_output_tokens = context.output_tokens
+
+    def survival(self, rows: IntArray, optimism: float) -> FloatArray:
+        """1 as far as a draft will be accepted, then 0."""
+        chances = super().survival(rows, optimism)
+        length = np.arange(1, chances.shape[2] + 1)
+        streams, drafters = self._foresight.streams, self._foresight.drafters
+        for place, info in enumerate(drafters):
+            copies = info.kind == "prompt_lookup"
+            if copies or (self._models_too and info.kind == "model"):
+                by_lookup = np.full(len(rows), copies)
+                run = streams.accepted_run(rows, self._num_output_tokens, place, by_lookup)
+                source = -1 if copies else self._sources.source_of_drafter[place]
+                chances[:, source] = length <= run[:, None]
+        return chances
+
+
+class ForesightJoint(JointSelector):
+    """`joint` with foresight in place of estimates."""
+
+    def __init__(self, setting: SelectorSetting, *, models_too: bool, **keys: Any) -> None:
+        super().__init__(setting, **keys)
+        assert setting.foresight is not None
+        self._ahead.survival = ForesightSurvival(setting, setting.foresight, models_too)
+
+
+def tokens_per_s(record: RunRecord) -> float:
+    return sum(request.output_tokens for request in record.requests) / (record.end_s - record.start_s)
+
+
+def fixed_methods(drafters: list[str]) -> list[Method]:
+    """Every drafter with every K."""
+    return [
+        Method(
+            f"fixed {drafter} K={k}",
+            ("selector=fixed", f"selector.drafter={drafter}", f"drafting.num_speculative_tokens={k}"),
+        )
+        for drafter in drafters
+        for k in FIXED_LENGTHS
+    ]
+
+
+def other_methods(drafters: list[str]) -> list[Method]:
+    """Selectors and policies."""
+    by_selector = "drafting=by_selector"
+    methods = [
+        Method("spin", ("selector=spin",)),
+        Method("spin round goodput", ("selector=spin_round_goodput",)),
+        Method("contextual, K by selector", ("selector=contextual", by_selector), True),
+        Method("joint", ("selector=joint", by_selector), True),
+        Method("joint, costs learned", ("selector=joint", by_selector, "selector.learn_costs=true"), True),
+    ]
+    for name, models_too in (("copies", "false"), ("all drafts", "true")):
+        overrides = ("selector=joint", by_selector, "selector._target_=benchmarks.joint.ForesightJoint")
+        methods.append(Method(f"joint, {name} foreseen", (*overrides, f"+selector.models_too={models_too}")))
+    for drafter in drafters[-2:]:
+        given = ("selector=fixed", f"selector.drafter={drafter}")
+        lengths = ("drafting=by_match_order", "drafting.num_speculative_tokens=[0,0,3,8]")
+        methods.append(Method(f"fixed {drafter} by_match_order [0,0,3,8]", (*given, *lengths)))
+        methods += [
+            Method(f"fixed {drafter} {policy}", (*given, f"drafting={policy}"))
+            for policy in ("goodput", "adaptive", "budget")
+        ]
+    return methods
+
+
+def measure(simulations: Simulations, out: Path, batch_sizes: list[int]) -> pd.DataFrame:
+    """Run what is not in the CSV yet; it is written after every run."""
+    rows = pd.read_csv(out).to_dict("records") if out.is_file() else []
+    done = {(row["requests"], row["max_num_seqs"], row["method"]) for row in rows}
+    base = simulations.config(*PLAIN)
+    drafters = list(base.models.drafters)
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+    def add(requests: str, batch: int, method: str, record: RunRecord, share: float | None) -> None:
+        rows.append(
+            {
+                "requests": requests,
+                "max_num_seqs": batch,
+                "method": method,
+                "output_throughput": round(tokens_per_s(record), 3),
+                "acceptance_length": round(float(record.rounds.accepted.mean()) + 1, 4),
+                "share_of_oracle": None if share is None else round(share, 4),
+            }
+        )
+        pd.DataFrame(rows).to_csv(out, index=False)
+
+    for batch in batch_sizes:
+        plan = [
+            (MIX, method)
+            for method in [Method("plain", PLAIN, True), *fixed_methods(drafters), *other_methods(drafters)]
+        ]
+        categories = sorted(_categories(simulations, base))
+        single = [Method("plain", PLAIN), *fixed_methods(drafters), *other_methods(drafters)[3:4]]
+        plan += [(category, method) for category in categories for method in single]
+        for requests, method in track(plan, description=f"batch {batch}"):
+            if (requests, batch, method.name) in done:
+                continue
+            overrides = [*method.overrides, f"scheduler.max_num_seqs={batch}"]
+            overrides += [f"trace.categories=[{requests}]"] if requests != MIX else []
+            if method.with_oracle and requests == MIX:
+                overrides.append(f"engine.oracle_num_speculative_tokens={ORACLE_TOKENS}")
+            add(requests, batch, method.name, *simulations.run(simulations.config(*overrides)))
+        name = "best fixed drafter and K of each request"
+        if (MIX, batch, name) not in done:
+            add(MIX, batch, name, *_best_per_request(simulations, drafters, batch))
+    return pd.DataFrame(rows)
+
+
+def _categories(simulations: Simulations, config: ReplayConfig) -> set[str]:
+    record, _ = simulations.run(config)
+    return {request.category for request in record.requests if request.category is not None}
+
+
+def _best_per_request(simulations: Simulations, drafters: list[str], batch: int) -> tuple[RunRecord, float | None]:
+    """Each request with the setting under which its share of the rounds' time was least, all in one run."""
+    limit = f"scheduler.max_num_seqs={batch}"
+    fixed = [method.overrides for method in fixed_methods(drafters)]
+    settings = [(-1, 0, PLAIN), *((drafters.index(_value(one[1])), int(_value(one[2])), one) for one in fixed)]
+    times = [decode_time_s(simulations.run(simulations.config(*given, limit))[0]) for *_, given in settings]
+    best = np.array(times).argmin(0).tolist()
+    own = {
+        "_target_": "benchmarks.joint.OwnChoices",
+        "drafter": [settings[place][0] for place in best],
+        "num_speculative_tokens": [settings[place][1] for place in best],
+    }
+    config = simulations.config(*PLAIN, "drafting=by_selector", limit)
+    return simulations.run(config.model_copy(update={"selector": own}))
+
+
+def _value(override: str) -> str:
+    return override.partition("=")[2]
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """The bars: joint against the best of what it is compared with, by batch size."""
+    lines: list[tuple[object, str, float]] = []
+    for batch, runs in table.groupby("max_num_seqs"):
+        speed = runs.set_index(["requests", "method"])["output_throughput"]
+        mix = speed[MIX]
+        fixed = mix[[name.startswith("fixed ") and " K=" in name for name in mix.index]]
+        lines.append((batch, f"best fixed: {fixed.idxmax()}", mix["joint"] / fixed.max()))
+        others = mix.index[~mix.index.isin(fixed.index)].drop("joint")
+        lines += [(batch, name, mix["joint"] / mix[name]) for name in others]
+        complete = runs[runs["method"] == "joint"]["requests"]  # the last one to be run
+        for category in complete[complete != MIX]:
+            best = speed[category].drop("joint")
+            lines.append((batch, f"{category} alone: {best.idxmax()}", speed[category]["joint"] / best.max()))
+    return pd.DataFrame(lines, columns=["batch", "joint over", "ratio"]).round(3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="CSV of every run; gone on with if it is there")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
+    options = parser.parse_args()
+    table = measure(Simulations(), options.out, options.batch_sizes)
+    print(table[table["requests"] == MIX].to_markdown(index=False))
+    print(summary(table).to_markdown(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What selectors on the runtime know of costs: a profile that the config names, if it is of this run."""
+
+from collections.abc import Mapping
+
+from spinbench.calibration.fit import fit_cost_model
+from spinbench.calibration.meta import check_fits
+from spinbench.calibration.profile_file import read_profile
+from spinbench.cli.locations import find_trace
+from spinbench.cli.schema import ReplayConfig, RuntimeSection
+from spinbench.control.cost_model import CostModel
+from spinbench.control.drafter import DrafterInfo
+
+
+def run_costs(
+    config: ReplayConfig,
+    engine: RuntimeSection,
+    infos: tuple[DrafterInfo, ...],
+    sha256: Mapping[str, str] | None = None,
+) -> CostModel | None:
+    """The cost model of `engine.profile`; None without one: then costs are learned from the run's own times.
+
+    No profile is taken by itself, not even a shipped one of these very models: it would be of another machine.
+    `sha256` has digests of weights by model name, where they are known. Raises UserError when the profile is of other
+    models or another dtype.
+    """
+    if engine.profile is None:
+        return None
+    profile = read_profile(find_trace(engine.profile))
+    check_fits(
+        profile.meta, profile.source, dtype=engine.dtype, target=config.models.target, drafters=infos,
+        sha256=sha256 or {},
+    )  # fmt: skip
+    return fit_cost_model(profile, [info.name for info in infos])

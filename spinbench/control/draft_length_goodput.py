@@ -1,0 +1,67 @@
+"""One draft length for the batch: the one of highest predicted goodput."""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import ConfigDict, Field, validate_call
+
+from spinbench.control.acceptance_rate import AcceptanceRate
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.draft_source import NO_SOURCE, DraftSources
+from spinbench.control.round_prices import RoundPrices
+from spinbench.control.round_times import round_times
+from spinbench.control.selector.protocol import SelectorSetting
+
+
+class GoodputDraftLength:
+    """The K, 0 included, that maximises expected tokens of the round / its predicted time.
+
+    TurboSpec's goodput (SmartSpec, arXiv 2406.14066): with conditional acceptance rate a of a request's drafter, K
+    drafted tokens give 1 + a + .. + a^K tokens. Time is that of the cost model, where there is none of prices learned
+    from the run's own times.
+    """
+
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def __init__(
+        self,
+        setting: SelectorSetting,
+        *,
+        max_num_speculative_tokens: Annotated[int, Field(ge=0, le=64)],
+        prior_rate: Annotated[float, Field(gt=0, lt=1)],
+        decay: Annotated[float, Field(gt=0, le=1)],
+    ) -> None:
+        self.max_num_speculative_tokens = max_num_speculative_tokens
+        self._sources = DraftSources.of(setting.drafters)
+        self._times = round_times(setting.cost_model, self._sources, max_num_speculative_tokens)
+        self._rate = AcceptanceRate(len(setting.drafters), setting.num_requests, prior_rate, decay)
+
+    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
+        """The best K for every request that has a drafter."""
+        source = self._sources.of_drafters(drafters, context.lookup_match_order)
+        drafts = source != NO_SOURCE
+        if not drafts.any() or not self.max_num_speculative_tokens:
+            return np.zeros(len(context), np.int64)
+        missing = np.zeros((len(context), len(self._sources)), np.int64)
+        prices = self._times.prices(context, missing)
+        rate = self._rate.of_drafters()[drafters]
+        steps = np.arange(self.max_num_speculative_tokens + 1)
+        tokens = len(context) + np.where(drafts[:, None], rate[:, None] ** steps[1:], 0.0).sum(0).cumsum()
+        goodput = np.append(len(context), tokens) / self._round_s(prices, source[drafts], drafts)
+        return np.where(drafts, int(goodput.argmax()), 0)
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Update rates and prices."""
+        self._rate.observe(outcome)
+        self._times.observe(outcome)
+
+    def _round_s(self, prices: RoundPrices, source: IntArray, drafts: BoolArray) -> FloatArray:
+        """Predicted time of the round by K, [K + 1]."""
+        steps = np.arange(self.max_num_speculative_tokens + 1)
+        draft, any_step = prices.draft, steps > 0
+        time_s = prices.verify_s[len(source) * steps] + any_step * len(source) * prices.drafting_s
+        time_s = time_s + steps * float(prices.row_s[drafts].sum())
+        for used, count in zip(*np.unique(source, return_counts=True), strict=True):
+            once_s = draft.job_s[used] + count * draft.request_s[used]
+            time_s += any_step * once_s + steps * (draft.step_s[used] + count * draft.step_request_s[used])
+        return time_s

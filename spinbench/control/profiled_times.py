@@ -1,0 +1,111 @@
+"""What rounds cost by a profile."""
+
+import numpy as np
+
+from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, ModelCost
+from spinbench.control.draft_source import DraftSources
+from spinbench.control.round import MAX_UNSEEN_TOKENS
+from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
+from spinbench.errors import UserError
+
+NO_GAP = GapCost(0.0, 0.0)
+CONTEXT_STEP_TOKENS = 64
+"""Drafting is priced anew when the mean context has grown by so much."""
+
+
+class ProfiledTimes:
+    """Prices from a cost model; the packed layout's, where it has that."""
+
+    def __init__(self, costs: CostModel, sources: DraftSources, max_num_speculative_tokens: int) -> None:
+        self._costs = costs
+        self._sources = sources
+        self._most = max_num_speculative_tokens
+        self._verify = costs.verify["packed"] if "packed" in costs.verify else next(iter(costs.verify.values()))
+        self._known: dict[tuple[int, int], tuple[FloatArray, FloatArray, DraftPrices]] = {}
+        self._missing_s = self._missing_table()
+        """[sources, tokens]"""
+
+    def prices(self, context: RoundContext, missing_tokens: IntArray) -> RoundPrices:
+        """What depends on the number of requests, and roughly on the mean context, is kept."""
+        attention, factor = self._costs.target.ragged, self._verify.pass_factor
+        tokens = context.context_tokens.astype(np.float64)
+        total_tokens = int(tokens.sum())
+        key = len(context), total_tokens // (len(context) * CONTEXT_STEP_TOKENS)
+        if key not in self._known:
+            verify_s = self._verify_s(len(context))
+            draft = self._draft_prices(len(context), (key[1] + 0.5) * CONTEXT_STEP_TOKENS)
+            self._known[key] = verify_s, row_slopes_s(verify_s), draft
+        verify_s, slopes_s, draft = self._known[key]
+        last = self._missing_s.shape[1] - 1
+        return RoundPrices(
+            verify_s + factor * attention.key_s * total_tokens,
+            slopes_s,
+            factor * attention.extend_request_s,
+            factor * (attention.extend_row_s + attention.extend_cell_s * tokens),
+            draft,
+            self._missing_s[np.arange(len(self._missing_s)), np.minimum(missing_tokens, last)],
+        )
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Nothing to learn."""
+
+    def _verify_s(self, count: int) -> FloatArray:
+        target, gap = self._costs.target, self._costs.gaps.get("verify", NO_GAP)
+        rows = range(count, count * (self._most + 1) + 1)
+        rows_s = np.array([_rows_s(target, row) for row in rows])
+        attention_s = target.ragged.pass_s + count * target.ragged.request_s
+        return self._verify.of(rows_s + attention_s, count, 1) + gap.gap_s + gap.request_s * count
+
+    def _draft_prices(self, count: int, mean_tokens: float) -> DraftPrices:
+        drafters = [self._costs.drafters[places[0]] for places in self._sources.by_source]
+        prices = [
+            _model_price(drafter, count, mean_tokens) if source < self._sources.num_models else _copy_price(drafter)
+            for source, drafter in enumerate(drafters)
+        ]
+        gap = self._costs.gaps.get("draft", NO_GAP)
+        job_s, request_s, step_s, step_request_s = np.array(prices).reshape(-1, 4).T
+        return DraftPrices(job_s + gap.gap_s, request_s + gap.request_s, step_s, step_request_s)
+
+    def _missing_table(self) -> FloatArray:
+        """Seconds by source and missing tokens; beyond the profiled contexts as at their end."""
+        tokens = np.arange(self._costs.target.max_context_tokens + 1)
+        table = np.zeros((len(self._sources), len(tokens)))
+        for source in range(self._sources.num_models):
+            table[source] = _missing_s(self._costs.drafters[self._sources.by_source[source][0]], tokens)
+        return table
+
+
+def _copy_price(drafter: DrafterCost) -> tuple[float, float, float, float]:
+    job = drafter.lookup
+    if job is None:
+        raise UserError(f"the profile has no lookups of drafter {drafter.name!r}")
+    return job.job_s, job.request_s, 0.0, 0.0
+
+
+def _model_price(drafter: DrafterCost, count: int, mean_tokens: float) -> tuple[float, float, float, float]:
+    model, job = drafter.model, drafter.draft
+    if model is None or job is None:
+        raise UserError(f"the profile has no drafts of drafter {drafter.name!r}")
+    alone_s = _rows_s(model, 1)
+    row_s = (_rows_s(model, count) - alone_s) / (count - 1) if count > 1 else 0.0
+    # a row's share of the curve, taken off the step so that `count` requests cost what the curve says
+    step_s = job.pass_s + job.pass_factor * (alone_s - row_s + model.ragged.pass_s)
+    return job.job_s, job.request_s, step_s, job.pass_factor * (row_s + model.ragged.decode_s(mean_tokens))
+
+
+def _missing_s(drafter: DrafterCost, missing: IntArray) -> FloatArray:
+    model, draft, catch_up = drafter.model, drafter.draft, drafter.catch_up
+    if model is None or draft is None or catch_up is None:
+        raise UserError(f"the profile has no catch-up of drafter {drafter.name!r}")
+    forward, attention = model.forward, model.ragged
+    rows_s = np.interp(missing, forward.counts, forward.seconds) - forward.seconds[0]
+    within_s = np.where(missing > 1, rows_s + attention.extend_request_s, 0.0)
+    whole_s = np.interp(missing, attention.whole.counts, attention.whole.seconds) + attention.request_s
+    alone_s = catch_up.job_s + catch_up.request_s + catch_up.pass_factor * (rows_s + forward.seconds[0] + whole_s)
+    return np.where(missing > MAX_UNSEEN_TOKENS, alone_s, draft.pass_factor * within_s)
+
+
+def _rows_s(model: ModelCost, rows: int) -> float:
+    return model.forward.of(rows) + model.head.of(rows)

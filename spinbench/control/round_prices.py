@@ -1,0 +1,61 @@
+"""What the parts of a round cost: the terms that a choice of drafters and draft lengths adds up."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.context import RoundContext, RoundOutcome
+
+MAX_SLOPES = 6
+"""Parts of the curve of a verification over its rows that are told apart when models are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftPrices:
+    """Seconds of each source's draft job, float [sources] each, for a stated number of requests and mean context."""
+
+    job_s: FloatArray
+    """Once for the group."""
+    request_s: FloatArray
+    """For each request in it."""
+    step_s: FloatArray
+    """For each step, however many requests draft in it."""
+    step_request_s: FloatArray
+    """For each request in each step."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPrices:
+    """A round of n requests takes verify_s[drafted rows] and the rest added up, in seconds."""
+
+    verify_s: FloatArray
+    """[n * K + 1], by drafted rows of all requests together: verification and the loop's own time."""
+    row_slopes_s: FloatArray
+    """Seconds that a further row of it costs, at different numbers of rows, rising."""
+    drafting_s: float
+    """For each request with any drafted token: its attention becomes ragged."""
+    row_s: FloatArray
+    """[n], for each drafted row of a request: attention over its context."""
+    draft: DraftPrices
+    missing_s: FloatArray
+    """[n, sources]: catching up with a request, not counting what a job costs anyway."""
+
+
+def row_slopes_s(verify_s: FloatArray) -> FloatArray:
+    """Mean slopes of `MAX_SLOPES` parts of a curve over rows, each once, rising."""
+    knots = np.unique(np.linspace(0, len(verify_s) - 1, MAX_SLOPES + 1).astype(np.int64))
+    return np.unique(np.diff(verify_s[knots]) / np.diff(knots))
+
+
+class RoundTimes(Protocol):
+    """Knows what rounds cost, or learns it from the times of jobs."""
+
+    def prices(self, context: RoundContext, missing_tokens: IntArray) -> RoundPrices:
+        """Prices for these requests; `missing_tokens` [n, sources] are tokens that a source has not seen."""
+        ...
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Learn from a finished round."""
+        ...

@@ -1,0 +1,82 @@
+"""Ours: drafter and draft length of every request of a batch in one choice, by context and by what a round costs."""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import ConfigDict, Field, validate_call
+
+from spinbench.control.arrays import IntArray
+from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.draft_source import NO_SOURCE
+from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.selector.goodput import TokenWorth
+from spinbench.control.selector.look_ahead import LookAhead
+from spinbench.control.selector.plan import BatchChoice
+from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.control.selector.survival import NUM_CELLS
+from spinbench.errors import UserError
+
+
+class JointSelector:
+    """Per round, the drafters and draft lengths (0 included) of all requests that promise the highest batch goodput.
+
+    How many tokens a draft of each source and length would get accepted is estimated by context (`SurvivalEstimate`);
+    what that is worth depends on where the text stands (`TokenWorth`), and what it costs on the whole batch: rows of
+    the verification, jobs and steps of each drafter that runs (one after another), catching up after a switch
+    (`RoundPrices`). `BatchChoice` finds the plan. Models that were seldom asked are taken for better than they look
+    (optimism), so that they are tried where a mistake costs little. It has no chance in it.
+    """
+
+    needs_confidence = False
+
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def __init__(
+        self,
+        setting: SelectorSetting,
+        *,
+        optimism: Annotated[float, Field(ge=0)],
+        payback_rounds: Annotated[float, Field(ge=1)],
+        memory_rounds: Annotated[float, Field(gt=0)],
+        learn_costs: bool,
+    ) -> None:
+        setting.require_drafters("joint")
+        if not setting.chooses_draft_length:
+            raise UserError("selector=joint chooses drafter and K together; set drafting=by_selector")
+        self.max_num_speculative_tokens = setting.max_num_speculative_tokens
+        self._ahead = LookAhead(
+            setting,
+            optimism=optimism,
+            payback_rounds=payback_rounds,
+            memory_rounds=memory_rounds,
+            learn_costs=learn_costs,
+        )
+        self._worth = TokenWorth(NUM_CELLS)
+        self._cell = np.zeros(setting.num_requests, np.int64)
+        self._lengths = np.zeros(setting.num_requests, np.int64)
+        self._drafting_s = self._row_s = 0.0
+
+    def choose(self, context: RoundContext) -> IntArray:
+        """The drafters of the best plan; `lengths` then gives its draft lengths."""
+        rows, ahead = context.rows, self._ahead
+        outlook = ahead.outlook(context)
+        prices, num_models = outlook.prices, ahead.sources.num_models
+        cells = ahead.survival.cells(rows)
+        self._cell[rows] = cells[:, 0]
+        self._drafting_s, self._row_s = prices.drafting_s, float(prices.row_slopes_s.mean() + prices.row_s.mean())
+        worth = self._worth.of(cells, outlook.tokens_per_s)
+        value = outlook.survival.copy()
+        value[:, :num_models] *= worth[:, None, :1]
+        value[:, num_models:] *= worth[:, None]
+        plan = BatchChoice(value, prices, outlook.tokens_per_s, num_models, outlook.missing_share).best()
+        self._lengths[rows] = plan.num_speculative_tokens
+        chosen = outlook.drafter[np.arange(len(rows)), np.maximum(plan.source, 0)]
+        return np.where(plan.source == NO_SOURCE, NO_DRAFTER, chosen)
+
+    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
+        """K of the plan."""
+        return self._lengths[context.rows]
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Update the estimates."""
+        self._worth.observe(outcome, self._cell[outcome.rows], self._drafting_s, self._row_s)
+        self._ahead.observe(outcome)

@@ -1,0 +1,141 @@
+"""One choice for a whole batch: who drafts for whom, and how many tokens, so that the round earns most."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.draft_source import NO_SOURCE
+from spinbench.control.round_prices import RoundPrices
+
+MAX_MODELS = 3
+"""Most models that draft in one round."""
+
+
+class Plan(NamedTuple):
+    """What is chosen."""
+
+    source: IntArray
+    """[requests], -1 = plain decoding."""
+    num_speculative_tokens: IntArray
+    value: float
+    """Accepted tokens expected, less what the time of the round is worth, in tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchChoice:
+    """The search for one round. Time is worth `tokens_per_s`: what the run earns in it elsewhere.
+
+    Largest is sum over requests of P(first 1, 2, .. K tokens accepted) - tokens_per_s x (time of the round). With time
+    priced at the run's goodput this is the step of Dinkelbach's method for the largest ratio tokens / time, and the
+    average-reward optimum: a lucky round may go on for longer than its own goodput says, an unlucky one stops earlier.
+    """
+
+    survival: FloatArray
+    """[requests, sources, K], 0 where a source cannot draft."""
+    prices: RoundPrices
+    tokens_per_s: float
+    num_models: int
+    missing_share: FloatArray
+    """[requests]: part of a catch-up that this round has to earn back."""
+
+    def best(self) -> Plan:
+        """The best plan found: models are added one by one while they earn what their steps cost."""
+        prices, worth = self.prices, self.tokens_per_s
+        draft, most = prices.draft, self.survival.shape[2]
+        once = prices.drafting_s + draft.request_s + prices.missing_s * self.missing_share[:, None]
+        gain = self.survival - worth * (prices.row_s[:, None] + draft.step_request_s)[:, :, None]
+        gain[:, :, 0] -= worth * once
+        total = np.cumsum(gain, axis=2)  # [requests, sources, K]: worth of a draft, verified rows not yet paid
+        net = None
+        chosen: tuple[int, ...] = ()
+        depths = np.full(total.shape[1], most)
+        best = self._exact(total, chosen, depths)
+        while len(chosen) < min(MAX_MODELS, self.num_models):
+            if net is None:
+                net = self._by_depth(total)
+            model, depth, promise = self._one_more(net, chosen)
+            if promise <= 0:
+                break
+            depths[model] = depth
+            plan = self._exact(total, (*chosen, model), depths)
+            if plan.value <= best.value:
+                break
+            best, chosen = plan, (*chosen, model)
+        return best
+
+    def _by_depth(self, total: FloatArray) -> FloatArray:
+        """Worth of the best draft of at most k tokens at different prices of a row, [prices, requests, sources, K]."""
+        row_prices = self.tokens_per_s * self.prices.row_slopes_s[:, None, None, None]
+        net = total - row_prices * np.arange(1, total.shape[2] + 1)
+        np.maximum(net, 0, out=net)
+        return np.maximum.accumulate(net, axis=3, out=net)
+
+    def _one_more(self, net: FloatArray, chosen: tuple[int, ...]) -> tuple[int, int, float]:
+        """The further model and its number of steps that promise most, and what they promise, in tokens.
+
+        By the Lagrangian bound: at a price per row each request decides alone, and what all gain together, less the
+        fixed cost of the model's steps, is largest for the right price.
+        """
+        draft, most, models = self.prices.draft, net.shape[3], self.num_models
+        free = [*chosen, *range(models, net.shape[2])]
+        base = net[:, :, free, -1].max(2, initial=0.0)
+        extra = np.maximum(net[:, :, :models] - base[:, :, None, None], 0).sum(1).max(0)  # [models, K]
+        steps = np.arange(1, most + 1)
+        promise = extra - self.tokens_per_s * (draft.job_s[:models, None] + draft.step_s[:models, None] * steps)
+        promise[list(chosen)] = -np.inf
+        place = int(promise.argmax())
+        return place // most, place % most + 1, float(promise.flat[place])
+
+    def _exact(self, total: FloatArray, chosen: tuple[int, ...], depths: IntArray) -> Plan:
+        """The best plan with these models at most; every number of drafted rows is tried at its true cost."""
+        count, num_sources, most = total.shape
+        usable = np.array([*chosen, *range(self.num_models, num_sources)], np.int64)
+        if not len(usable):
+            value = -self.tokens_per_s * float(self.prices.verify_s[0])
+            return Plan(np.full(count, NO_SOURCE), np.zeros(count, np.int64), value)
+        own = total[:, usable]
+        if not chosen:
+            return self._along(own[:, 0], np.full(count, usable[0]), most)
+        deepest = int(depths[usable].max())
+        steps = np.arange(1, deepest + 1)
+        own = np.where(steps <= depths[usable][:, None], own[:, :, :deepest], -1e9)
+        plans = []
+        for slope_s in self.prices.row_slopes_s[[0, -1]].tolist():
+            place = (own - self.tokens_per_s * slope_s * steps).max(2).argmax(1)
+            plans.append(self._along(own[np.arange(count), place], usable[place], deepest))
+        return max(plans, key=lambda plan: plan.value)
+
+    def _along(self, worth: FloatArray, source: IntArray, most: int) -> Plan:
+        """The best plan with these sources; `worth` [requests, K] of drafts of each length.
+
+        Tokens are taken by falling gain, so that every number of rows is filled with the best ones.
+        """
+        count = len(worth)
+        steps = np.arange(1, most + 1)
+        # a first token that pays only together with those behind it: they come as one, at their mean
+        mean = worth / steps
+        together = mean.argmax(1)
+        gain = worth.copy()
+        gain[:, 1:] -= worth[:, :-1]
+        key = np.where(steps <= together[:, None] + 1, mean[np.arange(count), together][:, None], gain)
+        key = np.minimum.accumulate(key, axis=1)
+        order = np.argsort(-key, axis=None, kind="stable")
+        time_s = self.prices.verify_s[: len(order) + 1] + self._fixed_s(order, source, most)
+        value = -self.tokens_per_s * time_s
+        value[1:] += np.cumsum(gain.reshape(-1)[order])
+        taken = int(value.argmax())
+        lengths = np.bincount(order[:taken] // most, minlength=count)
+        return Plan(np.where(lengths > 0, source, NO_SOURCE), lengths, float(value[taken]))
+
+    def _fixed_s(self, order: IntArray, source: IntArray, most: int) -> FloatArray:
+        """Seconds of jobs and steps when the first 0, 1, .. of the drafted tokens are taken, [tokens + 1]."""
+        draft = self.prices.draft
+        place, depth = np.divmod(order, most)
+        by = source[place]
+        fixed_s = np.zeros(len(order) + 1)
+        for used in set(source.tolist()):
+            steps = np.maximum.accumulate(np.where(by == used, depth + 1, 0))
+            fixed_s[1:] += draft.job_s[used] * (steps > 0) + draft.step_s[used] * steps
+        return fixed_s

@@ -1,0 +1,203 @@
+"""How likely a drafted token is to be accepted, by its source, its place in the draft and what is known beforehand."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.draft_source import DraftSources
+from spinbench.control.ngram_index import NgramIndex
+
+NUM_ORDERS = NgramIndex.MAX_ORDER + 1
+STREAKS = np.array([1, 2, 4, 8, 16])
+"""Where the classes of streaks begin, in tokens; the first class is a streak of none."""
+NUM_CELLS = NUM_ORDERS * (len(STREAKS) + 1)
+MAX_CATEGORIES = 64
+"""Categories beyond this share a weight with others."""
+NUM_TOKEN_CLASSES = 4096
+"""Newest tokens that are told apart, by their id modulo this."""
+PRIOR_LOG_ODDS_MODEL = -0.5
+"""A model's token, about 0.38: what is believed before anything was drafted."""
+PRIOR_LOG_ODDS_COPY = (-3.0, -1.0, 0.0, 1.5)
+"""A copied token by matched tokens: 0.05, 0.27, 0.5, 0.82."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivalPrior:
+    """How far estimates may part from what is shared, as standard deviations in log-odds, all > 0."""
+
+    shared: float = 1.0
+    """Of a source, and of a copy's class."""
+    place: float = 0.5
+    """Of a place in the draft."""
+    category: float = 0.5
+    own: float = 0.4
+    """Of a single request, for one source, and for all its models together."""
+    token: float = 0.8
+    """Of the newest token."""
+    memory_rounds: float = 1000.0
+    """Observations that shared weights remember, > 0; a request's own remember a tenth of it."""
+
+
+class SurvivalEstimate:
+    """Bayesian logistic regression of "accepted, given that all before it were", learned online.
+
+    The log-odds of the k-th token of a source are a sum of weights: of the source; of (source, match order, k); of
+    (source, category); of (request, source); for a model, of the request; for k = 1, of the newest token (one weight
+    for all models, one for copies); for a copy, of its cell = (match order by then, streak by then), a streak being
+    tokens that copies would have got right without a miss. So a new request begins with what others showed (partial
+    pooling), and a drafter that it never had with what its other drafters showed.
+
+    The posterior is a normal law per weight, updated by one Newton step per observation with the doubt about all other
+    weights integrated out (assumed density filtering, as Graepel et al. 2010 do for click prediction). A copy is scored
+    at every round, drafted or not, since control knows both what it would have copied and what was emitted.
+    """
+
+    def __init__(
+        self, sources: DraftSources, num_requests: int, max_num_speculative_tokens: int, prior: SurvivalPrior
+    ) -> None:
+        self._sources = sources
+        self._most = max(1, max_num_speculative_tokens)
+        self._order = np.zeros(num_requests, np.int64)
+        self._category = np.zeros(num_requests, np.int64)
+        self._token = np.zeros(num_requests, np.int64)
+        self._streak = np.zeros(num_requests, np.int64)
+        count, memory, own_memory = len(sources), prior.memory_rounds, prior.memory_rounds / 10
+        blocks = (  # weights, standard deviation, observations remembered
+            (1, 1e-6, np.inf),  # always 0: stands where a draft has no such weight
+            (count, prior.shared, memory),
+            (count * NUM_ORDERS * self._most, prior.place, memory),
+            (NUM_CELLS, prior.shared, memory),
+            (count * MAX_CATEGORIES, prior.category, memory),
+            (num_requests * count, prior.own, own_memory),
+            (num_requests, prior.own, own_memory),
+            (2 * NUM_TOKEN_CLASSES, prior.token, memory),
+        )
+        sizes, deviations, memories = (np.array(column) for column in zip(*blocks, strict=True))
+        sizes = sizes.astype(np.int64)
+        first = np.concatenate(([0], np.cumsum(sizes)))
+        self._mean = np.zeros(int(first[-1]))
+        self._variance = np.repeat(np.square(deviations), sizes)
+        # an observation of an even chance is worth 1/4
+        self._least_variance = np.repeat(4 / memories, sizes)
+        self._mean[first[1] : first[1] + sources.num_models] = PRIOR_LOG_ODDS_MODEL
+        self._mean[first[3] : first[4]] = np.repeat(PRIOR_LOG_ODDS_COPY, len(STREAKS) + 1)
+        self._lay_out(first)
+
+    def _lay_out(self, first: IntArray) -> None:
+        """Where the weights of a draft are, but for what depends on the request."""
+        count, source, place = len(self._sources), np.arange(len(self._sources)), np.arange(self._most)
+        is_model: BoolArray = source < self._sources.num_models
+        nothing = np.zeros(count, np.int64)
+        own_of_all = np.where(is_model, first[6], 0)
+        self._place = place
+        self._is_model = is_model
+        self._whole = np.stack(
+            (first[1] + source, first[4] + source * MAX_CATEGORIES, first[5] + source, own_of_all), 1
+        )
+        self._per_category = np.array([0, 1, 0, 0])
+        self._per_row = np.stack((nothing, nothing, nothing + count, is_model.astype(np.int64)), 1)
+        orders = np.arange(NUM_ORDERS)[:, None, None]
+        self._by_place = np.zeros((NUM_ORDERS, count, self._most, 3), np.int64)
+        self._by_place[..., 0] = first[2] + (source[:, None] * NUM_ORDERS + orders) * self._most + place
+        self._by_place[:, :, 0, 1] = first[7] + np.where(is_model, 0, NUM_TOKEN_CLASSES)
+        self._first_cell = int(first[3])
+        self._cell_of_order = np.minimum(orders[:, 0] + place, NgramIndex.MAX_ORDER) * (len(STREAKS) + 1)
+
+    def begin(self, context: RoundContext) -> None:
+        """Note what is known of the requests before their round."""
+        self._order[context.rows] = np.minimum(context.lookup_match_order, self._sources.max_match_tokens)
+        self._category[context.rows] = context.category % MAX_CATEGORIES
+        self._token[context.rows] = context.newest_token_ids % NUM_TOKEN_CLASSES
+
+    def cells(self, rows: IntArray) -> IntArray:
+        """Class of each place in a copy, below `NUM_CELLS`, int [requests, K]; the first is that of the context."""
+        streak = np.searchsorted(STREAKS, self._streak[rows][:, None] + self._place, side="right")
+        return self._cell_of_order[self._order[rows]] + streak
+
+    def survival(self, rows: IntArray, optimism: float) -> FloatArray:
+        """P(the first k tokens of a draft are all accepted), float [requests, sources, K].
+
+        Each factor is taken `optimism` standard deviations (of what requests share) above its mean, for models: a
+        source that nobody asked looks good until it was. Copies need none, since they are scored without being asked.
+        """
+        whole, by_place = self._weights(rows)
+        log_odds = self._mean[whole].sum(2)[:, :, None] + self._mean[by_place].sum(3)
+        own = self._variance[whole]
+        variance = own.sum(2)[:, :, None] + self._variance[by_place].sum(3)
+        if optimism:
+            shared = own[:, :, :2].sum(2)[:, :, None] + self._variance[by_place[..., 0]]
+            log_odds += optimism * np.sqrt(shared) * self._is_model[:, None]
+        # the mean of a logistic function under a normal law (MacKay 1992)
+        chance = _logistic(log_odds / np.sqrt(1 + np.pi / 8 * variance))
+        np.cumprod(chance, axis=2, out=chance)
+        return chance
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Take a round in: drafts of models as far as they were accepted, copies as far as text was emitted."""
+        rows, sources, place = outcome.rows, self._sources, self._place
+        seen = np.zeros((len(rows), len(sources), self._most), np.bool_)
+        right = np.zeros_like(seen)
+        asked = np.flatnonzero((outcome.drafted > 0) & ~outcome.by_lookup)
+        if len(asked):
+            source = sources.source_of_drafter[outcome.drafter[asked]]
+            accepted = outcome.accepted[asked, None]
+            # behind the end of a text nothing is accepted, however right it is
+            known = np.where(outcome.finished[asked], outcome.accepted[asked], outcome.drafted[asked])[:, None]
+            seen[asked, source] = place < np.minimum(accepted + 1, known)
+            right[asked, source] = place < accepted
+        whole, by_place = self._weights(rows)
+        if sources.copies:
+            run, streak = self._copies(outcome)
+            known = np.where(self._order[rows] > 0, np.minimum(run + 1, outcome.accepted + 1), 0)
+            seen[:, -1] = place < known[:, None]
+            right[:, -1] = place < run[:, None]
+            self._streak[rows] = streak
+        at, source, k = np.nonzero(seen)
+        if len(at):
+            self._update(np.concatenate((whole[at, source], by_place[at, source, k]), 1), right[at, source, k])
+
+    def _copies(self, outcome: RoundOutcome) -> tuple[IntArray, IntArray]:
+        """Emitted tokens that a copy got right from the first one on, and requests' streaks by now, [requests] each.
+
+        Token by token, each by the match in front of it, which a copy that runs on has got longer.
+        """
+        emitted = outcome.accepted + 1
+        order = np.minimum(outcome.lookup_order, self._sources.max_match_tokens)
+        right = np.take_along_axis(outcome.lookup_right, np.maximum(order - 1, 0)[..., None], 2)[..., 0]
+        places = np.arange(order.shape[1])
+        wrong = ~(right & (order > 0)) & (places < emitted[:, None])
+        any_wrong = wrong.any(1)
+        last_wrong = order.shape[1] - 1 - wrong[:, ::-1].argmax(1)
+        streak = np.where(any_wrong, emitted - 1 - last_wrong, self._streak[outcome.rows] + emitted)
+        return np.where(any_wrong, wrong.argmax(1), emitted), streak
+
+    def _update(self, index: IntArray, right: BoolArray) -> None:
+        """One step for all observations; `index` [observations, weights] says which weights each is a sum of."""
+        variance = self._variance[index]
+        chance = _logistic(self._mean[index].sum(1, keepdims=True))
+        information = chance * (1 - chance)
+        # what an observation tells of one weight once the doubt about the others is integrated out
+        share = 1 / (1 + information * (variance.sum(1, keepdims=True) - variance))
+        touched, inverse = np.unique(index, return_inverse=True)
+        inverse = inverse.reshape(-1)
+        told = np.bincount(inverse, (information * share).reshape(-1))
+        before = self._variance[touched]
+        after = np.maximum(1 / (1 / before + told), np.minimum(before, self._least_variance[touched]))
+        self._variance[touched] = after
+        self._mean[touched] += after * np.bincount(inverse, (share * (right[:, None] - chance)).reshape(-1))
+
+    def _weights(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """Weights of whole drafts, [requests, sources, 4], and of places in them, [requests, sources, K, 3]."""
+        category = self._category[rows][:, None, None] * self._per_category
+        whole = self._whole + rows[:, None, None] * self._per_row + category
+        by_place = self._by_place[self._order[rows]]
+        by_place[:, :, 0, 1] += self._token[rows][:, None]
+        if self._sources.copies:
+            by_place[:, -1, :, 2] = self._first_cell + self.cells(rows)
+        return whole, by_place
+
+
+def _logistic(log_odds: FloatArray) -> FloatArray:
+    return 1 / (1 + np.exp(-log_odds))

@@ -1,0 +1,116 @@
+"""Selectors that choose by context: what they find out, and what they refuse."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.selector.contextual import ContextualSelector
+from spinbench.control.selector.joint import JointSelector
+from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.errors import UserError
+from tests.control.contexts import context, outcome, with_copies
+
+DRAFTERS = (DrafterInfo("a", "model"), DrafterInfo("b", "model"), DrafterInfo("prompt_lookup", "prompt_lookup"))
+KEYS = {"optimism": 0.5, "payback_rounds": 8, "memory_rounds": 500, "learn_costs": False}
+SELECTORS = {"contextual": ContextualSelector, "joint": JointSelector}
+MOST = 4
+
+
+def _setting(drafters=DRAFTERS, chooses: bool = True) -> SelectorSetting:
+    return SelectorSetting(drafters, 4, 20, np.random.default_rng(0), MOST, chooses_draft_length=chooses)
+
+
+def _drive(selector, num_rounds: int, accepts, order=(0, 0, 0, 0), step_s: float = 0.05, row_s: float = 0.01):
+    """Rounds of four requests; `accepts(request, drafter)` tokens of a long enough draft are accepted.
+
+    Returns drafters and lengths of each. A verification takes 1 s and `row_s` a drafted row, a step of a model `step_s`.
+    """
+    history = []
+    for index in range(num_rounds):
+        seen = replace(context(4, index), lookup_match_order=np.array(order), remaining_tokens=np.full(4, 99))
+        drafter = selector.choose(seen)
+        lengths = np.where(drafter == NO_DRAFTER, 0, selector.lengths(seen, drafter))
+        drafter = np.where(lengths == 0, NO_DRAFTER, drafter)
+        could = [0 if d == NO_DRAFTER else accepts(r, d) for r, d in enumerate(drafter.tolist())]
+        accepted = np.minimum(could, lengths)
+        copied = np.array([accepts(r, 2) if order[r] else 0 for r in range(4)])
+        steps = [lengths[drafter == d].max() if d >= 0 else 0 for d in drafter.tolist()]
+        done = outcome(range(4), drafter, accepted, np.where(drafter == 2, 0.0, step_s) * steps)
+        group = np.array([int((drafter == d).sum()) if d >= 0 else 0 for d in drafter.tolist()])
+        done = replace(
+            done, drafted=lengths, by_lookup=drafter == 2, verify_time_s=1 + row_s * lengths.sum(), group_size=group
+        )
+        selector.observe(with_copies(done, order, copied))
+        history.append((drafter.tolist(), lengths.tolist()))
+    return history
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_the_better_model_is_found_and_used_at_length(name):
+    late = _drive(SELECTORS[name](_setting(), **KEYS), 80, lambda request, drafter: (0, 4, 0)[drafter])[60:]
+    assert all(drafters == [1, 1, 1, 1] for drafters, _ in late)
+    assert all(lengths == [4, 4, 4, 4] for _, lengths in late)
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_copies_where_they_match_are_learned_without_a_draft(name):
+    # rows are so dear that nothing is drafted at first; then the copies are known to be right
+    selector = SELECTORS[name](_setting(), **KEYS)
+    order = (3, 3, 0, 0)
+    history = _drive(selector, 60, lambda request, drafter: (0, 0, 4)[drafter], order)
+    drafters, lengths = history[-1]
+    assert drafters == [2, 2, NO_DRAFTER, NO_DRAFTER]
+    assert lengths == [4, 4, 0, 0]
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_speculation_goes_off_where_rows_are_dear(name):
+    history = _drive(SELECTORS[name](_setting(), **KEYS), 150, lambda request, drafter: 1, row_s=2.0)
+    assert [drafters for drafters, _ in history[-20:]] == [[NO_DRAFTER] * 4] * 20
+
+
+def test_joint_lets_a_model_run_only_for_many():
+    # a step takes 0.6 s: for one easy request it does not pay, for four it does
+    def few(request, drafter):
+        return 2 if request == 0 and drafter == 0 else 0
+
+    def many(request, drafter):
+        return 2 if drafter == 0 else 0
+
+    alone = _drive(JointSelector(_setting(DRAFTERS[:1]), **KEYS), 120, few, step_s=0.6)
+    together = _drive(JointSelector(_setting(DRAFTERS[:1]), **KEYS), 120, many, step_s=0.6)
+    assert all(drafters == [NO_DRAFTER] * 4 for drafters, _ in alone[-20:])
+    assert all(drafters == [0] * 4 for drafters, _ in together[-20:])
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_no_more_than_can_be_emitted(name):
+    selector = SELECTORS[name](_setting(), **KEYS)
+    _drive(selector, 30, lambda request, drafter: 4)
+    last = replace(context(4), remaining_tokens=np.array([1, 2, 3, 9]), lookup_match_order=np.full(4, 3))
+    drafter = selector.choose(last)
+    lengths = np.where(drafter == NO_DRAFTER, 0, selector.lengths(last, drafter))
+    assert (lengths <= [0, 1, 2, 4]).all()
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_no_chance_in_it(name):
+    runs = [_drive(SELECTORS[name](_setting(), **KEYS), 40, lambda r, d: (r + d) % 4, (0, 1, 2, 3)) for _ in range(2)]
+    assert runs[0] == runs[1]
+
+
+def test_contextual_under_a_given_length_chooses_drafters_alone():
+    selector = ContextualSelector(_setting(chooses=False), **KEYS)
+    history = _drive(selector, 80, lambda request, drafter: (0, 4, 0)[drafter])
+    assert all(drafters == [1, 1, 1, 1] for drafters, _ in history[60:])
+
+
+def test_what_is_refused():
+    with pytest.raises(UserError, match="selector=joint chooses drafter and K together; set drafting=by_selector"):
+        JointSelector(_setting(chooses=False), **KEYS)
+    for name, selector in SELECTORS.items():
+        with pytest.raises(UserError, match=f"selector={name} needs at least one drafter"):
+            selector(_setting(()), **KEYS)

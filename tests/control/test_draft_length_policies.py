@@ -1,0 +1,111 @@
+"""Draft lengths that learn: goodput, adaptive, budget."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spinbench.control.acceptance_rate import AcceptanceRate
+from spinbench.control.draft_length import BySelectorDraftLength, FixedDraftLength
+from spinbench.control.draft_length_adaptive import AdaptiveDraftLength
+from spinbench.control.draft_length_budget import BudgetDraftLength
+from spinbench.control.draft_length_goodput import GoodputDraftLength
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.selector.plain import PlainSelector
+from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.errors import UserError
+from tests.control.contexts import context, outcome
+from tests.control.made_costs import cost_model
+
+DRAFTERS = (DrafterInfo("a", "model"), DrafterInfo("b", "model"), DrafterInfo("prompt_lookup", "prompt_lookup"))
+COMMON = {"max_num_speculative_tokens": 6, "prior_rate": 0.6, "decay": 0.9}
+
+
+def _setting(costs=None) -> SelectorSetting:
+    return SelectorSetting(DRAFTERS, 8, 20, np.random.default_rng(0), cost_model=costs)
+
+
+def _seen(count: int):
+    return replace(context(count), remaining_tokens=np.full(count, 50))
+
+
+def _teach(policy, drafter, accepted, rounds: int = 30, verify_time_s: float = 1.0) -> None:
+    for _ in range(rounds):
+        policy.observe(outcome(range(len(drafter)), drafter, accepted, [0.1] * len(drafter), verify_time_s))
+
+
+def test_acceptance_rate_is_conditional_and_goes_back_to_what_is_believed():
+    rate = AcceptanceRate(2, 4, prior_rate=0.5, decay=0.5)
+    # 3 of 4 accepted: 3 right, 1 wrong; with the prior's 4 tokens at 0.5: (3 + 2) / (4 + 4)
+    rate.observe(outcome([1], [0], [3], [1.0]))
+    assert rate.of_drafters().tolist() == [5 / 8, 0.5]
+    # the request itself: (3 + 4 x 5/8) / (4 + 4)
+    assert rate.of_requests(np.array([1, 2, 3]), np.array([0, 0, NO_DRAFTER])).tolist() == [5.5 / 8, 5 / 8, 0.0]
+    for _ in range(30):
+        rate.observe(outcome([0], [NO_DRAFTER], [0], [0.0]))
+    assert rate.of_drafters() == pytest.approx([0.5, 0.5])
+
+
+def test_adaptive_follows_each_request_down_to_zero_and_tries_again():
+    policy = AdaptiveDraftLength(_setting(), min_survival=0.3, **COMMON)
+    drafters = np.array([0, 0, NO_DRAFTER])
+    # before any evidence: 0.6^2 = 0.36 >= 0.3 > 0.6^3
+    assert policy.lengths(_seen(3), drafters).tolist() == [2, 2, 0]
+    _teach(policy, [0, 0, NO_DRAFTER], [4, 0, 0])
+    assert policy.lengths(_seen(3), drafters).tolist() == [6, 0, 0]
+    for _ in range(60):
+        policy.observe(outcome(range(3), [NO_DRAFTER] * 3, [0, 0, 0], [0.0] * 3))
+    assert policy.lengths(_seen(3), drafters).tolist() == [2, 2, 0]
+
+
+def test_budget_gives_slots_to_the_likeliest_tokens():
+    policy = BudgetDraftLength(_setting(), max_verified_tokens=8, min_survival=0.0, **COMMON)
+    _teach(policy, [0, 1], [4, 0])
+    lengths = policy.lengths(_seen(2), np.array([0, 1]))
+    assert lengths.sum() == 6  # 8 rows, two of which are the requests' own
+    assert lengths[0] > lengths[1]
+
+
+@pytest.mark.parametrize(("count", "slots"), [(1, 6), (3, 5), (7, 1), (8, 0), (9, 0)])
+def test_budget_is_what_the_batch_leaves(count, slots):
+    policy = BudgetDraftLength(_setting(), max_verified_tokens=8, min_survival=0.0, **COMMON)
+    assert policy.lengths(_seen(count), np.zeros(count, np.int64)).sum() == slots
+
+
+def test_budget_wastes_no_slot_on_hopeless_or_useless_tokens():
+    policy = BudgetDraftLength(_setting(), max_verified_tokens=20, min_survival=0.3, **COMMON)
+    seen = replace(_seen(2), remaining_tokens=np.array([2, 50]))
+    # 0.6 and 0.36 are worth a slot, 0.216 is not; the first request can use one token
+    assert policy.lengths(seen, np.array([0, 0])).tolist() == [1, 2]
+
+
+CHEAP = cost_model(DRAFTERS, drafter_scale=0.05, straight=True)
+
+
+@pytest.mark.parametrize("costs", [None, CHEAP], ids=["learned", "known"])
+def test_goodput_is_long_for_good_drafters_and_zero_for_bad_ones(costs):
+    policy = GoodputDraftLength(_setting(costs), **{**COMMON, "decay": 0.99})
+    _teach(policy, [0, 1], [4, 0], rounds=150)
+    good, bad = np.array([0, 0]), np.array([1, 1])
+    assert (policy.lengths(_seen(2), good) > 2).all()
+    assert policy.lengths(_seen(2), bad).tolist() == [0, 0]
+    assert len(set(policy.lengths(_seen(2), np.array([0, 1])).tolist())) == 1  # one K for the batch
+
+
+def test_goodput_counts_only_those_who_can_draft():
+    policy = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **COMMON)
+    nothing_matches = policy.lengths(_seen(2), np.array([2, NO_DRAFTER]))
+    assert nothing_matches.tolist() == [0, 0]
+    seen = replace(_seen(2), lookup_match_order=np.array([3, 0]))
+    lengths = policy.lengths(seen, np.array([2, NO_DRAFTER]))
+    assert lengths[0] > 0
+    assert lengths[1] == 0
+
+
+def test_a_selector_that_chooses_no_length_is_refused():
+    by_selector = BySelectorDraftLength(max_num_speculative_tokens=4)
+    with pytest.raises(UserError, match="drafting=by_selector leaves K to the selector, and this one chooses only"):
+        by_selector.of(PlainSelector(_setting()))
+    policy = FixedDraftLength(3)
+    assert by_selector.of(policy) is policy

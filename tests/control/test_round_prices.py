@@ -1,0 +1,90 @@
+"""Prices add up to what the cost model says, and learned ones to what jobs took."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spinbench.control.draft_source import DraftSources
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.job import DraftJob, TokenSpans, VerifyJob
+from spinbench.control.layout import PackedLayout
+from spinbench.control.learned_times import LearnedTimes
+from spinbench.control.profiled_times import CONTEXT_STEP_TOKENS, ProfiledTimes
+from spinbench.control.round_prices import row_slopes_s
+from tests.control.contexts import context, outcome
+from tests.control.made_costs import cost_model
+
+DRAFTERS = (DrafterInfo("a", "model"), DrafterInfo("b", "model"), DrafterInfo("prompt_lookup", "prompt_lookup"))
+SOURCES = DraftSources.of(DRAFTERS)
+MOST = 4
+
+
+@pytest.mark.parametrize("lengths", [[0, 0, 0], [2, 2, 2], [4, 0, 1], [1, 0, 0]])
+def test_verification_as_the_cost_model_says(lengths):
+    costs = cost_model(DRAFTERS)
+    tokens = np.array([40, 60, 80])
+    prices = ProfiledTimes(costs, SOURCES, MOST).prices(
+        replace(context(3), context_tokens=tokens), np.zeros((3, 3), int)
+    )
+    stop = tokens + lengths
+    job = VerifyJob(TokenSpans(np.arange(3), tokens - 1, stop), PackedLayout().plan(np.array(lengths) + 1, stop))
+    # the cost model counts drafted tokens among the keys, a little more than the context
+    drafting_s = sum(n > 0 for n in lengths) * prices.drafting_s + float(prices.row_s @ lengths)
+    assert prices.verify_s[sum(lengths)] + drafting_s == pytest.approx(costs.job_s(job) + costs.gap_s(job), rel=0.01)
+
+
+@pytest.mark.parametrize("source", [0, 1, 2])
+def test_drafting_as_the_cost_model_says(source):
+    costs = cost_model(DRAFTERS)
+    tokens = CONTEXT_STEP_TOKENS // 2  # where prices are exact
+    seen = replace(context(3), context_tokens=np.full(3, tokens))
+    draft = ProfiledTimes(costs, SOURCES, MOST).prices(seen, np.zeros((3, 3), int)).draft
+    by_lookup = np.full(3, source == 2)
+    job = DraftJob(
+        source, TokenSpans(np.arange(3), np.full(3, tokens - 1), np.full(3, tokens)), np.full(3, 4), by_lookup, False
+    )
+    predicted_s = draft.job_s[source] + 4 * draft.step_s[source]
+    predicted_s += 3 * (draft.request_s[source] + 4 * draft.step_request_s[source])
+    assert predicted_s == pytest.approx(costs.job_s(job) + costs.gap_s(job), rel=0.01)
+
+
+def test_what_was_missed_costs_more_the_more_it_is():
+    times = ProfiledTimes(cost_model(DRAFTERS), SOURCES, MOST)
+    missing_s = times.prices(context(3), np.array([[1, 1, 0], [10, 40, 0], [200, 9000, 0]])).missing_s
+    assert missing_s[0].tolist() == [0, 0, 0]
+    assert (np.diff(missing_s[:, :2], axis=0) > 0).all()
+    assert (missing_s[:, 2] == 0).all()
+
+
+def test_slopes_are_those_of_the_curve():
+    assert row_slopes_s(np.array([1.0, 2.0, 3.0, 5.0, 7.0])).tolist() == [1.0, 2.0]
+    assert row_slopes_s(np.array([3.0])).tolist() == []
+
+
+def test_learned_times_come_to_what_jobs_take():
+    rng, times = np.random.default_rng(0), LearnedTimes(SOURCES, MOST)
+    for _ in range(300):
+        count = int(rng.integers(1, 9))
+        drafter = np.full(count, rng.integers(-1, 3))
+        done = outcome(range(count), drafter, [0] * count, [0.0] * count)
+        drafted = np.where(drafter < 0, 0, rng.integers(1, MOST + 1, count))
+        steps, rows = int(drafted.max()), int(drafted.sum())
+        draft_s = {-1: 0.0, 0: 0.1 + steps * (0.2 + 0.01 * count), 1: 0.1 + 0.5 * steps, 2: 0.01}[int(drafter[0])]
+        done = replace(
+            done, drafted=drafted, by_lookup=drafter == 2, draft_time_s=np.full(count, draft_s),
+            verify_time_s=4 + 0.1 * count + 0.05 * rows,
+        )  # fmt: skip
+        times.observe(done)
+    prices = times.prices(context(4), np.ones((4, 3), int))
+    assert prices.verify_s[[0, 8]] == pytest.approx([4.4, 4.8], rel=0.02)
+    draft = prices.draft
+    assert draft.job_s[0] + 3 * (draft.step_s[0] + 4 * draft.step_request_s[0]) == pytest.approx(0.82, rel=0.05)
+    assert draft.job_s[1] + 3 * (draft.step_s[1] + 4 * draft.step_request_s[1]) == pytest.approx(1.6, rel=0.05)
+    assert draft.job_s[2] + draft.step_s[2] == pytest.approx(0.01, rel=0.2)
+
+
+def test_before_the_first_round_only_ratios_are_known():
+    prices = LearnedTimes(SOURCES, MOST).prices(context(2), np.ones((2, 3), int))
+    assert (np.diff(prices.verify_s) > 0).all()
+    assert (prices.draft.step_s[:2] < prices.verify_s[0]).all()
