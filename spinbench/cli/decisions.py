@@ -1,20 +1,26 @@
 """From a checked config to what decides, whatever engine will serve: trace, drafters, selector, layout, KV blocks."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
+from spinbench.calibration.fit import fit_cost_model
+from spinbench.calibration.profile_file import read_profile
 from spinbench.cli.locations import find_trace
 from spinbench.cli.parts import make_part
-from spinbench.cli.schema import ReplayConfig
+from spinbench.cli.schema import ReplayConfig, SimulationSection
+from spinbench.control.cost_curve import RectangleAttention
 from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_length import DraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest, check_request_fits
+from spinbench.control.layout import LayoutKind, LayoutSetting
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.placement import Placement
 from spinbench.control.selector.protocol import Selector, SelectorSetting
+from spinbench.errors import UserError
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
 from spinbench.workload.load import load_trace
 from spinbench.workload.request import Trace
@@ -54,6 +60,20 @@ def drafter_infos(config: ReplayConfig, macs_per_token: Mapping[str, int] | None
     return tuple(infos)
 
 
+def _rectangle_law(config: ReplayConfig, layout: LayoutKind) -> RectangleAttention | None:
+    """What rectangles cost the target, by the profile that decisions go by. Raises UserError if it is another's."""
+    engine = config.engine
+    name = config.decision_profile or (engine.profile if isinstance(engine, SimulationSection) else None)
+    if name is None:
+        return None
+    profile = read_profile(find_trace(name))
+    if profile.meta.target != config.models.target:
+        raise UserError(
+            f"decision_profile is of target {profile.meta.target!r}, the run's is {config.models.target!r}: profile it"
+        )
+    return fit_cost_model(profile, ()).target.rectangle.get(layout)
+
+
 def loop_setting(
     config: ReplayConfig,
     infos: tuple[DrafterInfo, ...],
@@ -79,7 +99,7 @@ def loop_setting(
         drafters=infos,
         selector=selector,
         draft_length=selector if isinstance(selector, DraftLength) else draft_length,
-        layout=make_part("verification", config.verification),
+        layout=make_part("verification", config.verification, setting=LayoutSetting(partial(_rectangle_law, config))),
         eos_token_ids=eos_token_ids,
         num_kv_blocks=num_blocks,
         block_size=config.kv.block_size,

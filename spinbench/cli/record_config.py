@@ -59,6 +59,7 @@ def plain_replay(config: RecordConfig, drafters: tuple[str, ...] = ()) -> Replay
         scheduler=config.scheduler,
         kv=config.kv,
         sampling=config.sampling,
+        decision_profile=None,
         slo=None,
         method=None,
         repeat=0,

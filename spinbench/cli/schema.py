@@ -150,6 +150,7 @@ class ServingConfig(Section):
     scheduler: SchedulerSection
     kv: KvSection
     sampling: SamplingSection
+    decision_profile: Annotated[str, Field(min_length=1)] | None
     slo: str | None
     method: Annotated[str, Field(min_length=1)] | None
     repeat: Annotated[int, Field(ge=0)]
