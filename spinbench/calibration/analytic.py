@@ -2,8 +2,8 @@
 
 A pass takes, for the linear layers, attention and logits each, the longer of its arithmetic (FLOPs over peak times
 `compute_efficiency`) and its memory traffic (bytes over bandwidth times `memory_efficiency`), plus what launching its
-kernels costs. Attention is one kernel per layer over all requests. Under tensor parallelism every GPU does its share,
-and two all-reduces a layer put the results together.
+kernels costs. Attention is one kernel per layer over all requests, or over each rectangle, and one more that
+merges pieces. Under tensor parallelism every GPU does its share, and two all-reduces a layer put the results together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import ProfileTables
 from spinbench.control.cost_model import JobKind
+from spinbench.control.job import VerifyJob
 from spinbench.control.job_shape import PassShape, job_passes
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.layout import LayoutKind
@@ -25,6 +26,8 @@ FLOPS_PER_MAC = 2
 MACS_PER_CELL = 2
 """Per head and head dimension: the score, and the weighted value."""
 LOGIT_BYTES = 4
+PARTIAL_BYTES = 4
+"""Of a value that pieces of a request leave to the merge: written once, read once, by one kernel more."""
 GAPS: tuple[tuple[JobKind, JobKind], ...] = (
     ("prefill", "draft"),
     ("prefill", "verify"),
@@ -55,13 +58,15 @@ class Roofline:
         )
         attention_s = self._longer_s(
             MACS_PER_CELL * shape.num_layers * shape.num_heads * shape.head_dim * work.num_cells,
-            shape.kv_bytes_per_token(size) * (work.num_keys + work.num_tokens),
+            shape.kv_bytes_per_token(size) * (work.num_keys + work.num_tokens)
+            + 2 * PARTIAL_BYTES * shape.num_layers * shape.num_heads * shape.head_dim * work.num_merged_rows,
         )
         head_s = self._longer_s(
             shape.head_macs * work.num_head_rows,
             shape.head_macs * size + 2 * LOGIT_BYTES * shape.vocab_size * work.num_head_rows,
         )
-        launches_s = (device.kernels_per_layer * shape.num_layers + 4) * device.kernel_launch_s
+        kernels_per_layer = device.kernels_per_layer + work.num_attention_calls - 1 + (work.num_merged_rows > 0)
+        launches_s = (kernels_per_layer * shape.num_layers + 4) * device.kernel_launch_s
         return linear_s + attention_s + head_s + launches_s + self._all_reduces_s(work.num_tokens * width)
 
     def _longer_s(self, macs: float, num_bytes: float) -> float:
@@ -112,15 +117,11 @@ def analytic_profile(
 
 def pass_shape(point: PassPoint) -> PassShape:
     """How large a pass is. Without attention it has neither cells nor keys."""
-    stops, count = point.stop_tokens, len(point.stop_tokens)
-    spans = list(zip(point.start_tokens, stops, strict=True))
+    count = len(point.stop_tokens)
     if point.attention == "none":
-        cells, keys = 0, 0
-    elif point.attention == "packed":
-        cells, keys = sum((stop - start) * stop for start, stop in spans), sum(stops)
-    else:
-        cells, keys = point.num_rows * max(stops), count * max(stops)
-    return PassShape(count, point.num_rows, cells, keys, point.num_head_rows)
+        return PassShape(count, point.num_rows, 0, 0, point.num_head_rows)
+    (work,) = job_passes(VerifyJob(point.spans, point.plan))
+    return work._replace(num_head_rows=point.num_head_rows)
 
 
 def _job_s(device: DeviceSpec, point: JobPoint, roofline: Roofline | None) -> float:

@@ -13,7 +13,7 @@ from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import JobPoint, PassPoint
 from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import PrefillJob, TokenSpans
+from spinbench.control.job import PrefillJob
 from spinbench.control.kv_budget import blocks_for
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
@@ -84,9 +84,8 @@ class Bench:
     def pass_s(self, point: PassPoint) -> float:
         """Seconds of one forward pass and the choice of its tokens."""
         runner, choose = self._runners[point.model], self._choose[point.model]
-        count = len(point.stop_tokens)
-        spans = TokenSpans(np.arange(count), np.array(point.start_tokens), np.array(point.stop_tokens))
-        width = point.query_width
+        spans, plan = point.spans, point.plan
+        width = plan.query_width
         own = np.arange(width or 1) < spans.num_tokens[:, None]
         real_rows = np.flatnonzero(own) if width else np.arange(int(spans.num_tokens.sum()))
         logit_rows = torch.from_numpy(real_rows[-point.num_head_rows :]).to(self.device)
@@ -99,9 +98,10 @@ class Bench:
         tokens = tokens.to(self.device)
 
         def run() -> None:
-            logits = (
-                runner.padded(spans, tokens, width, logit_rows) if width else runner.packed(spans, tokens, logit_rows)
-            )
+            if plan.rectangles:
+                logits = runner.tiled(spans, tokens, plan, logit_rows)
+            else:
+                logits = runner.packed(spans, tokens, logit_rows)
             choose(logits, seeds, positions)
 
         with torch.inference_mode():

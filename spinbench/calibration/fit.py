@@ -45,10 +45,22 @@ def fit_cost_model(profile: Profile, drafters: Sequence[str]) -> CostModel:
     whole = fit_jobs(profile, by_itself, layouts)
     places = {drafter.name: place for place, drafter in enumerate(profile.meta.drafters)}
     return replace(
-        whole,
+        _with_grouped(whole),
         drafters=tuple(whole.drafters[places[name]] for name in drafters),
         gaps=_gaps(profile.tables.gaps),
     )
+
+
+def _with_grouped(costs: CostModel) -> CostModel:
+    """Where groups were not timed they follow from `padded`: several rectangles of the same kind, one after another.
+
+    `decomposed` does not follow: nothing of `padded` tells what merging costs.
+    """
+    law = costs.target.rectangle.get("padded")
+    if law is None or "grouped" in costs.target.rectangle:
+        return costs
+    target = replace(costs.target, rectangle={**costs.target.rectangle, "grouped": law})
+    return replace(costs, target=target, verify={**costs.verify, "grouped": costs.verify["padded"]})
 
 
 def _model_cost(name: str, profile: Profile) -> ModelCost:
@@ -79,14 +91,29 @@ def _model_cost(name: str, profile: Profile) -> ModelCost:
         forward=forward,
         head=head,
         ragged=_ragged(attending["packed"], attention_s, where, name),
-        rectangle={
-            layout: RectangleAttention(*_coefficients(rows, rectangle_features, attention_s))
-            for layout, rows in attending.items()
-            if layout not in ("none", "packed")
-        },  # type: ignore[arg-type]
+        rectangle=_rectangle_laws(attending, attention_s),
         max_num_requests=limits.max_num_seqs,
         max_context_tokens=limits.max_context_tokens,
     )
+
+
+def _rectangle_laws(
+    attending: Mapping[str, Timed], attention_s: Callable[[PassPoint, Timing], float]
+) -> dict[LayoutKind, RectangleAttention]:
+    """Of each layout that was timed.
+
+    Groups and pieces are run by the same code, so that one law is fitted to both: groups tell what a further rectangle
+    costs, pieces what merging does.
+    """
+    laws: dict[LayoutKind, RectangleAttention] = {}
+    together: tuple[LayoutKind, ...] = ("grouped", "decomposed")
+    alone: tuple[LayoutKind, ...] = ("padded",)
+    for layouts in (alone, together):
+        rows = [row for layout in layouts for row in attending.get(layout, ())]
+        if rows:
+            law = RectangleAttention(*_coefficients(rows, rectangle_features, attention_s))
+            laws |= {layout: law for layout in layouts if attending.get(layout)}
+    return laws
 
 
 def _ragged(rows: Timed, attention_s: Callable[[PassPoint, Timing], float], where: str, name: str) -> RaggedAttention:
@@ -123,8 +150,7 @@ def _spans(point: PassPoint) -> list[tuple[int, int]]:
 
 def rectangle_features(point: PassPoint) -> list[float]:
     """What the coefficients of `RectangleAttention` are multiplied with, in their order."""
-    count, longest = len(point.stop_tokens), max(point.stop_tokens)
-    return [1, count, point.num_rows, count * longest, point.num_rows * longest]
+    return [float(amount) for amount in point.plan.shape]
 
 
 def _coefficients(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spinbench.calibration.meta import DrafterMeta
-from spinbench.calibration.plan import FIT, ROLES, ProfileLimits, spread
+from spinbench.calibration.plan import FIT, ROLES, SHORTEST_PIECE_TOKENS, ProfileLimits, spread
 from spinbench.calibration.point import JobPoint, Role
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.layout import LayoutKind
@@ -104,7 +104,8 @@ class _Draw:
 
     def step(self, place: int, layout: LayoutKind) -> JobPoint:
         """A step of plain decoding."""
-        return _step(self._role, layout, self._contexts(self._batch(place), 1))
+        step = _step(self._role, layout, self._contexts(self._batch(place), 1))
+        return replace(step, layout_tokens=self._layout_tokens(layout))
 
     def catch_up(self, place: int, drafter: DrafterMeta) -> JobPoint:
         """Some requests from their first token on, others from the middle."""
@@ -130,8 +131,17 @@ class _Draw:
         draft = JobPoint(
             "draft", drafter.name, "", self._role, _ints(starts), _ints(stops), _ints(drafted), _ints(copied)
         )
-        verify = JobPoint("verify", TARGET_LANE, layout, self._role, _ints(stops - 1), _ints(stops + drafted), (), ())
+        verify = JobPoint(
+            "verify", TARGET_LANE, layout, self._role, _ints(stops - 1), _ints(stops + drafted), (), (),
+            self._layout_tokens(layout),
+        )  # fmt: skip
         return draft, verify
+
+    def _layout_tokens(self, layout: LayoutKind) -> int:
+        """A window of groups, or a width of pieces, from short to as long as contexts are."""
+        if layout not in ("grouped", "decomposed"):
+            return 0
+        return int(np.exp(self._rng.uniform(np.log(SHORTEST_PIECE_TOKENS), np.log(self._limits.max_context_tokens))))
 
     def _batch(self, place: int) -> int:
         return self._batches[place % len(self._batches)]

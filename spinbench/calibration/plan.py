@@ -14,6 +14,9 @@ FIRST_ROWS = (1, 2, 3, 4, 6, 8, 12, 16)
 CURVE_GROWTH = 1.5
 """Beyond these, the next row count is about this many times the last, rounded to the 16 rows that a matrix tile has."""
 
+CUTS: dict[Role, tuple[int, ...]] = {"fit": (1, 2, 3, 5, 8), "held_out": (4, 1, 6, 2)}
+"""Groups of a batch, or pieces of a context, taken in turn; as many as have no divisor in common with the contexts."""
+SHORTEST_PIECE_TOKENS = 16
 STRAIGHT_FROM_ROWS = 256
 """From here on arithmetic is all that matters and the curve is nearly straight: every row count is twice the last."""
 
@@ -53,8 +56,10 @@ def pass_points(model: str, is_target: bool, layouts: Sequence[LayoutKind], limi
     for role in ROLES:
         points += _ragged(model, role, limits)
         for layout in layouts if is_target else ():
-            if layout != "packed":
+            if layout == "padded":
                 points += _equal(model, layout, role, limits)
+            elif layout != "packed":
+                points += _cut_up(model, layout, role, limits)
     return _apart(dict.fromkeys(points))
 
 
@@ -135,6 +140,21 @@ def _equal(model: str, attention: PassAttention, role: Role, limits: ProfileLimi
         # a third of the grid: rows, keys and batch size still vary independently
         if width < keys and number % 3 == (0 if fit else 1):
             yield PassPoint(model, attention, role, (keys - width,) * batch, (keys,) * batch, batch)
+
+
+def _cut_up(model: str, attention: LayoutKind, role: Role, limits: ProfileLimits) -> Iterator[PassPoint]:
+    """The same batches in several rectangles (groups of equal requests), or with contexts in several pieces."""
+    counts = CUTS[role]
+    for number, alike in enumerate(_equal(model, attention, role, limits)):
+        batch, keys = len(alike.stop_tokens), alike.stop_tokens[0]
+        width = keys - alike.start_tokens[0]
+        count = counts[number % len(counts)]
+        if attention == "decomposed":
+            yield replace(alike, layout_tokens=-(-keys // min(count, max(1, keys // SHORTEST_PIECE_TOKENS))))
+        else:
+            groups = [max(width + 1, keys - group * keys // count) for group in range(count)]
+            stops = tuple(groups[place % count] for place in range(batch))
+            yield replace(alike, start_tokens=tuple(stop - width for stop in stops), stop_tokens=stops)
 
 
 def spread(last: int, shares: Sequence[float]) -> list[int]:

@@ -9,7 +9,9 @@ import numpy as np
 from spinbench.control.arrays import IntArray
 from spinbench.control.cost_model import JobKind
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, TokenSpans, VerifyJob
-from spinbench.control.layout import LayoutKind, PackedLayout, PaddedLayout
+from spinbench.control.layout import LayoutKind, LayoutPlan, PackedLayout, PaddedLayout, VerificationLayout
+from spinbench.control.layout_decomposed import DecomposedLayout
+from spinbench.control.layout_grouped import GroupedLayout
 
 Role = Literal["fit", "held_out"]
 """Points of role `fit` make the cost model, points of role `held_out` score it and nothing else."""
@@ -17,7 +19,18 @@ PassAttention = Literal["none"] | LayoutKind
 """How a timed pass attends; `none`: attention left out."""
 Ints = tuple[int, ...]
 
-LAYOUTS = {"packed": PackedLayout(), "padded": PaddedLayout()}
+
+def layout_of(kind: LayoutKind, layout_tokens: int) -> VerificationLayout:
+    """The layout that a point was timed in; of `grouped` the window, of `decomposed` the width of equal pieces."""
+    match kind:
+        case "packed":
+            return PackedLayout()
+        case "padded":
+            return PaddedLayout()
+        case "grouped":
+            return GroupedLayout(window_tokens=layout_tokens)
+        case "decomposed":
+            return DecomposedLayout(width=layout_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +44,27 @@ class PassPoint:
     stop_tokens: Ints
     num_head_rows: int
     """Rows whose logits are computed and sampled from."""
+    layout_tokens: int = 0
+    """See `layout_of`."""
 
     @property
-    def query_width(self) -> int:
-        """Rows that each request takes; 0 = as many as it has."""
-        if self.attention in ("none", "packed"):
-            return 0
-        return max(stop - start for start, stop in zip(self.start_tokens, self.stop_tokens, strict=True))
+    def spans(self) -> TokenSpans:
+        """The tokens, of requests numbered from 0."""
+        return _spans(self.start_tokens, self.stop_tokens)
+
+    @property
+    def plan(self) -> LayoutPlan:
+        """How attention is laid out. Without attention, as if packed."""
+        spans, kind = self.spans, self.attention if self.attention != "none" else "packed"
+        return layout_of(kind, self.layout_tokens).plan(spans.num_tokens, spans.stop)
 
     @property
     def num_rows(self) -> int:
         """Rows that the linear layers run on."""
         own = sum(self.stop_tokens) - sum(self.start_tokens)
-        return self.query_width * len(self.stop_tokens) or own
+        if self.attention != "padded":
+            return own
+        return len(self.stop_tokens) * max(np.subtract(self.stop_tokens, self.start_tokens).tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +82,17 @@ class JobPoint:
     """Of a draft job; empty for others."""
     by_lookup: Ints
     """1 = copied. Of a draft job; empty for others."""
+    layout_tokens: int = 0
+    """See `layout_of`."""
 
     def job(self, drafter: int = 0) -> Job:
         """The job as the serving loop would submit it; `drafter` is the lane's place among the drafters of the run."""
-        spans = TokenSpans(np.arange(len(self.stop_tokens)), _ints(self.start_tokens), _ints(self.stop_tokens))
+        spans = _spans(self.start_tokens, self.stop_tokens)
         if self.kind == "prefill":
             return PrefillJob(spans)
         if self.kind == "verify":
-            return VerifyJob(spans, LAYOUTS[self.layout].plan(spans.num_tokens, spans.stop))
+            layout = layout_of(self.layout or "packed", self.layout_tokens)
+            return VerifyJob(spans, layout.plan(spans.num_tokens, spans.stop))
         if self.kind == "catch_up":
             return CatchUpJob(drafter, spans)
         return DraftJob(drafter, spans, _ints(self.num_speculative_tokens), _ints(self.by_lookup) == 1, False)
@@ -103,6 +127,10 @@ class Timing:
         """Median and spread of some repeats."""
         p10, median, p90 = np.percentile(seconds, [10, 50, 90]).tolist()
         return cls(len(seconds), median, p10, p90)
+
+
+def _spans(starts: Ints, stops: Ints) -> TokenSpans:
+    return TokenSpans(np.arange(len(stops)), _ints(starts), _ints(stops))
 
 
 def _ints(values: Ints) -> IntArray:

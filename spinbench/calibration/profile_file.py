@@ -16,6 +16,7 @@ from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.table_row import (
     GAP_COLUMNS,
     JOB_COLUMNS,
+    OPTIONAL_CELLS,
     PASS_COLUMNS,
     TIMING_COLUMNS,
     Cells,
@@ -157,7 +158,7 @@ def _read_rows(
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            absent = [name for name in wanted if name not in (reader.fieldnames or ())]
+            absent = [name for name in wanted if name not in (reader.fieldnames or ()) and name not in OPTIONAL_CELLS]
             if absent:
                 raise UserError(f"{path}:1: column {absent[0]!r} is missing; columns are {', '.join(wanted)}")
             seen: dict[object, int] = {}
@@ -166,7 +167,7 @@ def _read_rows(
                 if None in cells or None in cells.values():
                     raise UserError(f"{where}: not {len(wanted)} columns; the file was cut or edited")
                 try:
-                    point, timing = make_point(cells), timing_of(cells)
+                    point, timing = make_point(OPTIONAL_CELLS | cells), timing_of(cells)
                 except ValueError as error:
                     raise UserError(f"{where}: {error}") from error
                 if point in seen:

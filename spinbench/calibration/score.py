@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spinbench.calibration.fit import fit_cost_model, rectangle_features
+from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.point import PassPoint, Timing
 from spinbench.calibration.profile_file import Profile, write_table
 from spinbench.control.cost_model import CostModel, ModelCost
@@ -81,8 +81,7 @@ def pass_s(model: ModelCost, point: PassPoint) -> float:
         return rows_s
     if point.attention == "packed":
         return rows_s + model.ragged.pass_s + model.ragged.requests_s(point.start_tokens, point.stop_tokens)
-    _, count, rows, keys, cells = rectangle_features(point)
-    return rows_s + model.rectangle[point.attention].of(int(count), int(rows), keys, cells)
+    return rows_s + model.rectangle[point.attention].of(point.plan.shape)
 
 
 def _score(what: str, kind: str, lane: str, pairs: Sequence[tuple[float, Timing]]) -> Score:

@@ -9,10 +9,13 @@ from spinbench.control.cost_model import JobKind
 from spinbench.control.layout import LayoutKind
 
 Cells = Mapping[str, str]
+OPTIONAL_CELLS = {"layout_tokens": "0"}
+"""Columns that older profiles lack, and what is meant then."""
 TIMING_COLUMNS = ("repeats", "median_s", "p10_s", "p90_s")
-PASS_COLUMNS = ("model", "attention", "role", "start_tokens", "stop_tokens", "num_head_rows")
+PASS_COLUMNS = ("model", "attention", "role", "start_tokens", "stop_tokens", "num_head_rows", "layout_tokens")
 JOB_COLUMNS = (
     "kind", "lane", "layout", "role", "start_tokens", "stop_tokens", "num_speculative_tokens", "by_lookup",
+    "layout_tokens",
 )  # fmt: skip
 GAP_COLUMNS = ("kind", "next_kind", "num_requests")
 
@@ -52,7 +55,8 @@ def pass_point(cells: Cells) -> PassPoint:
     rows = _number(cells, "num_head_rows", int)
     if not 1 <= rows <= sum(stops) - sum(starts):
         raise ValueError(f"column 'num_head_rows' is {rows}; it must be 1 to the rows of the pass")
-    return PassPoint(cells["model"], attention, _choice(cells, "role", get_args(Role)), starts, stops, rows)
+    role = _choice(cells, "role", get_args(Role))
+    return PassPoint(cells["model"], attention, role, starts, stops, rows, _layout_tokens(cells, attention))
 
 
 def job_point(cells: Cells) -> JobPoint:
@@ -68,7 +72,7 @@ def job_point(cells: Cells) -> JobPoint:
     if set(copied) - {0, 1}:
         raise ValueError("column 'by_lookup' holds other numbers than 0 and 1")
     role = _choice(cells, "role", get_args(Role))
-    return JobPoint(kind, cells["lane"], layout, role, starts, stops, lengths, copied)
+    return JobPoint(kind, cells["lane"], layout, role, starts, stops, lengths, copied, _layout_tokens(cells, layout))
 
 
 def gap_point(cells: Cells) -> GapPoint:
@@ -84,6 +88,15 @@ def _choice(cells: Cells, name: str, choices: Sequence[str]) -> Any:
     if cells[name] not in choices:
         raise ValueError(f"column {name!r} is {cells[name]!r}; it must be {' or '.join(map(repr, choices))}")
     return cells[name]
+
+
+def _layout_tokens(cells: Cells, layout: str) -> int:
+    least = {"grouped": 0, "decomposed": 1}.get(layout)
+    tokens = _number(cells, "layout_tokens", int)
+    if (least is None and tokens) or tokens < (least or 0):
+        expected = "0" if least is None else f"at least {least}"
+        raise ValueError(f"column 'layout_tokens' is {tokens}; of layout {layout or 'none'} it must be {expected}")
+    return tokens
 
 
 def _number(cells: Cells, name: str, kind: type[int] | type[float]) -> Any:

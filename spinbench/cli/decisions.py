@@ -12,6 +12,7 @@ from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_length import BySelectorDraftLength, DraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest, check_request_fits
+from spinbench.control.layout import LayoutSetting
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.placement import Placement
@@ -85,11 +86,16 @@ def loop_setting(
         draft_length = draft_length.of(selector)
     elif isinstance(selector, OracleSelector):  # the best K is part of what it knows
         draft_length = selector
+    layout_setting = LayoutSetting(cost_model.target.rectangle if cost_model else {})
     return LoopSetting(
         drafters=infos,
         selector=selector,
         draft_length=draft_length,
-        layout=make_part("verification", config.verification),
+        layout=make_part(
+            "verification",
+            config.verification,
+            setting=LayoutSetting(cost_model.target.rectangle if cost_model else {}),
+        ),
         eos_token_ids=eos_token_ids,
         num_kv_blocks=num_blocks,
         block_size=config.kv.block_size,

@@ -17,6 +17,7 @@ from spinbench.cli.warm_up import warm_up
 from spinbench.control.loop import ServingLoop
 from spinbench.models.load import macs_per_token
 from spinbench.models.packed_drafter import packaged_drafters
+from spinbench.runtime.kv_pool import KvShape
 from spinbench.runtime.session import live_loop
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
 from spinbench.workload.arrivals import ArrivalQueue
@@ -80,6 +81,7 @@ def _models(assembly: Assembly) -> dict[str, Any]:
             "kind": target.kind,
             "sha256": target.weights_sha256,
             "macs_per_token": macs_per_token(target.model),
+            "kv_bytes_per_token": KvShape.of(target.model.config).bytes_per_token(target.model.dtype),
         },
         "drafters": [
             {

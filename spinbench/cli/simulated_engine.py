@@ -240,7 +240,11 @@ def _facts(engine: SimulationSection, profile: Profile, source: _Acceptance) -> 
     return {
         "dtype": meta.dtype,
         "models": {
-            "target": {"name": meta.target, **_model_facts(meta, meta.target)},
+            "target": {
+                "name": meta.target,
+                **_model_facts(meta, meta.target),
+                "kv_bytes_per_token": meta.model(meta.target).kv_bytes_per_token,
+            },
             "drafters": [
                 {"name": drafter.name, **_model_facts(meta, drafter.model)}
                 for drafter in meta.drafters

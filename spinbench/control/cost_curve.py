@@ -4,11 +4,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from spinbench.control.arrays import FloatArray
+from spinbench.control.arrays import FloatArray, IntArray
 
 MAX_TABLE_COUNT = 16_384
 """Up to here a curve is also kept as a list, one entry per count: the simulator asks it millions of times."""
@@ -138,22 +138,44 @@ class RaggedAttention:
         )
 
 
+class RectangleShape(NamedTuple):
+    """What the attention of a pass over rectangles consists of; each one number, or an array of cases."""
+
+    num_rectangles: int | IntArray
+    """Calls of the kernel."""
+    num_pieces: int | IntArray
+    """Rows of the rectangles: requests, or pieces of their contexts."""
+    num_rows: int | IntArray
+    """Query rows, copies and padding included, as in all that follows."""
+    num_keys: float | IntArray | FloatArray
+    num_cells: float | IntArray | FloatArray
+    num_merges: int | IntArray = 0
+    """1 where any request is in several pieces."""
+    num_merged_rows: int | IntArray = 0
+    """Query rows of pieces whose results are merged."""
+
+
 @dataclass(frozen=True, slots=True)
 class RectangleAttention:
-    """Seconds of attention over one rectangle of rows and keys, all layers of a pass together; none is negative."""
+    """Seconds of attention over rectangles of rows and keys, all layers of a pass together; none is negative."""
 
-    pass_s: float
-    request_s: float
+    rectangle_s: float
+    piece_s: float
     row_s: float
     key_s: float
     cell_s: float
+    merge_s: float = 0.0
+    """Putting the results of pieces together, once a pass."""
+    merged_row_s: float = 0.0
 
-    def of(self, num_requests: int, num_rows: int, num_keys: Amount, num_cells: Amount) -> Amount:
-        """Padding counts: rows, keys and cells are those of the rectangle."""
+    def of(self, shape: RectangleShape) -> Any:
+        """Seconds, one number or an array, as the shape's are."""
         return (
-            self.pass_s
-            + num_requests * self.request_s
-            + num_rows * self.row_s
-            + num_keys * self.key_s
-            + num_cells * self.cell_s
+            shape.num_rectangles * self.rectangle_s
+            + shape.num_pieces * self.piece_s
+            + shape.num_rows * self.row_s
+            + shape.num_keys * self.key_s
+            + shape.num_cells * self.cell_s
+            + shape.num_merges * self.merge_s
+            + shape.num_merged_rows * self.merged_row_s
         )

@@ -7,9 +7,9 @@ prediction is negative, and none falls when a job grows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from spinbench.control.cost_curve import Amount, Curve, RaggedAttention, RectangleAttention
+from spinbench.control.cost_curve import Amount, Curve, RaggedAttention, RectangleAttention, RectangleShape
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
 from spinbench.control.layout import LayoutKind
 from spinbench.errors import UserError
@@ -162,6 +162,7 @@ class CostModel:
         """Seconds of a verify job of requests that are alike, each with `num_drafted` tokens behind its context.
 
         With 0 drafted tokens it is a step of plain decoding. `context_tokens` may be a mean, or an array of cases.
+        Requests that are alike fill one rectangle, and are not decomposed.
         """
         rows, keys = num_drafted + 1, context_tokens + num_drafted
         model, cost = self.target, self._verify_cost(layout)
@@ -170,8 +171,10 @@ class CostModel:
             attention_s = model.ragged.pass_s + num_requests * own_s
         else:
             all_keys = num_requests * keys
-            attention_s = self._rectangle(layout).of(num_requests, num_requests * rows, all_keys, rows * all_keys)
-        return cost.of(self._rows_s(model, num_requests * rows, num_requests * rows) + attention_s, num_requests, 1)
+            shape = RectangleShape(1, num_requests, num_requests * rows, all_keys, rows * all_keys)
+            attention_s = self._rectangle(layout).of(shape)
+        passes_s: Any = self._rows_s(model, num_requests * rows, num_requests * rows) + attention_s
+        return cost.of(passes_s, num_requests, 1)
 
     def _verify_job_s(self, job: VerifyJob, starts: list[int], stops: list[int]) -> float:
         layout, count = job.layout, len(stops)
@@ -179,12 +182,9 @@ class CostModel:
         own_rows = sum(stops) - sum(starts)
         if layout.kind == "packed":
             return cost.of(self._ragged_s(model, starts, stops, own_rows, own_rows), count, 1)
-        longest = max(stops)
-        self._check_range(model, count, longest)
-        rows, keys = count * layout.query_width, count * longest
-        passes_s = self._rows_s(model, rows, own_rows)
-        cells = layout.useful_cells + layout.padded_cells
-        passes_s += self._rectangle(layout.kind).of(count, rows, keys, cells)
+        self._check_range(model, count, max(stops))
+        passes_s = self._rows_s(model, count * layout.query_width or own_rows, own_rows)
+        passes_s += self._rectangle(layout.kind).of(layout.shape)
         return cost.of(passes_s, count, 1)
 
     def _draft_job_s(self, job: DraftJob) -> float:

@@ -20,6 +20,10 @@ class PassShape(NamedTuple):
     """Keys that attention reads, over all requests, padding included."""
     num_head_rows: int
     """Rows for which logits are computed."""
+    num_attention_calls: int = 1
+    """Kernels that compute attention, in each layer."""
+    num_merged_rows: int = 0
+    """Query rows of pieces of requests, whose results are merged."""
 
 
 def job_passes(job: Job) -> tuple[PassShape, ...]:
@@ -33,10 +37,18 @@ def job_passes(job: Job) -> tuple[PassShape, ...]:
             head_rows = 1 if num_scored is None else int(num_scored.sum())
             return (PassShape(len(spans), int(tokens.sum()), int(tokens @ stop), int(stop.sum()), head_rows),)
         case VerifyJob(spans, layout):
-            rows = len(spans) * layout.query_width if layout.query_width else int(spans.num_tokens.sum())
-            cells = layout.useful_cells + layout.padded_cells
-            keys = len(spans) * int(spans.stop.max()) if layout.kind == "padded" else int(spans.stop.sum())
-            return (PassShape(len(spans), rows, cells, keys, int(spans.num_tokens.sum())),)
+            own = int(spans.num_tokens.sum())
+            return (
+                PassShape(
+                    num_requests=len(spans),
+                    num_tokens=len(spans) * layout.query_width or own,
+                    num_cells=layout.useful_cells + layout.padded_cells,
+                    num_keys=layout.key_tokens,
+                    num_head_rows=own,
+                    num_attention_calls=max(1, len(layout.rectangles)),
+                    num_merged_rows=layout.merged_query_tokens,
+                ),
+            )
         case DraftJob():
             return _draft_passes(job)
 

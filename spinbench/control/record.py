@@ -84,6 +84,12 @@ class SpanRecord:
     """Query rows that a model ran on, padding rows not counted."""
     useful_cells: int
     padded_cells: int
+    query_tokens: int = 0
+    """Query rows that attention reads, over all passes of the job, copies and padding included."""
+    key_tokens: int = 0
+    """Keys (with their values) that attention reads, over all passes, padding included."""
+    peak_key_tokens: int = 0
+    """Keys that a layer's attention copies out of the KV cache at once; 0 = they are read where they lie."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +178,9 @@ class SpanColumns:
     num_tokens: IntArray
     useful_cells: IntArray
     padded_cells: IntArray
+    query_tokens: IntArray
+    key_tokens: IntArray
+    peak_key_tokens: IntArray
 
     @classmethod
     def of(cls, records: Sequence[SpanRecord]) -> "SpanColumns":
@@ -190,6 +199,9 @@ class SpanColumns:
             np.array([record.num_tokens for record in records], np.int64),
             np.array([record.useful_cells for record in records], np.int64),
             np.array([record.padded_cells for record in records], np.int64),
+            np.array([record.query_tokens for record in records], np.int64),
+            np.array([record.key_tokens for record in records], np.int64),
+            np.array([record.peak_key_tokens for record in records], np.int64),
         )
 
     def __len__(self) -> int:
@@ -209,6 +221,9 @@ class SpanColumns:
             num_tokens=int(self.num_tokens[index]),
             useful_cells=int(self.useful_cells[index]),
             padded_cells=int(self.padded_cells[index]),
+            query_tokens=int(self.query_tokens[index]),
+            key_tokens=int(self.key_tokens[index]),
+            peak_key_tokens=int(self.peak_key_tokens[index]),
         )
 
     def __iter__(self) -> Iterator[SpanRecord]:

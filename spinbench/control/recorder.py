@@ -1,6 +1,7 @@
 """Collects what happened, in the order it happened, into a `RunRecord`."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -110,7 +111,7 @@ class Recorder:
     def _span_columns(self) -> SpanColumns:
         jobs = [done.job for done, _ in self._spans]
         rows = [job.spans.rows for job in jobs]
-        num_tokens, useful, padded = _work(jobs)
+        work = _work(jobs)
         return SpanColumns(
             tuple(request.id for request in self._table.requests),
             tuple(done.lane for done, _ in self._spans),
@@ -120,20 +121,34 @@ class Recorder:
             np.array([index for _, index in self._spans], np.int64),
             np.cumsum([0, *map(len, rows)]).astype(np.int64),
             np.concatenate(rows) if rows else np.empty(0, np.int64),
-            num_tokens,
-            useful,
-            padded,
+            work.num_tokens,
+            work.useful_cells,
+            work.padded_cells,
+            work.query_tokens,
+            work.key_tokens,
+            work.peak_key_tokens,
         )
 
 
-def _work(jobs: Sequence[Job]) -> tuple[IntArray, IntArray, IntArray]:
-    """Rows that a model ran on, useful and padded cells of each job, int [jobs], all jobs in one go.
+class _Work(NamedTuple):
+    """Columns of the spans, int [jobs], as `SpanRecord` explains them."""
 
-    Only verification can pad. A draft runs the known tokens in one pass, then one row per further token; the last token
-    is not fed back, and a lookup runs nothing.
+    num_tokens: IntArray
+    useful_cells: IntArray
+    padded_cells: IntArray
+    query_tokens: IntArray
+    key_tokens: IntArray
+    peak_key_tokens: IntArray
+
+
+def _work(jobs: Sequence[Job]) -> _Work:
+    """What each job computes and reads, all jobs in one go.
+
+    Only verification can pad or copy. A draft runs the known tokens in one pass, then one row per further token; the
+    last token is not fed back, and a lookup runs nothing.
     """
     if not jobs:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+        return _Work(*(np.empty(0, np.int64) for _ in _Work._fields))
     start = np.concatenate([job.spans.start for job in jobs])
     stop = np.concatenate([job.spans.stop for job in jobs])
     steps = np.concatenate(
@@ -145,11 +160,18 @@ def _work(jobs: Sequence[Job]) -> tuple[IntArray, IntArray, IntArray]:
         ]
     )
     tokens = stop - start + steps
-    cells = (stop - start + steps) * stop + steps * (steps + 1) // 2
+    keys_of_steps = steps * stop + steps * (steps + 1) // 2  # one row each
+    cells = (stop - start) * stop + keys_of_steps
+    keys = np.where(stop > start, stop, 0) + keys_of_steps
     first = np.cumsum([0, *(len(job.spans) for job in jobs[:-1])])
-    plans = [job.layout if isinstance(job, VerifyJob) else None for job in jobs]
-    padded = np.array([plan.padded_cells if plan else 0 for plan in plans], np.int64)
-    return np.add.reduceat(tokens, first), np.add.reduceat(cells, first), padded
+    num_tokens, num_cells, num_keys = (np.add.reduceat(each, first) for each in (tokens, cells, keys))
+    padded, peak, num_queries = np.zeros_like(num_tokens), np.zeros_like(num_tokens), num_tokens.copy()
+    plans = [(place, job.layout) for place, job in enumerate(jobs) if isinstance(job, VerifyJob)]
+    if plans:
+        places = [place for place, _ in plans]
+        counts = [(p.padded_cells, p.query_tokens, p.key_tokens, p.peak_key_tokens) for _, p in plans]
+        padded[places], num_queries[places], num_keys[places], peak[places] = np.array(counts, np.int64).T
+    return _Work(num_tokens, num_cells, padded, num_queries, num_keys, peak)
 
 
 def _known(time_s: float) -> float | None:

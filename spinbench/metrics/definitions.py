@@ -12,7 +12,15 @@ from spinbench.metrics.acceptance import (
     acceptance_length_by_drafter,
     position_rates,
 )
-from spinbench.metrics.lanes import bubble_share, host_share, lane_occupancy, max_concurrent_requests, padding_share
+from spinbench.metrics.lanes import (
+    bubble_share,
+    host_share,
+    lane_occupancy,
+    max_concurrent_requests,
+    padding_share,
+    peak_key_tokens,
+    verify_mean,
+)
 from spinbench.metrics.latency import LATENCIES, LatencySamples, completed_requests, latency_samples
 from spinbench.metrics.slo import requests_within_slo
 from spinbench.metrics.tables import RunTables
@@ -169,6 +177,24 @@ METRICS: tuple[Metric, ...] = (
         "share",
         "padded cells / (useful + padded) cells, verify jobs",
         lambda m: padding_share(m.tables),
+    ),
+    Metric(
+        "verify_query_tokens",
+        "tokens",
+        "mean of query_tokens, verify jobs: rows that attention reads, copies and padding included",
+        lambda m: verify_mean(m.tables, "query_tokens"),
+    ),
+    Metric(
+        "verify_key_tokens",
+        "tokens",
+        "mean of key_tokens, verify jobs: keys that attention reads, padding included",
+        lambda m: verify_mean(m.tables, "key_tokens"),
+    ),
+    Metric(
+        "peak_key_tokens",
+        "tokens",
+        "largest peak_key_tokens: keys that a layer copies out of the KV cache at once",
+        lambda m: peak_key_tokens(m.tables),
     ),
     Metric("lane_occupancy", "share", "busy time of the lane / duration, per lane", lambda m: lane_occupancy(m.tables)),
     Metric(

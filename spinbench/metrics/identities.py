@@ -91,6 +91,10 @@ def _check_spans(spans: pd.DataFrame) -> None:
     _refuse(spans, spans["end_s"] < spans["start_s"], where + "ends before it starts, at {end_s} s")
     negative = (spans["useful_cells"] < 0) | (spans["padded_cells"] < 0)
     _refuse(spans, negative, where + "{useful_cells} useful and {padded_cells} padded cells")
+    tokens = ("query_tokens", "key_tokens", "peak_key_tokens")
+    uncountable = (spans[list(tokens)] < 0).any(axis=1) | (spans["peak_key_tokens"] > spans["key_tokens"])
+    message = "{query_tokens} query rows, {key_tokens} keys, of them {peak_key_tokens} copied at once"
+    _refuse(spans, uncountable, where + message)
     ordered = spans.sort_values(["lane", "start_s", "end_s"], kind="stable")
     same_lane = (ordered["lane"] == ordered["lane"].shift()).to_numpy(dtype=bool)
     previous_end_s = ordered["end_s"].shift().to_numpy(dtype=float)

@@ -57,6 +57,17 @@ def padding_share(tables: RunTables) -> float | None:
     return padded / (useful + padded) if useful + padded else None
 
 
+def verify_mean(tables: RunTables, column: str) -> float | None:
+    """Mean of a count over the verify jobs; None when nothing was verified."""
+    verify = tables.spans[tables.spans["kind"] == "verify"]
+    return float(verify[column].mean()) if len(verify) else None
+
+
+def peak_key_tokens(tables: RunTables) -> int:
+    """The most keys that a layer's attention copied out of the KV cache at once, over all jobs."""
+    return int(tables.spans["peak_key_tokens"].max()) if len(tables.spans) else 0
+
+
 def max_concurrent_requests(tables: RunTables) -> int:
     """The most requests in the system at once, waiting ones included; at equal times a request leaves first."""
     requests = tables.requests

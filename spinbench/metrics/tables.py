@@ -59,6 +59,9 @@ SPAN_SCHEMA = pa.schema(
         ("num_tokens", pa.int64()),
         ("useful_cells", pa.int64()),
         ("padded_cells", pa.int64()),
+        ("query_tokens", pa.int64()),
+        ("key_tokens", pa.int64()),
+        ("peak_key_tokens", pa.int64()),
     ]
 )
 TEXT_SCHEMA = pa.schema([("output_text", pa.string()), ("prompt", pa.string())])

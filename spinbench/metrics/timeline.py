@@ -48,6 +48,9 @@ def chrome_trace(tables: RunTables) -> dict[str, Any]:
                     "tokens": int(span["num_tokens"]),
                     "useful_cells": int(span["useful_cells"]),
                     "padded_cells": int(span["padded_cells"]),
+                    "query_tokens": int(span["query_tokens"]),
+                    "key_tokens": int(span["key_tokens"]),
+                    "peak_key_tokens": int(span["peak_key_tokens"]),
                 },
             }
         )

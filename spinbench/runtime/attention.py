@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from spinbench.errors import UserError
-from spinbench.runtime.paged_batch import PaddedKeys, PagedBatch, RowGroup
+from spinbench.runtime.paged_batch import PagedBatch, RowGroup
+from spinbench.runtime.tiled_attention import tiled_attention
 
 ATTENTION_NAME = "spinbench_paged"
 
@@ -33,8 +34,8 @@ def paged_attention(
     keys.index_copy_(0, paged.write_slots, key[0].transpose(0, 1))
     values.index_copy_(0, paged.write_slots, value[0].transpose(0, 1))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if paged.padded is not None:
-        return _padded(query, keys, values, paged.padded, scale), None
+    if paged.tiled is not None:
+        return tiled_attention(query, keys, values, paged.tiled, scale), None
     out = torch.empty_like(query[0].transpose(0, 1), memory_format=torch.contiguous_format)  # [rows, heads, head_dim]
     for group in paged.groups:
         out[group.start : group.stop] = _one_request(query, keys, values, group, scale)
@@ -76,32 +77,6 @@ def _one_request(
         q.reshape(1, kv_heads, share * rows, head_dim), k, v, attn_mask=group.mask, scale=scale
     )
     return out.reshape(heads, rows, head_dim).transpose(0, 1)
-
-
-def _padded(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, padded: PaddedKeys, scale: float
-) -> torch.Tensor:
-    """One rectangular call for all requests, over keys copied into a padded tensor; [1, rows, heads, head_dim]."""
-    _, heads, rows, head_dim = query.shape
-    requests = rows // padded.query_width
-    kv_heads = keys.shape[1]
-    share = heads // kv_heads
-
-    def rectangle(pool: torch.Tensor) -> torch.Tensor:
-        return (
-            pool.index_select(0, padded.key_slots).view(requests, padded.key_width, kv_heads, head_dim).transpose(1, 2)
-        )
-
-    q = query[0].view(heads, requests, padded.query_width, head_dim).transpose(0, 1)
-    out = F.scaled_dot_product_attention(
-        q.reshape(requests, kv_heads, share * padded.query_width, head_dim),
-        rectangle(keys),
-        rectangle(values),
-        attn_mask=padded.mask,
-        scale=scale,
-    )
-    out = out.view(requests, heads, padded.query_width, head_dim).permute(0, 2, 1, 3)
-    return out.reshape(1, rows, heads, head_dim)
 
 
 def use_paged_attention(model: PreTrainedModel) -> None:

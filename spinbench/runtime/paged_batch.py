@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from spinbench.control.job import TokenSpans
+from spinbench.control.layout import LayoutPlan
 from spinbench.runtime.kv_pool import KvPool
 from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.tile import KeySlots, TiledRows, tiled_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +29,6 @@ class RowGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class PaddedKeys:
-    """Gather plan of the padded layout: every request takes `query_width` rows and `key_width` keys."""
-
-    key_slots: torch.Tensor
-    """[requests * key_width] int64, the null slot where padded."""
-    mask: torch.Tensor
-    """[requests, 1, share * query_width, key_width] additive mask."""
-    query_width: int
-    key_width: int
-
-
-@dataclass(frozen=True, slots=True)
 class PagedBatch:
     """Metadata that travels through the model's forward to our attention, as one keyword argument."""
 
@@ -48,7 +38,8 @@ class PagedBatch:
     groups: tuple[RowGroup, ...]
     longest_context: int
     """Keys of the longest request."""
-    padded: PaddedKeys | None = None
+    tiled: TiledRows | None = None
+    """Attention in rectangles; None = request by request, by `groups`."""
 
 
 def causal_tail(num_rows: int, num_keys: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -90,24 +81,13 @@ def packed_batch(spans: TokenSpans, slots: SlotTable, pool: KvPool, share: int) 
     return PagedBatch(pool, written, tuple(groups), int(spans.stop.max()))
 
 
-def padded_batch(spans: TokenSpans, slots: SlotTable, pool: KvPool, share: int, query_width: int) -> PagedBatch:
-    """A rectangle of `query_width` rows and the longest context for every request; rows start at the left."""
-    dtype, device = pool.keys.dtype, pool.keys.device
-    key_width = int(spans.stop.max())
-    write_slots = np.full((len(spans), query_width), pool.null_slot, np.int64)
-    key_slots = np.full((len(spans), key_width), pool.null_slot, np.int64)
-    # a padding row sees key 0, so that its softmax is finite; its output is thrown away
-    mask = torch.full((len(spans), query_width, key_width), float("-inf"), dtype=dtype)
-    mask[:, :, 0] = 0
-    triples = zip(spans.rows.tolist(), spans.start.tolist(), spans.stop.tolist(), strict=True)
-    for place, (row, start, stop) in enumerate(triples):
-        write_slots[place, : stop - start] = slots.slots(row, start, stop)
-        key_slots[place, :stop] = slots.slots(row, 0, stop)
-        mask[place, : stop - start, :stop] = causal_tail(stop - start, stop, dtype, mask.device)
-    padded = PaddedKeys(
-        torch.from_numpy(key_slots.reshape(-1)).to(device),
-        mask.repeat(1, share, 1)[:, None].to(device),
-        query_width,
-        key_width,
-    )
-    return PagedBatch(pool, torch.from_numpy(write_slots.reshape(-1)).to(device), (), key_width, padded)
+def tiled_batch(spans: TokenSpans, slots: SlotTable, pool: KvPool, share: int, plan: LayoutPlan) -> PagedBatch:
+    """Rows of `spans` behind each other, or each padded to the plan's query width, attending in its rectangles."""
+    key_slots = KeySlots(spans, slots, pool.null_slot)
+    width = plan.query_width or int(spans.num_tokens.max())
+    write_slots = key_slots.of(np.arange(len(spans)), spans.start, spans.num_tokens, width)
+    if not plan.query_width:
+        write_slots = write_slots[np.arange(width) < spans.num_tokens[:, None]]
+    written = torch.from_numpy(write_slots.reshape(-1)).to(pool.keys.device)
+    tiled = tiled_rows(spans, key_slots, pool, share, plan)
+    return PagedBatch(pool, written, (), int(spans.stop.max()), tiled)

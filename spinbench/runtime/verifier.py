@@ -40,10 +40,13 @@ class Verifier:
         tokens = self._query_tokens(job, drafts, text, own)
         places = np.flatnonzero(own)
         rows = torch.from_numpy(places).to(tokens.device)
-        if job.layout.kind == "padded":
-            logits = self.runner.padded(spans, tokens.view(-1), width, rows)
+        own_tokens, own_rows = tokens.view(-1)[rows], torch.arange(len(rows), device=tokens.device)
+        if job.layout.query_width:
+            logits = self.runner.tiled(spans, tokens.view(-1), job.layout, rows)
+        elif job.layout.rectangles:
+            logits = self.runner.tiled(spans, own_tokens, job.layout, own_rows)
         else:
-            logits = self.runner.packed(spans, tokens.view(-1)[rows], torch.arange(len(rows), device=tokens.device))
+            logits = self.runner.packed(spans, own_tokens, own_rows)
         requests, columns = np.divmod(places, width)
         positions = spans.start[requests] + columns + 1
         choices = torch.full_like(tokens, -1)

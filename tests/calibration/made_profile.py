@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 from spinbench.calibration.job_plan import job_groups
 from spinbench.calibration.meta import (
@@ -20,6 +21,7 @@ from spinbench.calibration.profile_file import Profile, ProfileTables
 from spinbench.calibration.score import pass_s
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
 from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, ModelCost
+from spinbench.control.layout import LayoutKind
 
 LIMITS = ProfileLimits(max_num_seqs=4, max_context_tokens=256, max_num_batched_tokens=256, max_num_speculative_tokens=4)
 DRAFTERS = (
@@ -28,8 +30,16 @@ DRAFTERS = (
     DrafterMeta(name="small+prompt_lookup", kind="lookup_then_model", model="small"),
     DrafterMeta(name="tiny", kind="model", model="tiny"),
 )
+LAYOUTS: list[LayoutKind] = list(get_args(LayoutKind))
 NAMES = tuple(drafter.name for drafter in DRAFTERS)
 LOOKUP = JobCost(0.0, 3e-5, 1e-5, 0.0)
+
+
+RECTANGLES: dict[LayoutKind, RectangleAttention] = {
+    "padded": RectangleAttention(3e-4, 5e-5, 1e-6, 4e-7, 2e-7),
+    "grouped": RectangleAttention(2e-4, 6e-5, 2e-6, 4e-7, 2e-7, 1e-4, 3e-6),
+    "decomposed": RectangleAttention(2e-4, 6e-5, 2e-6, 4e-7, 2e-7, 1e-4, 3e-6),
+}
 
 
 def _model(name: str, scale: float) -> ModelCost:
@@ -42,7 +52,7 @@ def _model(name: str, scale: float) -> ModelCost:
             *[scale * x for x in (2e-4, 1e-4, 1e-6, 5e-5, 2e-6, 3e-7)],
             whole=Curve((16, 128, 256), (scale * 5e-5, scale * 4e-3, scale * 15e-3)),
         ),
-        rectangle={"padded": RectangleAttention(3e-4, 5e-5, 1e-6, 4e-7, 2e-7)} if name == "target" else {},
+        rectangle=RECTANGLES if name == "target" else {},
         max_num_requests=LIMITS.max_num_seqs,
         max_context_tokens=LIMITS.max_context_tokens,
     )
@@ -65,7 +75,7 @@ def true_costs() -> CostModel:
             for drafter in DRAFTERS
         ),
         prefill=JobCost(1.0, 3e-4, 5e-5, 0.0),
-        verify={"packed": JobCost(1.0, 2e-4, 4e-5, 0.0), "padded": JobCost(1.0, 1e-4, 6e-5, 0.0)},
+        verify={kind: JobCost(1.0, 1e-4 * (place + 1), 4e-5, 0.0) for place, kind in enumerate(LAYOUTS)},
         gaps={"verify": GapCost(1e-4, 2e-5), "draft": GapCost(5e-5, 1e-5), "prefill": GapCost(2e-4, 3e-5)},
     )
 
@@ -117,11 +127,11 @@ def made_profile(
     passes = [
         (point, exactly(pass_s(models[name], point) * noise(point)))
         for name in models
-        for point in pass_points(name, name == "target", ["packed", "padded"], LIMITS)
+        for point in pass_points(name, name == "target", LAYOUTS, LIMITS)
     ]
     jobs = [
         (point, exactly(costs.job_s(point.job(places.get(point.lane, 0))) * noise(point)))
-        for point in (job for group in job_groups(DRAFTERS, ["packed", "padded"], LIMITS) for job in group.jobs)
+        for point in (job for group in job_groups(DRAFTERS, LAYOUTS, LIMITS) for job in group.jobs)
     ]
     gaps = [
         (point, exactly((gap.gap_s + gap.request_s * point.num_requests) * noise(point)))

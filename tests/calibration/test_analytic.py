@@ -83,10 +83,22 @@ def test_tensor_parallelism_splits_the_work_and_pays_for_the_exchange() -> None:
 
 
 def test_attention_is_paid_by_what_is_launched() -> None:
-    assert pass_shape(PassPoint("m", "packed", "fit", (4, 0), (5, 3), 2)) == (2, 4, 5 + 9, 8, 2)
+    assert pass_shape(PassPoint("m", "packed", "fit", (4, 0), (5, 3), 2)) == (2, 4, 5 + 9, 8, 2, 1, 0)
     # padded to 3 rows and 5 keys each
-    assert pass_shape(PassPoint("m", "padded", "fit", (4, 0), (5, 3), 2)) == (2, 6, 30, 10, 2)
-    assert pass_shape(PassPoint("m", "none", "fit", (0,), (3,), 1)) == (1, 3, 0, 0, 1)
+    assert pass_shape(PassPoint("m", "padded", "fit", (4, 0), (5, 3), 2)) == (2, 6, 30, 10, 2, 1, 0)
+    assert pass_shape(PassPoint("m", "none", "fit", (0,), (3,), 1)) == (1, 3, 0, 0, 1, 1, 0)
+    # pieces of 2 keys: 3 and 2 of them, 3 rows each, all merged
+    assert pass_shape(PassPoint("m", "decomposed", "fit", (4, 0), (5, 3), 2, 2)) == (2, 4, 30, 10, 2, 1, 15)
+    # a window of 1: two calls, of 1 row x 5 keys and 3 x 3
+    assert pass_shape(PassPoint("m", "grouped", "fit", (4, 0), (5, 3), 2, 1)) == (2, 4, 14, 8, 2, 2, 0)
+
+
+def test_a_merge_is_a_kernel_a_layer_and_its_partial_results() -> None:
+    device, shape = read_device("v100_32gb"), SHAPES["llama-7b-shape"]
+    work = pass_shape(PassPoint("m", "decomposed", "fit", (4095,), (4096,), 1, 1024))
+    merged, whole = (Roofline(device, shape, "float16").pass_s(one) for one in (work, work._replace(num_merged_rows=0)))
+    # 4 rows of 32 x 128 values of 4 bytes, written and read in each of 32 layers at 0.8 x 900 GB/s; 32 launches of 2 us
+    assert merged - whole == pytest.approx(4 * 32 * 128 * 8 * 32 / 0.72e12 + 32 * 2e-6)
 
 
 def test_an_analytic_profile_is_fitted_and_scored_like_a_measured_one() -> None:

@@ -22,7 +22,7 @@ from spinbench.control.record import SpanColumns, SpanRecord
 from spinbench.errors import UserError
 from spinbench.models.load import TargetModel
 from spinbench.runtime.sampler import Sampling
-from tests.calibration.made_profile import meta
+from tests.calibration.made_profile import LAYOUTS, meta
 from tests.runtime.tiny_models import drafters, target
 
 LIMITS = ProfileLimits(3, 64, 64, 2)
@@ -50,8 +50,8 @@ def bench(tiny_target: TargetModel) -> Bench:
 
 @pytest.fixture(scope="module")
 def plan() -> MeasurePlan:
-    passes = [pass_points(name, name == "llama", ["packed", "padded"], LIMITS) for name in MODELS]
-    groups = job_groups(METAS, ["packed", "padded"], LIMITS)
+    passes = [pass_points(name, name == "llama", LAYOUTS, LIMITS) for name in MODELS]
+    groups = job_groups(METAS, LAYOUTS, LIMITS)
     return MeasurePlan(tuple(tuple(points) for points in passes), tuple(groups), INFOS, LIMITS, repeats=2)
 
 

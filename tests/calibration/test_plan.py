@@ -12,7 +12,7 @@ from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.point import JobPoint, PassPoint
 from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.errors import UserError
-from tests.calibration.made_profile import DRAFTERS
+from tests.calibration.made_profile import DRAFTERS, LAYOUTS
 
 LIMITS = st.builds(
     ProfileLimits,
@@ -24,14 +24,14 @@ LIMITS = st.builds(
 
 
 def all_jobs(limits: ProfileLimits) -> list[JobPoint]:
-    groups = job_groups(DRAFTERS, ["packed", "padded"], limits)
+    groups = job_groups(DRAFTERS, LAYOUTS, limits)
     return [job for group in groups for job in (*group.jobs, *group.lead_in)]
 
 
 @settings(max_examples=40, deadline=None)
 @given(LIMITS)
 def test_points_stay_within_the_limits(limits: ProfileLimits) -> None:
-    for point in [*pass_points("m", True, ["packed", "padded"], limits), *all_jobs(limits)]:
+    for point in [*pass_points("m", True, LAYOUTS, limits), *all_jobs(limits)]:
         assert 1 <= len(point.stop_tokens) <= limits.max_num_seqs
         assert max(point.stop_tokens) <= limits.max_context_tokens
         assert all(0 <= start <= stop for start, stop in zip(point.start_tokens, point.stop_tokens, strict=True))
@@ -50,14 +50,14 @@ def test_no_held_out_point_is_fitted(limits: ProfileLimits) -> None:
     def shapes(role: str) -> set[tuple[object, ...]]:
         return {
             (point.attention, point.start_tokens, point.stop_tokens, point.num_head_rows)
-            for point in pass_points("m", True, ["packed", "padded"], limits)
+            for point in pass_points("m", True, LAYOUTS, limits)
             if point.role == role
         }
 
     assert not shapes("fit") & shapes("held_out")
 
     def jobs(role: str) -> set[JobPoint]:
-        jobs = [job for group in job_groups(DRAFTERS, ["packed", "padded"], limits) for job in group.jobs]
+        jobs = [job for group in job_groups(DRAFTERS, LAYOUTS, limits) for job in group.jobs]
         assert len(set(jobs)) == len(jobs)
         return {replace(job, role="fit") for job in jobs if job.role == role}
 
@@ -69,7 +69,7 @@ def test_every_lane_has_jobs_of_both_roles() -> None:
     seen = {(job.kind, job.lane, job.layout, job.role) for job in jobs}
     for role in ("fit", "held_out"):
         assert ("prefill", "target", "", role) in seen
-        assert {("verify", "target", layout, role) for layout in ("packed", "padded")} <= seen
+        assert {("verify", "target", layout, role) for layout in LAYOUTS} <= seen
         assert {("draft", drafter.name, "", role) for drafter in DRAFTERS} <= seen
         # the model behind a lookup is timed once
         assert [lane for kind, lane, _, r in sorted(seen) if (kind, r) == ("catch_up", role)] == ["small", "tiny"]

@@ -175,7 +175,17 @@ MISTAKES = {
         overrides("selector.reward=fun"), ("selector.reward is fun", "draft_goodput, round_goodput")
     ),
     "class that is not there": Mistake(overrides("selector._target_=no.Such"), ("selector._target_ is no.Such",)),
-    "unknown layout": Mistake(overrides("verification=diagonal"), ("verification=diagonal", "packed, padded")),
+    "a search without a profile": Mistake(
+        overrides("verification=decomposed"), ("verification=decomposed", "set engine.profile")
+    ),
+    "a window below zero": Mistake(
+        overrides("verification=grouped", "verification.window_tokens=-1"), ("verification.window_tokens is -1", ">= 0")
+    ),
+    "unknown pieces": Mistake(
+        overrides("verification=decomposed", "verification.pieces=odd"),
+        ("verification.pieces is odd", "equal, unequal"),
+    ),
+    "unknown layout": Mistake(overrides("verification=diagonal"), ("verification=diagonal", "decomposed, grouped, packed, padded")),
     # numbers and names
     "no batch": Mistake(overrides("scheduler.max_num_seqs=0"), ("scheduler.max_num_seqs is 0", ">= 1")),
     "batch of a half": Mistake(overrides("scheduler.max_num_seqs=1.5"), ("scheduler.max_num_seqs is 1.5", "integer")),

@@ -22,6 +22,7 @@ CHOICES = [
 ]
 MANDATORY = {
     "models=huggingface": ["models.target=some/where", "models.drafters=[prompt_lookup]"],
+    "verification=decomposed": ["verification.width=64"],
     "selector=fixed": ["selector.drafter=prompt_lookup"],
     "selector=joint": ["drafting=by_selector"],
     "drafting=by_selector": ["selector=joint"],

@@ -63,7 +63,7 @@ def test_show_where_it_comes_from(spinbench: CommandLine) -> None:
 def test_a_mistake_while_looking_is_one_line_too(spinbench: CommandLine) -> None:
     outcome = spinbench("replay", "--cfg", "job", "verification=round")
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert "packed, padded" in outcome.err
+    assert "decomposed, grouped, packed, padded" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,10 @@ def test_a_mistake_while_looking_is_one_line_too(spinbench: CommandLine) -> None
         ("spinbench ", list(COMMANDS)),
         ("spinbench re", ["replay", "record", "report"]),
         ("spinbench replay selector=ep", ["selector=epsilon_greedy"]),
-        ("spinbench replay verification=", ["verification=packed", "verification=padded"]),
+        (
+            "spinbench replay verification=",
+            [f"verification={name}" for name in ("decomposed", "grouped", "packed", "padded")],
+        ),
         ("spinbench replay selector=random selector.rou", ["selector.rounds_per_choice="]),
         ("spinbench distill eng", ["engine="]),
         ("spinbench report ", []),

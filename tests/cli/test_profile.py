@@ -132,7 +132,7 @@ def test_a_device_of_ones_own(spinbench: CommandLine) -> None:
         (["models.drafters=[llama-8b-shape]"], "there is no shape 'llama-8b-shape'"),
         (["models.drafters=[somewhere]"], "llama-7b-shape is a shape without weights and 'somewhere' is none"),
         (["layouts=[padded]"], "layouts must begin with packed"),
-        (["layouts=[packed,woven]"], "layouts[1] is woven; it must be one of packed, padded"),
+        (["layouts=[packed,woven]"], "layouts[1] is woven; it must be one of packed, padded, grouped, decomposed"),
         (["repeats=0"], "repeats is 0; it must be >= 1"),
         (["max_context_tokens=8"], "max_context_tokens is 8; it must be >= 64"),
         (["max_num_seqs=1", "max_num_batched_tokens=999"], "is room for 64 tokens"),

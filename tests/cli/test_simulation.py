@@ -30,7 +30,8 @@ def prepared(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path
     overrides = tiny_overrides(tiny, folder)
     models = _without(overrides, "arrivals", "hydra", "trace", "scheduler")
     record = [*_without(overrides, "arrivals", "hydra"), "out=table"]
-    for command in (["profile", *models, *SIZES, "hydra.run.dir=profile"], ["record", *record]):
+    profile = [*models, *SIZES, "layouts=[packed,padded,decomposed]", "hydra.run.dir=profile"]
+    for command in (["profile", *profile], ["record", *record]):
         subprocess.run([sys.executable, "-m", "spinbench", *command], cwd=folder, check=True, capture_output=True)
     return folder
 
@@ -64,6 +65,18 @@ def test_both_engines_leave_the_same_files_keys_and_rounds(spinbench: CommandLin
     texts = ["request_id", "output_tokens", "output_token_ids", "finish_reason"]
     pd.testing.assert_frame_equal(simulated.requests[texts], real.requests[texts])
     assert simulated.meta["engine"] == "simulation"
+
+
+@pytest.mark.parametrize("layout", ["verification=grouped", "verification=decomposed"])
+def test_both_engines_lay_out_alike(spinbench: CommandLine, prepared: Path, simulate, layout: str) -> None:
+    decisions = [layout, f"engine.profile={prepared}/profile", "selector=round_robin"]
+    assert spinbench.replay(*decisions, f"hydra.run.dir={spinbench.folder}/real").code == 0
+    done = simulate(*decisions)
+    assert done.code == 0, done.err
+    real, simulated = read_run(spinbench.folder / "real").spans, read_run(spinbench.folder / "simulated").spans
+    counts = ["kind", "useful_cells", "padded_cells", "query_tokens", "key_tokens", "peak_key_tokens"]
+    pd.testing.assert_frame_equal(simulated[counts], real[counts])
+    assert (real.loc[real["kind"] == "verify", "peak_key_tokens"] > 0).all()
 
 
 def test_a_simulation_repeats_to_the_byte(spinbench: CommandLine, simulate) -> None:

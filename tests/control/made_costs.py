@@ -1,12 +1,14 @@
 """Cost models with made-up numbers, such that nothing is free by accident and no two things cost the same."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
 from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, ModelCost
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.layout import LayoutKind
 
 MAX_ROWS = 64
 
@@ -24,7 +26,7 @@ def cost_model(
         target=target,
         drafters=tuple(_drafter(info, rng, drafter_scale, straight) for info in drafters),
         prefill=_job(rng, 1.0),
-        verify={"packed": _job(rng, 1.0), "padded": _job(rng, 1.0)},
+        verify={kind: _job(rng, 1.0) for kind in get_args(LayoutKind)},
         gaps={kind: GapCost(*(1e-4 * rng.random(2))) for kind in ("prefill", "catch_up", "draft", "verify")},
     )
 
@@ -59,7 +61,11 @@ def _model(name: str, rng: np.random.Generator, scale: float, straight: bool) ->
         forward=curve(scale * 1e-3 * (0.5 + rng.random())),
         head=curve(0.0),
         ragged=RaggedAttention(*coefficients(6), whole=curve(0.0)),
-        rectangle={"padded": RectangleAttention(*coefficients(5))},
+        rectangle={
+            "padded": RectangleAttention(*coefficients(5)),
+            "grouped": RectangleAttention(*coefficients(5)),
+            "decomposed": RectangleAttention(*coefficients(7)),
+        },
         max_num_requests=MAX_ROWS,
         max_context_tokens=4096,
     )

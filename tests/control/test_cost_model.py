@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttent
 from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, ModelCost
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, TokenSpans, VerifyJob
 from spinbench.control.job_shape import job_passes
-from spinbench.control.layout import LayoutKind, PackedLayout, PaddedLayout
+from spinbench.control.layout import LayoutKind, PackedLayout, PaddedLayout, VerificationLayout
+from spinbench.control.layout_decomposed import DecomposedLayout
+from spinbench.control.layout_grouped import GroupedLayout
 from spinbench.errors import UserError
 
 COEFFICIENT = st.floats(0, 1, allow_subnormal=False)
@@ -27,7 +30,7 @@ def draft(lengths: list[int], *pairs: tuple[int, int], copied: tuple[int, ...] =
     return DraftJob(0, spans(*pairs), np.array(lengths), by_lookup, False)
 
 
-def verify(*pairs: tuple[int, int], layout: PackedLayout | PaddedLayout | None = None) -> VerifyJob:
+def verify(*pairs: tuple[int, int], layout: VerificationLayout | None = None) -> VerifyJob:
     tokens = spans(*pairs)
     return VerifyJob(tokens, (layout or PackedLayout()).plan(tokens.num_tokens, tokens.stop))
 
@@ -91,6 +94,19 @@ def test_a_rectangle_is_paid_whole() -> None:
     job = verify((4, 7), (5, 6), layout=PaddedLayout())
     # 2 requests x 3 rows, 2 x 7 keys, 6 x 7 cells, logits of the 4 real rows
     assert costs.job_s(job) == pytest.approx(6 + 0.3 + 0.5 + 2 * 0.25 + 6 * 0.125 + 14 * 0.01 + 42 * 0.001)
+
+
+def test_several_rectangles_and_a_merge_are_paid_for() -> None:
+    law = RectangleAttention(0.5, 0.25, 0.125, 0.01, 0.001, merge_s=3.0, merged_row_s=0.0625)
+    costs = cost_model(replace(model(), rectangle={"grouped": law, "decomposed": law}))
+    costs = replace(costs, verify=dict.fromkeys(("grouped", "decomposed"), JobCost(1.0, 0.0, 0.0, 0.0)))
+    rows_s = 5 + 0.4  # 3 + 2 rows, 5 of logits
+    grouped = costs.job_s(verify((9, 12), (3, 5), layout=GroupedLayout(window_tokens=0)))
+    # 2 calls, 2 rows of 12 and 5 keys with 3 and 2 queries
+    assert grouped == pytest.approx(rows_s + 2 * 0.5 + 2 * 0.25 + 5 * 0.125 + 17 * 0.01 + 46 * 0.001)
+    decomposed = costs.job_s(verify((9, 12), (3, 5), layout=DecomposedLayout(width=5)))
+    # 3 pieces of one and 1 of the other, 3 queries each, 5 keys wide; 9 rows are merged
+    assert decomposed == pytest.approx(rows_s + 0.5 + 4 * 0.25 + 12 * 0.125 + 20 * 0.01 + 60 * 0.001 + 3.0 + 9 * 0.0625)
 
 
 def test_the_gap_after_a_job_grows_with_its_requests() -> None:

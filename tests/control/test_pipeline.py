@@ -102,7 +102,7 @@ def test_placements(kind, devices):
     spans = TokenSpans(np.array([0]), np.array([0]), np.array([1]))
     length, copies = np.array([1]), np.array([False])
     jobs = [
-        VerifyJob(spans, LayoutPlan("packed", 0, 1, 0)), DraftJob(0, spans, length, copies, False),
+        VerifyJob(spans, LayoutPlan("packed", 0, 1, 0, 1, 1)), DraftJob(0, spans, length, copies, False),
         DraftJob(2, spans, length, copies, False), CatchUpJob(2, spans),
     ]  # fmt: skip
     placement = Placement(kind)

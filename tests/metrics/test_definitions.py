@@ -97,6 +97,9 @@ def test_position_rates_marginal_and_conditional(record: RunRecord) -> None:
 def test_lanes(record: RunRecord) -> None:
     summary = summarise(tables_from_record(record))
     assert summary["padding_share"] == 0.25  # verify only: (20 + 5 + 5) / (80 + 20 + 20)
+    assert summary["verify_query_tokens"] == pytest.approx(10 / 3)  # (10 + 0 + 0) / 3
+    assert summary["verify_key_tokens"] == pytest.approx(16 / 3)
+    assert summary["peak_key_tokens"] == 12
     assert summary["lane_occupancy"] == {"d1": 0.05, "d2": 0.05, "host": 0.05, "target": 0.3}  # 1, 1, 1, 6 of 20 s
     # In the system 0-13 s; the target busy 1-2, 3-4, 6-8, 9-10, 12-13 = 6 s.
     assert summary["bubble_share"] == pytest.approx(7 / 13)

@@ -48,6 +48,7 @@ BROKEN: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
         "lane target, verify at 7.5 s",
     ),
     "backward span": (lambda r: _with_span(r, end_s=0.5), "ends before it starts"),
+    "keys": (lambda r: _with_span(r, key_tokens=3, peak_key_tokens=4), "3 keys, of them 4 copied at once"),
     "cells": (lambda r: _with_span(r, padded_cells=-1), "30 useful and -1 padded cells"),
 }
 

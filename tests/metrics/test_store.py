@@ -104,7 +104,10 @@ def test_chrome_trace_names_lanes_and_counts_in_microseconds(folder: Path) -> No
     assert list(lanes.values()) == ["target", "d1", "d2", "host"]
     verify = next(event for event in events if event["name"] == "verify")
     assert (verify["ph"], lanes[verify["tid"]], verify["ts"], verify["dur"]) == ("X", "target", 6e6, 2e6)
-    assert verify["args"] == {"round": 0, "requests": ["a", "b"], "tokens": 3, "useful_cells": 60, "padded_cells": 20}
+    assert verify["args"] == {
+        "round": 0, "requests": ["a", "b"], "tokens": 3, "useful_cells": 60, "padded_cells": 20,
+        "query_tokens": 10, "key_tokens": 16, "peak_key_tokens": 12,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["requests.parquet", "rounds.parquet", "spans.parquet", "meta.json", "config.yaml"])

@@ -63,7 +63,9 @@ def made_record(method: str, batch: int, repeat: int, num_requests: int = 24, pa
         ids = tuple(f"q{s.index:03d}" for s in active)
         contexts = [30 + s.emitted for s in active]
         cells = 5 * sum(contexts), 5 * (max(contexts) * len(contexts) - sum(contexts)) if padded else 0
-        spans.append(SpanRecord("target", "verify", start_s, end_s, round_index, ids, 5 * len(active), *cells))
+        keys = max(contexts) * len(contexts) if padded else sum(contexts)
+        rows = 5 * len(active)
+        spans.append(SpanRecord("target", "verify", start_s, end_s, round_index, ids, rows, *cells, rows, keys))
         clock_s = end_s + 0.0008
         for state, name in zip(active, chosen, strict=True):
             left = int(lengths[state.index]) - state.emitted
@@ -157,6 +159,7 @@ def made_meta(method: str, batch: int, repeat: int, **changes: Any) -> dict[str,
                 "kind": "embedded real weights",
                 "sha256": "b179" * 16,
                 "macs_per_token": 134.5e6,
+                "kv_bytes_per_token": 46_080,
             },
             "drafters": [
                 {"name": name, "kind": "embedded real weights", "sha256": f"{i}abc" * 16, "macs_per_token": macs}

@@ -44,6 +44,7 @@ def test_padding_is_drawn_only_where_there_is_some(section, tmp_path: Path) -> N
     (padded,), _ = load_sections([tmp_path])
     table = padding_table(padded)
     assert 0 < table.loc[0, "padding_share"] < 1
+    assert table.loc[0, "read_mb"] == pytest.approx(table.loc[0, "verify_key_tokens"] * 46_080 / 1e6)
     plot = padding_plot(padded, {"spin": "red"})
     assert plot is not None
     assert plot.title == f"spin pads most: {table.loc[0, 'padding_share']:.0%} of its cells at batch 4"

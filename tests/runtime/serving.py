@@ -13,6 +13,8 @@ from spinbench.control.draft_length_budget import BudgetDraftLength
 from spinbench.control.draft_length_goodput import GoodputDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
+from spinbench.control.layout_decomposed import DecomposedLayout
+from spinbench.control.layout_grouped import GroupedLayout
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.pipeline import MicroBatchPipeline, SerialPipeline, Split
 from spinbench.control.placement import Placement, PlacementKind
@@ -40,7 +42,14 @@ from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from spinbench.workload.request import Request
 from tests.runtime.tiny_models import VOCAB
 
-LAYOUTS: dict[str, VerificationLayout] = {"packed": PackedLayout(), "padded": PaddedLayout()}
+LAYOUTS: dict[str, VerificationLayout] = {
+    "packed": PackedLayout(),
+    "padded": PaddedLayout(),
+    "grouped": GroupedLayout(window_tokens=6),
+    "decomposed": DecomposedLayout(width=7),
+    "unequal": DecomposedLayout(width=9, pieces="unequal", window_tokens=3),
+}
+"""Cut so that contexts of 1 to 40 tokens make several groups and pieces, and drafts straddle pieces."""
 GREEDY = Sampling()
 NUCLEUS = Sampling(temperature=0.9, top_p=0.9, top_k=20)
 SELECTORS = (

@@ -6,10 +6,11 @@ import torch
 from transformers import AutoModelForCausalLM, MistralConfig
 
 from spinbench.control.job import TokenSpans
+from spinbench.control.layout import LayoutPlan, PaddedLayout
 from spinbench.errors import UserError
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.slot_table import SlotTable
-from tests.runtime import tiny_models
+from tests.runtime import serving, tiny_models
 
 BLOCK = 4
 CONTEXTS = (3, 9, 17, 30)
@@ -69,12 +70,20 @@ def test_prefill_then_ragged_verification(family, scattered):
         logits = runner.packed(second, tokens, torch.arange(len(tokens)))
         assert (logits - expected).abs().max() < 1e-12
 
-        width = max(tails)
-        own = np.arange(width) < np.array(tails)[:, None]
-        rectangle = torch.zeros(len(second) * width, dtype=torch.int64)
-        rectangle[np.flatnonzero(own)] = tokens
-        logits = runner.padded(second, rectangle, width, torch.from_numpy(np.flatnonzero(own)))
-        assert (logits - expected).abs().max() < 1e-12
+        for layout in serving.LAYOUTS.values():
+            plan = layout.plan(second.num_tokens, second.stop)
+            if plan.query_width or plan.rectangles:
+                logits = _tiled_logits(runner, second, plan, tokens)
+                assert (logits - expected).abs().max() < 1e-12
+
+
+def _tiled_logits(runner: ModelRunner, spans: TokenSpans, plan: LayoutPlan, tokens: torch.Tensor) -> torch.Tensor:
+    if not plan.query_width:
+        return runner.tiled(spans, tokens, plan, torch.arange(len(tokens)))
+    own = torch.from_numpy(np.flatnonzero(np.arange(plan.query_width) < spans.num_tokens[:, None]))
+    rectangle = torch.zeros(len(spans) * plan.query_width, dtype=torch.int64)
+    rectangle[own] = tokens
+    return runner.tiled(spans, rectangle, plan, own)
 
 
 def test_attention_of_another_kind_is_refused_not_miscomputed():
@@ -105,7 +114,9 @@ def test_padding_rows_leave_no_trace_in_the_pool():
     slots = _slots(False)
     runner = ModelRunner(tiny_models.random_model("llama", 0), slots)
     with torch.inference_mode():
-        runner.padded(_spans((0, 0, 1), (1, 0, 5)), torch.ones(10, dtype=torch.int64), 5, torch.tensor([0]))
+        spans = _spans((0, 0, 1), (1, 0, 5))
+        plan = PaddedLayout().plan(spans.num_tokens, spans.stop)
+        runner.tiled(spans, torch.ones(10, dtype=torch.int64), plan, torch.tensor([0]))
     written = runner.pool.keys[0].abs().sum((1, 2)).nonzero()[:, 0].tolist()
     own = [*slots.slots(0, 0, 1).tolist(), *slots.slots(1, 0, 5).tolist(), runner.pool.null_slot]
     assert written == sorted(own)

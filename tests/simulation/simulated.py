@@ -9,6 +9,8 @@ from spinbench.control.draft_length import DraftLength, FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import Job
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
+from spinbench.control.layout_decomposed import DecomposedLayout
+from spinbench.control.layout_grouped import GroupedLayout
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.pipeline import MicroBatchPipeline, Pipeline, SerialPipeline, Split
 from spinbench.control.placement import Placement, PlacementKind
@@ -24,7 +26,12 @@ from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from spinbench.workload.request import Request
 
 PROMPT_TOKENS = 3
-LAYOUTS: dict[str, VerificationLayout] = {"packed": PackedLayout(), "padded": PaddedLayout()}
+LAYOUTS: dict[str, VerificationLayout] = {
+    "packed": PackedLayout(),
+    "padded": PaddedLayout(),
+    "grouped": GroupedLayout(window_tokens=16),
+    "decomposed": DecomposedLayout(width=20),
+}
 MakeSelector = Callable[[SelectorSetting], Selector]
 
 

@@ -117,7 +117,7 @@ def _write_profile(folder: Path, device_name: str) -> None:
     )
     tables = analytic_profile(
         device, shapes[TARGET], drafters, shapes, dtype="float16", limits=ProfileLimits(**LIMITS),
-        layouts=["packed", "padded"],
+        layouts=["packed", "padded", "grouped", "decomposed"],
     )  # fmt: skip
     meta = ProfileMeta(
         format=1,

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from spinbench.errors import UserError
 from tests.simulation.small_setup import CONF, DRAFTERS, SmallRuns, write_setup
 
-PER_CHOICE = ("arrivals", "drafting", "engine", "pipeline", "selector")
+PER_CHOICE = ("arrivals", "drafting", "engine", "pipeline", "selector", "verification")
 """Groups whose choices have keys of their own; elsewhere all choices have the same ones."""
 THE_CHOICE = ("kind", "_target_")
 """Keys that are the choice itself: `test_choices_differ` is theirs."""
@@ -139,6 +139,10 @@ KNOBS: dict[str, Change] = {
     "pipeline/micro_batches.max_depth": Change(1, ADAPTIVE),
     "pipeline/micro_batches.passes_per_trial": Change(2, ADAPTIVE),
     "pipeline/micro_batches.trials_per_probe": Change(3, ADAPTIVE),
+    "verification/grouped.window_tokens": Change(0),
+    "verification/decomposed.width": Change(64),
+    "verification/decomposed.pieces": Change("unequal", {"verification.width": 64}),
+    "verification/decomposed.window_tokens": Change(500, {"verification.width": 64, "verification.pieces": "unequal"}),
     "scheduler.max_num_seqs": Change(2),
     "scheduler.max_num_batched_tokens": Change(100, choices={"arrivals": "all_at_once"}),
     "kv.block_size": Change(8, {"kv.num_blocks": 40}),

@@ -94,7 +94,7 @@ class _Shares:
 def _verify_rows_s(model: CostModel, layout: LayoutKind, most: int) -> FloatArray:
     """Seconds of a verification, each request's own part left out, by rows from 1 to `most`."""
     target, cost = model.target, model.verify[layout]
-    attention_s = target.ragged.pass_s if layout == "packed" else target.rectangle[layout].pass_s
+    attention_s = target.ragged.pass_s if layout == "packed" else target.rectangle[layout].rectangle_s
     return _passes_s(target, cost, attention_s, most) + cost.job_s
 
 

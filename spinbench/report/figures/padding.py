@@ -4,7 +4,7 @@ import pandas as pd
 
 from spinbench.report.colours import shade_by_setting
 from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title, write_beside
-from spinbench.report.section import Section
+from spinbench.report.section import Section, Setting
 
 
 def padding_plot(section: Section, colours: dict[str, str]) -> Plot | None:
@@ -52,14 +52,26 @@ def padding_plot(section: Section, colours: dict[str, str]) -> Plot | None:
 
 
 def padding_table(section: Section) -> pd.DataFrame:
-    """Padding share of every setting: method, verification layout, batch, padding_share (0 to 1)."""
+    """Of every setting: padding share (0 to 1), what a verification's attention reads, and what is copied at once.
+
+    `read_mb` counts keys and values of all layers, padding included, in 1e6 bytes; null where a run does not say what
+    a token of its target takes.
+    """
     rows = [
         {
             "method": setting.label,
             "verification": setting.verification,
             "batch": setting.batch,
             "padding_share": setting.median("padding_share"),
+            "verify_query_tokens": setting.median("verify_query_tokens"),
+            "verify_key_tokens": setting.median("verify_key_tokens"),
+            "peak_key_tokens": setting.median("peak_key_tokens"),
+            "read_mb": setting.median("verify_key_tokens") * _kv_bytes_per_token(setting) / 1e6,
         }
         for setting in section.settings
     ]
     return pd.DataFrame(rows)
+
+
+def _kv_bytes_per_token(setting: Setting) -> float:
+    return float(setting.runs[0].meta["models"]["target"].get("kv_bytes_per_token", "nan"))

@@ -17,7 +17,7 @@ from tests.simulation import simulated
 
 @settings(max_examples=15, deadline=None)
 @given(
-    seed=st.integers(0, 999), max_num_seqs=st.integers(1, 6), layout=st.sampled_from(["packed", "padded"]),
+    seed=st.integers(0, 999), max_num_seqs=st.integers(1, 6), layout=st.sampled_from(list(simulated.LAYOUTS)),
     k=st.integers(0, 5), selector=st.sampled_from(list(SELECTORS)), scale=st.sampled_from([0.01, 0.3]),
 )  # fmt: skip
 def test_no_batch_decodes_in_less_than_its_bound(seed, max_num_seqs, layout, k, selector, scale):
