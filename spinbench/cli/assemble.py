@@ -72,7 +72,7 @@ def runtime_section(config: ReplayConfig) -> RuntimeSection:
 
 def sampling(config: ReplayConfig) -> Sampling:
     """How tokens are drawn. Raises UserError for a value out of range."""
-    return Sampling(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k)
+    return Sampling(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k, config.sampling.kind)
 
 
 def choose_device(engine: RuntimeSection) -> torch.device:

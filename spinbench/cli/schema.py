@@ -14,8 +14,10 @@ from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.placement import PlacementKind
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
+from spinbench.workload.acceptance.table_meta import SamplingMeta
 from spinbench.workload.arrivals import ArrivalPattern
 from spinbench.workload.readers.registry import TraceFormat
+from spinbench.workload.sampling_kind import SamplingKind
 from spinbench.workload.trace_options import TraceOptions
 
 DtypeName = Literal["float32", "bfloat16", "float64"]
@@ -130,11 +132,24 @@ class KvSection(Section):
 
 
 class SamplingSection(Section):
-    """How tokens are drawn; the ranges are those of `spinbench.runtime.sampler.Sampling`."""
+    """How tokens are drawn; the ranges are those of `spinbench.runtime.law.Sampling`."""
 
+    kind: SamplingKind
     temperature: float
     top_p: float
     top_k: int
+
+    def of_texts(self) -> SamplingMeta:
+        """What decides a text beside the target, for acceptance tables.
+
+        Raises UserError where the drafters have a part in it, so that no table can hold what they would do.
+        """
+        if self.kind == "rejection" and self.temperature > 0:
+            raise UserError(
+                "sampling.kind is rejection: there the text depends on who drafts, so acceptance cannot be recorded or "
+                "looked up; use sampling=drafter_invariant or greedy, or in a simulation engine.acceptance=synthetic"
+            )
+        return SamplingMeta(**self.model_dump(exclude={"kind"}))
 
 
 class ServingConfig(Section):

@@ -31,7 +31,6 @@ from spinbench.workload.acceptance.streams import AcceptanceStreams
 from spinbench.workload.acceptance.synthetic import synthetic_streams
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.acceptance.table_file import content_sha256, read_table
-from spinbench.workload.acceptance.table_meta import SamplingMeta
 from spinbench.workload.arrivals import ArrivalQueue
 from spinbench.workload.request import Request, Trace
 
@@ -60,8 +59,7 @@ class SimulatedEngine:
         if table is None:
             read_law(find_trace(engine.source))
         else:
-            sampling = SamplingMeta(**config.sampling.model_dump())
-            table.check_matches(sampling=sampling, drafters=dict.fromkeys(names))
+            table.check_matches(sampling=config.sampling.of_texts(), drafters=dict.fromkeys(names))
         fit_cost_model(profile, names)
 
     @contextmanager
