@@ -88,13 +88,13 @@ def law_of(logits: torch.Tensor, rows: RowSampling) -> torch.Tensor:
     return law
 
 
-def draw(weights: torch.Tensor, uniforms: FloatArray) -> torch.Tensor:
+def draw(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """One token per row, int64 [rows], with probabilities in proportion to `weights` [rows, vocab].
 
     The inverse of the distribution function at `uniforms` [rows] in [0, 1). A token of weight 0 is never drawn.
     """
     cumulated = weights.double().cumsum(-1)
-    aim = torch.from_numpy(uniforms).to(weights.device)[:, None] * cumulated[:, -1:]
+    aim = uniforms[:, None] * cumulated[:, -1:]
     # the last token with weight, should rounding carry the aim up to the sum
     return torch.minimum((cumulated <= aim).sum(-1), (cumulated < cumulated[:, -1:]).sum(-1))
 

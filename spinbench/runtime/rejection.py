@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.arrays import IntArray
 from spinbench.runtime.draft import Draft, DraftedStep, DraftLaw, ScoredRows, Verdict
 from spinbench.runtime.law import RowSampling, Sampling, draw, law_of
 from spinbench.workload.acceptance.counter_random import uniforms
@@ -11,10 +11,12 @@ from spinbench.workload.acceptance.counter_random import uniforms
 POSITION_BITS = 32
 
 
-def request_uniforms(stream: str, seeds: IntArray, positions: IntArray, round_start: IntArray | int = 0) -> FloatArray:
-    """A number in [0, 1) for each request seed and position, independent between streams and rounds."""
+def request_uniforms(
+    stream: str, seeds: IntArray, positions: IntArray, device: torch.device, round_start: IntArray | int = 0
+) -> torch.Tensor:
+    """A number in [0, 1) for each request seed and position, float64, independent between streams and rounds."""
     counters = (np.asarray(round_start, np.int64) << POSITION_BITS) | positions
-    return uniforms(0, stream, seeds.astype(np.uint64), counters)
+    return torch.from_numpy(uniforms(0, stream, seeds.astype(np.uint64), counters)).to(device)
 
 
 def residual_law(target: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:
@@ -52,7 +54,7 @@ def judge_by_law(law: torch.Tensor, rows: ScoredRows) -> Verdict:
     first_row = torch.from_numpy(np.cumsum(lengths) - lengths).to(device)
     seeds = np.broadcast_to(rows.seeds[:, None], rows.own.shape)
     positions = rows.start[:, None] + 1 + np.arange(rows.own.shape[1])
-    uniform = torch.from_numpy(request_uniforms("accept", seeds[:, 1:], positions[:, :-1])).to(device)
+    uniform = request_uniforms("accept", seeds[:, 1:], positions[:, :-1], device)
     scored = first_row[:, None] + torch.arange(drafted.shape[1], device=device)
     target_probability = law[scored.clamp(max=len(law) - 1), tokens[:, 1:]]
     accepted = num_accepted(target_probability, _draft_probability(rows, law), uniform, drafted)
@@ -61,7 +63,7 @@ def judge_by_law(law: torch.Tensor, rows: ScoredRows) -> Verdict:
         rejects = accepted < drafted.sum(1)
         residual = residual_law(bonus_law, _rejected_law(rows, accepted, rejects, bonus_law))
         bonus_law = torch.where(rejects[:, None], residual, bonus_law)
-    bonus_uniform = torch.from_numpy(request_uniforms("emit", seeds, positions)).to(device)
+    bonus_uniform = request_uniforms("emit", seeds, positions, device)
     column = accepted[:, None]
     bonus = draw(bonus_law, bonus_uniform.gather(1, column)[:, 0])
     emitted = torch.cat((tokens[:, 1:], tokens[:, :1]), 1)
@@ -125,7 +127,7 @@ class RejectionSampler:
 
     def target_tokens(self, logits: torch.Tensor, seeds: IntArray, positions: IntArray) -> torch.Tensor:
         """Token ids int64 [rows] drawn from the law of target logits [rows, vocab]."""
-        return draw(self._law(logits), request_uniforms("emit", seeds, positions))
+        return draw(self._law(logits), request_uniforms("emit", seeds, positions, logits.device))
 
     def draft(
         self,
@@ -141,7 +143,7 @@ class RejectionSampler:
         the next drafter may have seen what came of the old ones (`RoundContext.last_confidence`).
         """
         law = self._law(logits)
-        chosen = draw(law, request_uniforms("draft", seeds, positions, round_start))
+        chosen = draw(law, request_uniforms("draft", seeds, positions, logits.device, round_start))
         probability = law.gather(-1, chosen[:, None])[:, 0]
         return DraftedStep(chosen if target_ids is None else target_ids[chosen], probability, law)
 

@@ -5,7 +5,6 @@ thousand checks (chi-square) or one in a million (total variation) if the seeds 
 """
 
 import functools
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from spinbench.models.load import TargetModel
+from spinbench.control.record import RunRecord
 from spinbench.runtime import rejection
 from spinbench.runtime.draft import Draft, DraftRecorder, ScoredRows, Verdict
 from spinbench.runtime.law import Sampling
@@ -120,42 +119,23 @@ def ancestral_law(sampling: Sampling) -> dict[tuple[int, ...], float]:
     return answers
 
 
-def check_joint_law(
-    selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests: int = 1500, target: TargetModel | None = None
-) -> None:
-    """Answers of a tiny model, drafted by `selector`, are drawn as ancestral sampling would: all tokens together."""
-    target = target or tiny_models.target("llama")
+def serve_alike(selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests: int = 2000) -> RunRecord:
+    """Serves requests that differ in their seeds alone, on a tiny model with drafters that are right now and then."""
+    target = tiny_models.target("llama")
     trace = [
-        Request(
-            id=str(row), arrival_s=0.0, max_new_tokens=NUM_TOKENS, prompt_token_ids=PROMPT, ignore_eos=True, seed=row
-        )
+        Request(str(row), 0.0, NUM_TOKENS, prompt_token_ids=PROMPT, ignore_eos=True, seed=row)
         for row in range(num_requests)
     ]
-    record = serving.serve(
+    return serving.serve(
         target, tiny_models.drafters(target), trace, selector=selector, draft_length=NUM_TOKENS, max_num_seqs=100,
         layout="padded", sampling=sampling, num_kv_blocks=400,
     )  # fmt: skip
+
+
+def check_joint_law(selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests: int = 2000) -> None:
+    """Answers drafted by `selector` are drawn as ancestral sampling would: all their tokens together."""
     law = ancestral_law(sampling)
-    counts = Counter(serving.outputs(record).values())
+    counts = Counter(serving.outputs(serve_alike(selector, sampling, num_requests)).values())
     cells = list(law)
     assert set(counts) <= set(cells), "an answer that plain decoding cannot give"
     check_law(np.array([counts[cell] for cell in cells]), np.array([law[cell] for cell in cells]))
-
-
-def accepted_share(selector: str, num_requests: int = 200) -> float:
-    """Share of drafted tokens that are kept in runs as those of `check_joint_law`."""
-    target = tiny_models.target("llama")
-    trace = [
-        Request(id=str(row), arrival_s=0.0, max_new_tokens=NUM_TOKENS, prompt_token_ids=PROMPT, ignore_eos=True, seed=row)
-        for row in range(num_requests)
-    ]
-    record = serving.serve(
-        target, tiny_models.drafters(target), trace, selector=selector, draft_length=NUM_TOKENS, max_num_seqs=100,
-        layout="padded", sampling=MODEL_SAMPLING, num_kv_blocks=400,
-    )  # fmt: skip
-    return float(record.rounds.accepted.sum() / max(1, record.rounds.drafted.sum()))
-
-
-def products(*choices: Sequence[int]) -> list[tuple[int, ...]]:
-    """All ways to take one of each."""
-    return list(itertools.product(*choices))
