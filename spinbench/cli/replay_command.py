@@ -87,6 +87,10 @@ class Replay:
                 from spinbench.cli.live_engine import LiveEngine
 
                 self._engines[kind] = LiveEngine()
+            elif kind == "huggingface":
+                from spinbench.cli.huggingface_engine import HuggingFaceEngine
+
+                self._engines[kind] = HuggingFaceEngine()
             else:
                 from spinbench.cli.simulated_engine import SimulatedEngine
 

@@ -33,13 +33,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class RuntimeSection(Section):
+class LiveSection(Section):
     """Real models: the hardware and the number format."""
 
-    kind: Literal["runtime"]
     dtype: DtypeName
     device: Literal["auto", "cpu", "cuda"]
     num_threads: Positive | None
+
+
+class RuntimeSection(LiveSection):
+    """Our runtime."""
+
+    kind: Literal["runtime"]
+
+
+class HuggingFaceSection(LiveSection):
+    """Hugging Face's own `generate` in its place."""
+
+    kind: Literal["huggingface"]
+    draft_length: Literal["drafting", "huggingface"]
 
 
 class SimulationSection(Section):
@@ -59,11 +71,13 @@ def _engine_kind(section: Any) -> str | None:
 
 
 EngineSection = Annotated[
-    Annotated[RuntimeSection, Tag("kind=runtime")] | Annotated[SimulationSection, Tag("kind=simulation")],
+    Annotated[RuntimeSection, Tag("kind=runtime")]
+    | Annotated[SimulationSection, Tag("kind=simulation")]
+    | Annotated[HuggingFaceSection, Tag("kind=huggingface")],
     Discriminator(
         _engine_kind,
         custom_error_type="engine_kind",
-        custom_error_message="An engine whose kind is runtime or simulation",
+        custom_error_message="An engine whose kind is runtime, simulation or huggingface",
     ),
 ]
 
