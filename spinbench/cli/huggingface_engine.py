@@ -13,7 +13,7 @@ from spinbench.cli.progress import show_stage
 from spinbench.cli.schema import HuggingFaceSection, ReplayConfig
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.control.draft_length import FixedDraftLength
-from spinbench.control.loop import LoopSetting
+from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.errors import UserError
