@@ -77,6 +77,8 @@ class HuggingFaceEngine:
                 "method": config.method or _label(name),
                 "baseline": False,  # a peer: the baseline is plain decoding on our own engines
                 "verification": None,
+                "pipeline": None,
+                "placement": None,
                 "num_speculative_tokens": 0 if name is None else num_tokens,
                 "dtype": engine.dtype,
                 "models": model_facts(target, [] if name is None else [(name, model)]),

@@ -25,6 +25,7 @@ def test_the_peer_leaves_the_same_files_and_texts(spinbench: CommandLine) -> Non
     }.items():
         done = spinbench.replay(*overrides, f"hydra.run.dir=runs/{name}")
         assert (done.code, done.err) == (0, "")
+        assert "None" not in done.out
     ours, peer = read_run(Path("runs/ours")), read_run(Path("runs/plain"))
     assert sorted(p.name for p in peer.folder.iterdir()) == sorted(p.name for p in ours.folder.iterdir())
     assert set(peer.summary) == set(ours.summary)
@@ -32,7 +33,7 @@ def test_the_peer_leaves_the_same_files_and_texts(spinbench: CommandLine) -> Non
     for table in ("requests", "rounds", "spans"):
         assert list(getattr(peer, table)) == list(getattr(ours, table))
     assert (peer.meta["engine"], peer.meta["method"], peer.meta["baseline"]) == ("huggingface", "hf generate", False)
-    assert peer.meta["verification"] is None
+    assert [peer.meta[key] for key in ("verification", "pipeline", "placement")] == [None] * 3
     unknown = ("spec_decode_acceptance_rate", "acceptance_length", "padding_share")
     assert [peer.summary[key] for key in unknown] == [None] * 3
     assert peer.summary["output_throughput"] > 0
