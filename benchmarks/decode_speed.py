@@ -8,6 +8,7 @@ taken within a repeat, and its median over the repeats is printed with the small
 
 import argparse
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,7 @@ import torch
 import transformers
 from rich.console import Console
 from rich.progress import track
-from transformers import PreTrainedModel
 
-from benchmarks.hf_peers import hf_generate, with_full_vocabulary
 from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest
@@ -32,6 +31,7 @@ from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.models.load import DrafterModel, TargetModel, load_drafter, load_target
 from spinbench.models.prompts import tokenize_requests
 from spinbench.runtime.body import make_body
+from spinbench.runtime.huggingface import Assistance, HuggingFaceGenerator
 from spinbench.runtime.sampler import Sampling
 from spinbench.runtime.session import live_loop
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
@@ -124,16 +124,22 @@ def main() -> None:
     ]
     token_ids = tokenize_requests(requests, target, True)
     prompts = {request.id: ids for request, ids in zip(requests, token_ids, strict=True)}
-    assistant = with_full_vocabulary(load_drafter(options.assistant, target), target.vocab_size)
+    assistant = load_drafter(options.assistant, target)
     num_tokens = options.num_prompts * options.max_new_tokens
     k_of = dict(zip(options.batch_sizes, options.num_speculative_tokens, strict=True))
 
     def ours(*drafter: Drafter) -> Method:
         return lambda batch, count: run_ours(target, requests[:count], prompts, batch, drafter, k_of[batch])
 
-    def peer(helper: PreTrainedModel | None = None, tokens: int | None = None) -> Method:
+    def peer(assistance: Assistance | None = None) -> Method:
+        generator = HuggingFaceGenerator(target, assistance)
+
         def run(batch: int, count: int) -> dict[str, float]:
-            return {"seconds": hf_generate(target, token_ids[:count], options.max_new_tokens, batch, helper, tokens)[0]}
+            begun_s = time.perf_counter()
+            for start in range(0, count, batch):
+                part = slice(start, min(start + batch, count))
+                generator.generate(requests[part], token_ids[part])
+            return {"seconds": time.perf_counter() - begun_s}
 
         return run
 
@@ -141,8 +147,8 @@ def main() -> None:
     methods |= {name: ours(drafter) for name, drafter in drafters.items()}
     at_batch_one: dict[str, Method] = {}  # assisted generation knows no batches
     if 1 in k_of:
-        at_batch_one[f"hf assisted, K={k_of[1]}"] = peer(assistant, k_of[1])
-        at_batch_one["hf assisted, its defaults"] = peer(assistant, None)
+        at_batch_one[f"hf assisted, K={k_of[1]}"] = peer(Assistance(assistant, k_of[1]))
+        at_batch_one["hf assisted, its defaults"] = peer(Assistance(assistant, None))
     for run in (methods | at_batch_one).values():  # first uses cost more: kernels are chosen, memory is touched
         run(options.batch_sizes[0], 1)
     rows = []

@@ -85,9 +85,9 @@ def _page(table: pd.DataFrame, finding: str, facts: str, command: str, budget_mb
         "# Request decomposition",
         f"{finding}.{_closest(table)}",
         f"`{command}`",
-        f"Contexts drawn from {facts}. Times are of laying a batch out and of all layers' attention, linear layers left "
-        "out; ratios to padded are taken within a repeat. Widths and windows are searched under a law fitted to other "
-        "shapes in the same process.",
+        f"Contexts drawn from {facts}. Times are of laying a batch out and of all layers' attention, linear layers "
+        "left out; ratios to padded are taken within a repeat. Widths and windows are searched under a law fitted to "
+        "other shapes in the same process.",
         "![time and memory by batch](decomposition.png)",
     ]
     for dtype, data in table.groupby("dtype", sort=False):

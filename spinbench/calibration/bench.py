@@ -21,7 +21,7 @@ from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
 from spinbench.runtime.body import TorchBody
 from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
 from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.sampler import Sampler, Sampling
+from spinbench.runtime.sampler import Sampling, TokenSampler, make_sampler
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.verifier import Verifier
 from spinbench.workload.request import Request
@@ -50,7 +50,7 @@ class Bench:
         self.vocab_size = target.vocab_size
         self.num_blocks = num_blocks(limits)
         self._slots = SlotTable(self.num_blocks, BLOCK_SIZE)
-        sampler = Sampler(sampling)
+        sampler = make_sampler(sampling)
         self._runners = {target.name: ModelRunner(target.model, self._slots)}
         self._choose: dict[str, Choose] = {target.name: sampler.target_tokens}
         lanes: list[tuple[DrafterInfo, Drafter]] = []
@@ -165,5 +165,5 @@ def attention_left_out() -> Iterator[None]:
         AttentionInterface.register(ATTENTION_NAME, paged_attention)
 
 
-def _draft_choice(sampler: Sampler, target_ids: torch.Tensor | None) -> Choose:
-    return lambda logits, seeds, positions: sampler.draft_tokens(logits, seeds, positions, target_ids)
+def _draft_choice(sampler: TokenSampler, target_ids: torch.Tensor | None) -> Choose:
+    return lambda logits, seeds, positions: sampler.draft(logits, seeds, positions, positions, target_ids).token_ids

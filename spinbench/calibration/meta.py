@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spinbench.control.drafter import DrafterInfo
 from spinbench.errors import UserError
+from spinbench.workload.sampling_kind import SamplingKind
 
 FORMAT = 1
 """Version of the folder's layout."""
@@ -64,6 +65,8 @@ class SamplingMeta(MetaSection):
     temperature: Annotated[float, Field(ge=0)]
     top_p: float
     top_k: int
+    kind: SamplingKind = "drafter_invariant"
+    """The default is for profiles from before there were kinds."""
 
 
 class LimitsMeta(MetaSection):

@@ -11,7 +11,7 @@ import torch
 from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting, read_trace
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.run_costs import run_costs
-from spinbench.cli.schema import ReplayConfig, RuntimeSection
+from spinbench.cli.schema import LiveSection, ReplayConfig, RuntimeSection
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.errors import UserError
@@ -40,14 +40,8 @@ class Assembly:
 
 def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
     """Load and build all that a replay needs; what can fail cheaply fails first. Raises UserError."""
-    needs_tokenizer = config.trace.max_prompt_tokens is not None
-    trace = None if needs_tokenizer else read_trace(config, None)
     engine = runtime_section(config)
-    target = shelf.target(config.models.target, getattr(torch, engine.dtype), choose_device(engine))
-    if trace is None:
-        trace = read_trace(config, _prompt_counter(target, config.models.use_chat_template))
-    token_ids = tokenize_requests(trace.requests, target, config.models.use_chat_template)
-    prompts = {request.id: ids for request, ids in zip(trace.requests, token_ids, strict=True)}
+    trace, target, prompts = load_prompts(config, engine, shelf)
     max_tokens = {request.id: len(prompts[request.id]) + request.max_new_tokens for request in trace.requests}
     num_blocks = choose_num_blocks(config, max_tokens)
     models = [
@@ -66,6 +60,19 @@ def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
     return Assembly(trace, target, drafters, prompts, setting, body)
 
 
+def load_prompts(
+    config: ReplayConfig, engine: LiveSection, shelf: ModelShelf
+) -> tuple[Trace, TargetModel, dict[str, tuple[int, ...]]]:
+    """The trace, the target and the prompts' token ids by request id. Raises UserError."""
+    needs_tokenizer = config.trace.max_prompt_tokens is not None
+    trace = None if needs_tokenizer else read_trace(config, None)
+    target = shelf.target(config.models.target, getattr(torch, engine.dtype), choose_device(engine))
+    if trace is None:
+        trace = read_trace(config, _prompt_counter(target, config.models.use_chat_template))
+    token_ids = tokenize_requests(trace.requests, target, config.models.use_chat_template)
+    return trace, target, {request.id: ids for request, ids in zip(trace.requests, token_ids, strict=True)}
+
+
 def runtime_section(config: ReplayConfig) -> RuntimeSection:
     """The section of engine=runtime. Raises UserError where another engine is configured."""
     if not isinstance(config.engine, RuntimeSection):
@@ -75,10 +82,10 @@ def runtime_section(config: ReplayConfig) -> RuntimeSection:
 
 def sampling(config: ReplayConfig) -> Sampling:
     """How tokens are drawn. Raises UserError for a value out of range."""
-    return Sampling(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k)
+    return Sampling(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k, config.sampling.kind)
 
 
-def choose_device(engine: RuntimeSection) -> torch.device:
+def choose_device(engine: LiveSection) -> torch.device:
     """The device that `engine.device` means here. Raises UserError when there is no such device."""
     if engine.device == "cuda" and not torch.cuda.is_available():
         raise UserError("engine.device is cuda; torch finds no CUDA GPU here, so it must be cpu or auto")

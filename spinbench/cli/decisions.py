@@ -91,11 +91,7 @@ def loop_setting(
         drafters=infos,
         selector=selector,
         draft_length=draft_length,
-        layout=make_part(
-            "verification",
-            config.verification,
-            setting=LayoutSetting(cost_model.target.rectangle if cost_model else {}),
-        ),
+        layout=make_part("verification", config.verification, setting=layout_setting),
         eos_token_ids=eos_token_ids,
         num_kv_blocks=num_blocks,
         block_size=config.kv.block_size,
@@ -104,3 +100,11 @@ def loop_setting(
         pipeline=make_part("pipeline", config.pipeline),
         placement=Placement(config.placement.kind),
     )
+
+
+def check_decisions(
+    config: ReplayConfig, cost_model: CostModel | None = None, foresight: Foresight | None = None
+) -> None:
+    """Raise UserError for decisions that the config cannot have on its engine, before anything is loaded."""
+    infos = drafter_infos(config)
+    loop_setting(config, infos, frozenset(), 1, 1, cost_model, foresight)

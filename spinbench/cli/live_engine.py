@@ -1,12 +1,12 @@
 """engine=runtime: real models, loaded once per command and warmed up before each run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spinbench.cli.assemble import Assembly, assemble, choose_device, num_threads, runtime_section, sampling
-from spinbench.cli.decisions import drafter_infos
+from spinbench.cli.decisions import check_decisions, drafter_infos
 from spinbench.cli.hardware import device_hardware
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.progress import show_stage
@@ -15,7 +15,7 @@ from spinbench.cli.schema import ReplayConfig
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.warm_up import warm_up
 from spinbench.control.loop import ServingLoop
-from spinbench.models.load import macs_per_token
+from spinbench.models.load import DrafterModel, TargetModel, macs_per_token
 from spinbench.models.packed_drafter import packaged_drafters
 from spinbench.runtime.kv_pool import KvShape
 from spinbench.runtime.session import live_loop
@@ -34,7 +34,7 @@ class LiveEngine:
         sampling(config)
         engine = runtime_section(config)
         choose_device(engine)
-        run_costs(config, engine, drafter_infos(config))
+        check_decisions(config, run_costs(config, engine, drafter_infos(config)))
 
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:
@@ -51,8 +51,6 @@ class LiveEngine:
 
 
 def _session(config: ReplayConfig, assembly: Assembly) -> Session:
-    tokenizer = assembly.target.tokenizer
-
     def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
         queue = ArrivalQueue(assembly.trace.requests, config.arrivals)
         body = assembly.body
@@ -62,19 +60,19 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
         trace=assembly.trace,
         setting=assembly.setting,
         make_loop=make_loop,
-        decode=None if tokenizer is None else lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
+        decode=text_decoder(assembly.target),
         judge=lambda record: {},
         warnings=tuple,
         facts={
             "dtype": runtime_section(config).dtype,
-            "models": _models(assembly),
+            "models": model_facts(assembly.target, [(info.name, model) for info, model in assembly.drafters]),
             "hardware": device_hardware(assembly.target.model.device),
         },
     )
 
 
-def _models(assembly: Assembly) -> dict[str, Any]:
-    target = assembly.target
+def model_facts(target: TargetModel, drafters: Iterable[tuple[str, DrafterModel | None]]) -> dict[str, Any]:
+    """`models` of meta.json, from drafters by their names in the run: a model behind a lookup is one of its own."""
     return {
         "target": {
             "name": target.name,
@@ -85,15 +83,21 @@ def _models(assembly: Assembly) -> dict[str, Any]:
         },
         "drafters": [
             {
-                "name": info.name,  # as in the rounds: a model behind a lookup is another drafter than the model
-                "kind": _drafter_kind(info.name),
+                "name": name,
+                "kind": _drafter_kind(name),
                 "sha256": model.weights_sha256,
                 "macs_per_token": model.macs_per_token,
             }
-            for info, model in assembly.drafters
+            for name, model in drafters
             if model is not None
         ],
     }
+
+
+def text_decoder(target: TargetModel) -> Callable[[Sequence[int]], str] | None:
+    """Output token ids to text; None where there is no tokenizer."""
+    tokenizer = target.tokenizer
+    return None if tokenizer is None else lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def _drafter_kind(name: str) -> str:

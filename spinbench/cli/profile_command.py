@@ -151,7 +151,7 @@ def _engine(config: ProfileConfig) -> RuntimeSection:
 
 
 def _sampling(config: ProfileConfig) -> Sampling:
-    return Sampling(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k)
+    return Sampling(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k, config.sampling.kind)
 
 
 def _plan(config: ProfileConfig, models: LoadedModels) -> MeasurePlan:

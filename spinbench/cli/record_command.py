@@ -39,6 +39,7 @@ class Record:
         choose_device(config.runtime)
         _check_folders(point.folder, config)
         sampling(plain_replay(config))
+        config.sampling.of_texts()
         if config.trace.max_prompt_tokens is None:
             read_trace(plain_replay(config), None)
 
@@ -66,7 +67,7 @@ class Record:
             raise Interrupted("no stage was finished; nothing was written") from error
 
     def _table(self, config: RecordConfig, work: RecordWork) -> AcceptanceTable:
-        law = SamplingMeta(**config.sampling.model_dump())
+        law = config.sampling.of_texts()
         before = read_table(Path(config.merge)) if config.merge is not None else None
         with show_stage("loading the models"):
             assembly = assemble(plain_replay(config), self._shelf)

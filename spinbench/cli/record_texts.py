@@ -59,7 +59,10 @@ def texts_of_run(folder: Path, assembly: Assembly, sampling: SamplingMeta) -> Re
     ):
         if theirs != ours:
             raise UserError(f"{folder}: is a run of another {what} (digest {str(theirs)[:12]}, here {ours[:12]})")
-    theirs = SamplingMeta.model_validate(meta.get("sampling", {}))
+    law = dict(meta.get("sampling", {}))
+    if law.pop("kind", None) == "rejection" and law.get("temperature"):
+        raise UserError(f"{folder}: is a run with sampling=rejection, whose answers depend on who drafted")
+    theirs = SamplingMeta.model_validate(law)
     if not sampling.same_law(theirs):
         raise UserError(f"{folder}: is a run with sampling {theirs}, not {sampling}")
     rows = {row["request_id"]: row for row in run.requests.to_dict("records")}

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rich.console import Console
 
-from spinbench.cli.decisions import drafter_infos, loop_setting, read_trace
+from spinbench.cli.decisions import read_trace
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, InterruptibleBody, uninterrupted
 from spinbench.cli.progress import show_progress
@@ -18,7 +18,6 @@ from spinbench.cli.schema import ReplayConfig, parse_config, resolved
 from spinbench.cli.session import Session
 from spinbench.cli.summary import print_summary
 from spinbench.control.job import Body
-from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.metrics.slo import parse_slo
@@ -30,7 +29,7 @@ class Engine(Protocol):
     """Makes sessions; keeps what they share (models, profiles)."""
 
     def check(self, config: ReplayConfig) -> None:
-        """Raise UserError for what is wrong with the engine's part of the config."""
+        """Raise UserError for what is wrong with the engine's part of the config, and with decisions on it."""
         ...
 
     def session(self, config: ReplayConfig) -> AbstractContextManager[Session]:
@@ -53,9 +52,6 @@ class Replay:
         engine.check(config)
         if config.slo is not None:
             parse_slo(config.slo)
-        infos = drafter_infos(config)
-        foresight = Foresight.of_no_requests(infos) if config.engine.kind == "simulation" else None
-        loop_setting(config, infos, frozenset(), num_blocks=1, num_requests=1, foresight=foresight)
         # points of a sweep mostly share their trace; prompts can be measured only with the target's tokenizer
         key = f"{config.trace}{config.arrivals}"
         if key not in self._checked_traces and config.trace.max_prompt_tokens is None:
@@ -87,6 +83,10 @@ class Replay:
                 from spinbench.cli.live_engine import LiveEngine
 
                 self._engines[kind] = LiveEngine()
+            elif kind == "huggingface":
+                from spinbench.cli.huggingface_engine import HuggingFaceEngine
+
+                self._engines[kind] = HuggingFaceEngine()
             else:
                 from spinbench.cli.simulated_engine import SimulatedEngine
 

@@ -14,8 +14,10 @@ from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.placement import PlacementKind
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
+from spinbench.workload.acceptance.table_meta import SamplingMeta
 from spinbench.workload.arrivals import ArrivalPattern
 from spinbench.workload.readers.registry import TraceFormat
+from spinbench.workload.sampling_kind import SamplingKind
 from spinbench.workload.trace_options import TraceOptions
 
 DtypeName = Literal["float32", "bfloat16", "float64"]
@@ -31,14 +33,26 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class RuntimeSection(Section):
+class LiveSection(Section):
     """Real models: the hardware and the number format."""
 
-    kind: Literal["runtime"]
     dtype: DtypeName
     device: Literal["auto", "cpu", "cuda"]
     num_threads: Positive | None
+
+
+class RuntimeSection(LiveSection):
+    """Our runtime."""
+
+    kind: Literal["runtime"]
     profile: Annotated[str, Field(min_length=1)] | None
+
+
+class HuggingFaceSection(LiveSection):
+    """Hugging Face's own `generate` in its place."""
+
+    kind: Literal["huggingface"]
+    draft_length: Literal["drafting", "huggingface"]
 
 
 class SimulationSection(Section):
@@ -58,11 +72,13 @@ def _engine_kind(section: Any) -> str | None:
 
 
 EngineSection = Annotated[
-    Annotated[RuntimeSection, Tag("kind=runtime")] | Annotated[SimulationSection, Tag("kind=simulation")],
+    Annotated[RuntimeSection, Tag("kind=runtime")]
+    | Annotated[SimulationSection, Tag("kind=simulation")]
+    | Annotated[HuggingFaceSection, Tag("kind=huggingface")],
     Discriminator(
         _engine_kind,
         custom_error_type="engine_kind",
-        custom_error_message="An engine whose kind is runtime or simulation",
+        custom_error_message="An engine whose kind is runtime, simulation or huggingface",
     ),
 ]
 
@@ -137,11 +153,24 @@ class KvSection(Section):
 
 
 class SamplingSection(Section):
-    """How tokens are drawn; the ranges are those of `spinbench.runtime.sampler.Sampling`."""
+    """How tokens are drawn; the ranges are those of `spinbench.runtime.law.Sampling`."""
 
+    kind: SamplingKind
     temperature: float
     top_p: float
     top_k: int
+
+    def of_texts(self) -> SamplingMeta:
+        """What decides a text beside the target, for acceptance tables.
+
+        Raises UserError where the drafters have a part in it, so that no table can hold what they would do.
+        """
+        if self.kind == "rejection" and self.temperature > 0:
+            raise UserError(
+                "sampling.kind is rejection: there the text depends on who drafts, so acceptance cannot be recorded or "
+                "looked up; use sampling=drafter_invariant or greedy, or in a simulation engine.acceptance=synthetic"
+            )
+        return SamplingMeta(**self.model_dump(exclude={"kind"}))
 
 
 class ServingConfig(Section):

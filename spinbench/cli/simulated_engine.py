@@ -1,9 +1,8 @@
 """engine=simulation: durations from a profile, acceptance from a table, a bootstrap or a law. Loads no model."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,14 @@ import numpy as np
 
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.meta import ProfileMeta, check_fits
-from spinbench.calibration.profile_file import Profile, profile_sha256, read_profile
-from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting, read_trace
+from spinbench.calibration.profile_file import Profile, read_profile
+from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting, read_trace
 from spinbench.cli.locations import find_trace
 from spinbench.cli.oracle_facts import check_serial, oracle_facts
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
+from spinbench.cli.simulated_acceptance import simulated_acceptance
+from spinbench.cli.simulated_facts import simulated_facts
 from spinbench.control.cost_model import CostModel
 from spinbench.control.loop import ServingLoop
 from spinbench.control.oracle.foresight import Foresight
@@ -27,16 +28,10 @@ from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import RoundsCompared, compare_rounds
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import simulated_loop
-from spinbench.workload.acceptance.bootstrap import streams_by_bootstrap
-from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.law_file import read_law
-from spinbench.workload.acceptance.streams import AcceptanceStreams
-from spinbench.workload.acceptance.synthetic import synthetic_streams
 from spinbench.workload.acceptance.table import AcceptanceTable
-from spinbench.workload.acceptance.table_file import content_sha256, read_table
-from spinbench.workload.acceptance.table_meta import SamplingMeta
+from spinbench.workload.acceptance.table_file import read_table
 from spinbench.workload.arrivals import ArrivalQueue
-from spinbench.workload.request import Request, Trace
 
 
 class SimulatedEngine:
@@ -63,9 +58,8 @@ class SimulatedEngine:
         if table is None:
             read_law(find_trace(engine.source))
         else:
-            sampling = SamplingMeta(**config.sampling.model_dump())
-            table.check_matches(sampling=sampling, drafters=dict.fromkeys(names))
-        fit_cost_model(profile, names)
+            table.check_matches(sampling=config.sampling.of_texts(), drafters=dict.fromkeys(names))
+        check_decisions(config, fit_cost_model(profile, names), Foresight.of_no_requests(infos))
 
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:
@@ -94,7 +88,8 @@ class SimulatedEngine:
         engine = simulation_section(config)
         profile = self.profile(engine)
         trace = read_trace(config, None)
-        source = self._acceptance(engine, trace)
+        table = None if engine.acceptance == "synthetic" else self.table(engine)
+        source = simulated_acceptance(engine, trace, table)
         infos = drafter_infos(config, {model.name: model.macs_per_token for model in profile.meta.models})
         lengths = {request.id: source.prompt_tokens(request) for request in trace.requests}
         max_tokens = {request.id: lengths[request.id] + request.max_new_tokens for request in trace.requests}
@@ -138,7 +133,7 @@ class SimulatedEngine:
             decode=None,
             judge=judge,
             warnings=lambda: (*job_times.warnings, *_lane_warnings(config, profile.meta)),
-            facts=_facts(engine, profile, source),
+            facts=simulated_facts(engine, profile, source.facts),
         )
 
     def profile(self, engine: SimulationSection) -> Profile:
@@ -154,50 +149,6 @@ class SimulatedEngine:
         if folder not in self._tables:
             self._tables[folder] = read_table(folder)
         return self._tables[folder]
-
-    def _acceptance(self, engine: SimulationSection, trace: Trace) -> "_Acceptance":
-        if engine.acceptance == "synthetic":
-            path, seed = find_trace(engine.source), engine.acceptance_seed
-            law = read_law(path)
-            return _Acceptance(
-                None, {"kind": "synthetic", "source": engine.source, "seed": seed},
-                lambda requests, names: synthetic_streams(requests, names, law, seed),
-            )  # fmt: skip
-        table = self.table(engine)
-        facts: dict[str, Any] = {"kind": engine.acceptance, "source": engine.source, "sha256": content_sha256(table)}
-        if engine.acceptance == "table":
-            table.check_matches(trace_sha256=trace.sha256)
-            return _Acceptance(table, facts, lambda requests, names: streams_from_table(table, requests, names))
-        seed = engine.acceptance_seed
-        facts["seed"] = seed
-        return _Acceptance(table, facts, lambda requests, names: streams_by_bootstrap(table, requests, names, seed))
-
-
-@dataclass(frozen=True)
-class _Acceptance:
-    """Where acceptance comes from."""
-
-    table: AcceptanceTable | None
-    facts: Mapping[str, Any]
-    streams: Callable[[tuple[Request, ...], tuple[str, ...]], AcceptanceStreams]
-
-    @property
-    def eos_token_ids(self) -> frozenset[int]:
-        return frozenset(self.table.meta.eos_token_ids) if self.table else frozenset()
-
-    def prompt_tokens(self, request: Request) -> int:
-        """Tokens of a prompt: as the trace says, else as recorded."""
-        if request.prompt_len_tokens is not None:
-            return request.prompt_len_tokens
-        if request.prompt_token_ids is not None:
-            return len(request.prompt_token_ids)
-        row = None if self.table is None else self.table.requests.row_of.get(request.id)
-        if row is None or self.table is None:
-            raise UserError(
-                f"request {request.id!r} has a prompt of text, whose length is known only where it was recorded; set "
-                "engine.acceptance=table with a table of this trace"
-            )
-        return int(self.table.requests.prompt_tokens[row])
 
 
 def simulation_section(config: ReplayConfig) -> SimulationSection:
@@ -233,42 +184,3 @@ def _num_blocks_that_fit(config: ReplayConfig, meta: ProfileMeta) -> int | None:
     }
     tokens = min(meta.kv_capacity_tokens(models) for models in on_device[config.placement.kind] if models)
     return tokens // config.kv.block_size
-
-
-def _facts(engine: SimulationSection, profile: Profile, source: _Acceptance) -> dict[str, Any]:
-    meta = profile.meta
-    return {
-        "dtype": meta.dtype,
-        "models": {
-            "target": {
-                "name": meta.target,
-                **_model_facts(meta, meta.target),
-                "kv_bytes_per_token": meta.model(meta.target).kv_bytes_per_token,
-            },
-            "drafters": [
-                {"name": drafter.name, **_model_facts(meta, drafter.model)}
-                for drafter in meta.drafters
-                if drafter.model is not None
-            ],
-        },
-        "hardware": {
-            "simulated_from": f"{meta.kind} profile",
-            "device": meta.device.type,
-            "gpu": meta.device.name if meta.device.type == "cuda" else None,
-            "cpu": meta.device.name if meta.device.type == "cpu" else None,
-            "threads": meta.device.num_threads,
-            "count": meta.device.count,
-        },
-        "profile": {
-            "kind": meta.kind,
-            "source": engine.profile,
-            "sha256": profile_sha256(Path(profile.source)),
-            "created": meta.created,
-        },
-        "acceptance": dict(source.facts),
-    }
-
-
-def _model_facts(meta: ProfileMeta, name: str) -> dict[str, Any]:
-    model = meta.model(name)
-    return {"kind": "profiled", "sha256": model.sha256 or "no weights", "macs_per_token": model.macs_per_token}

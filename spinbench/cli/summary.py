@@ -11,7 +11,13 @@ from rich.markup import escape
 def print_summary(console: Console, folder: Path, summary: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Prints how fast a run was and where it is, from its summary.json and meta.json."""
     drafted = meta["num_speculative_tokens"]
-    setting = f"batch {meta['max_num_seqs']}" + (f", K={drafted}" if drafted else "") + f", {meta['verification']}"
+    setting = ", ".join(
+        (
+            f"batch {meta['max_num_seqs']}",
+            *((f"K={drafted}",) if drafted else ()),
+            *((meta["verification"],) if meta["verification"] else ()),  # a peer has none
+        )
+    )
     lines = (
         f"[bold]{escape(meta['method'])}[/]  {setting}, {meta['dtype']} on {meta['hardware']['device']}: "
         f"{summary['completed']} requests, {summary['total_output_tokens']} tokens in {summary['duration']:.1f} s",

@@ -12,7 +12,7 @@ import numpy as np
 from spinbench.control.arrays import FloatArray, IntArray
 
 FinishReason = Literal["stop", "length", "aborted"]
-SpanKind = Literal["prefill", "catch_up", "draft", "verify", "host"]
+SpanKind = Literal["prefill", "catch_up", "draft", "verify", "generate", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class RequestRecord:
     """`stop`: end token; `length`: `max_new_tokens`; `aborted`: the run was interrupted first."""
     num_preemptions: int
     num_prefill_emitted_tokens: int
-    """Output tokens that came out of a prefill (one per prefill); all others came out of rounds."""
+    """Output tokens that came out of a prefill (one per prefill), or of a peer's `generate`; all others: of rounds."""
     prompt_token_ids: tuple[int, ...]
     output_token_ids: tuple[int, ...]
 
@@ -78,7 +78,7 @@ class SpanRecord:
     start_s: float
     end_s: float
     round_index: int
-    """-1 for prefills."""
+    """-1 for prefills and `generate`."""
     request_ids: tuple[str, ...]
     num_tokens: int
     """Query rows that a model ran on, padding rows not counted."""

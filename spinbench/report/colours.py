@@ -7,7 +7,10 @@ SELECTORS = {"random": "#b8a9c9", "round robin": "#8c6bb1", "epsilon greedy": "#
 DRAFTERS = ("#9ecae1", "#4a98c9", "#2166ac", "#17becf", "#b5a32b", "#a1d76a", "#c994c7", "#08306b")
 """Cheapest drafter first; a method that uses one fixed drafter has the drafter's colour."""
 OTHERS = ("#8c564b", "#e377c2", "#bcbd22", "#7f3b08", "#dd6fa5", "#545b8c")
-SPAN_KINDS = {"prefill": "#8da0cb", "catch_up": "#e5c494", "draft": "#66c2a5", "verify": "#fc8d62", "host": "#b3b3b3"}
+SPAN_KINDS = {
+    "prefill": "#8da0cb", "catch_up": "#e5c494", "draft": "#66c2a5", "verify": "#fc8d62", "generate": "#e78ac3",
+    "host": "#b3b3b3",
+}  # fmt: skip
 HATCHES = ("", "//", "..", "xx", "\\\\")
 """Tell apart settings of one method (another K, layout or engine), which share its colour."""
 

@@ -18,6 +18,8 @@ class Losslessness:
     reference: str | None
     """What the runs were held against; None when the section has no plain run with token ids."""
     compared_outputs: int
+    unchecked_because: str
+    """Why there is no reference."""
     differing: pd.DataFrame
     """One row per output that differs: label, batch, repeat, request_id, position, plain_token, other_token."""
 
@@ -25,7 +27,7 @@ class Losslessness:
     def sentence(self) -> str:
         """The result in one sentence."""
         if self.reference is None:
-            return "Losslessness was not checked: there is no plain run with output tokens in this section."
+            return f"Losslessness was not checked: {self.unchecked_because}."
         if self.differing.empty:
             return f"Lossless: all {self.compared_outputs:,} outputs equal those of {self.reference}, token for token."
         first = self.differing.iloc[0]
@@ -42,10 +44,15 @@ def check_outputs(section: Section) -> Losslessness:
 
     So a difference that comes from the batch size alone is charged to plain decoding and not to a method.
     """
+    sampling = section.settings[0].runs[0].meta.get("sampling") or {}
+    if sampling.get("kind") == "rejection" and sampling.get("temperature"):
+        return Losslessness(
+            None, 0, "under rejection sampling the text depends on who drafts, only its law does not", _table([])
+        )
     plain = [setting for setting in section.settings if setting.is_baseline]
     first_outputs = _outputs(plain[0].runs[0]) if plain else {}
     if not first_outputs:
-        return Losslessness(None, 0, _table([]))
+        return Losslessness(None, 0, "there is no plain run with output tokens in this section", _table([]))
     rows: list[dict[str, object]] = []
     compared = 0
     for setting in section.settings:
@@ -70,7 +77,7 @@ def check_outputs(section: Section) -> Losslessness:
                             "other_token": _at(found[request_id], position),
                         }
                     )
-    return Losslessness("plain decoding at the same batch size", compared, _table(rows))
+    return Losslessness("plain decoding at the same batch size", compared, "", _table(rows))
 
 
 def first_difference(one: np.ndarray, other: np.ndarray) -> int | None:

@@ -25,15 +25,16 @@ from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.placement import SHARED, Placement
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
+from spinbench.runtime.draft import Draft
 from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
 from spinbench.runtime.lane import Lanes, split_cores
 from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.sampler import Sampler, Sampling
+from spinbench.runtime.sampler import Sampling, make_sampler
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.verifier import Verifier
 
-Outcome = tuple[Result, tuple[torch.Tensor, ...]]
-"""A job's result, and the drafted tokens of each of its requests."""
+Outcome = tuple[Result, tuple[Draft, ...]]
+"""A job's result, and the draft of each of its requests."""
 
 
 class TorchBody:
@@ -60,7 +61,7 @@ class TorchBody:
         self._drafter_threads = drafter_threads
         self._lanes: Lanes | None = None
         self._queue: deque[tuple[Job, Callable[[], Outcome]]] = deque()
-        self._drafts: dict[int, torch.Tensor] = {}
+        self._drafts: dict[int, Draft] = {}
         self._text = LiveText([], {})
         self._start_s = time.perf_counter()
 
@@ -157,8 +158,8 @@ class TorchBody:
 
     def _draft(self, job: DraftJob, text: LiveText) -> Outcome:
         drafts = self._drafters[job.drafter][1].draft(job, text)
-        lengths = np.array([len(tokens) for tokens in drafts.token_ids], np.int64)
-        return DraftResult(lengths, drafts.confidence), drafts.token_ids
+        lengths = np.array([len(draft) for draft in drafts.of_request], np.int64)
+        return DraftResult(lengths, drafts.confidence), drafts.of_request
 
     def _hold_slots(self, job: Job) -> None:
         stop = job.spans.stop
@@ -184,7 +185,7 @@ def make_body(
     drafter_threads: int = 1,
 ) -> TorchBody:
     """Serves `target` with `drafters` (no model for prompt lookup) over a KV pool of `num_blocks` blocks."""
-    sampler = Sampler(sampling)
+    sampler = make_sampler(sampling)
     slots = SlotTable(num_blocks, block_size)
     verifier = Verifier(ModelRunner(target.model, slots), sampler)
     lanes: list[tuple[DrafterInfo, Drafter]] = []

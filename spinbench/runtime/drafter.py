@@ -11,16 +11,17 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, TokenSpans
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel
+from spinbench.runtime.draft import Draft, DraftRecorder
 from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.sampler import Sampler
+from spinbench.runtime.sampler import TokenSampler
 from spinbench.runtime.slot_table import SlotTable
 
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
-    """Drafted target token ids, one int64 tensor [drafted] per request, and the drafter's confidence if measured."""
+    """One draft per request, and the drafter's confidence if measured."""
 
-    token_ids: tuple[torch.Tensor, ...]
+    of_request: tuple[Draft, ...]
     confidence: FloatArray | None = None
 
 
@@ -49,9 +50,9 @@ class Drafter(Protocol):
 
 
 class ModelDrafter:
-    """A causal LM with a KV pool of its own, drafting greedily or with the target's noise, batched over the group."""
+    """A causal LM with a KV pool of its own, batched over the group, whose sampler draws its tokens."""
 
-    def __init__(self, drafter: DrafterModel, slots: SlotTable, sampler: Sampler) -> None:
+    def __init__(self, drafter: DrafterModel, slots: SlotTable, sampler: TokenSampler) -> None:
         self.runner = ModelRunner(drafter.model, slots)
         self._target_ids = drafter.target_ids
         self._sampler = sampler
@@ -75,7 +76,8 @@ class ModelDrafter:
         tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
         logits = self.runner.packed(spans, tokens, torch.from_numpy(rows).to(self._device))
         seeds = np.repeat(text.seeds[spans.rows], num_scored)
-        said = self._sampler.draft_tokens(logits, seeds, positions, self._target_ids).cpu().numpy()
+        # under rejection sampling a draw from its law: it says the text's token as often as it finds it likely
+        said = self._sampler.draft(logits, seeds, positions, positions, self._target_ids).token_ids.cpu().numpy()
         right = np.zeros(own.shape, np.bool_)
         right[own] = said == text.span_token_ids(TokenSpans(spans.rows, spans.stop + 1 - num_scored, spans.stop + 1))
         return right
@@ -86,28 +88,33 @@ class ModelDrafter:
         order = np.argsort(-job.num_speculative_tokens, kind="stable")
         lengths = job.num_speculative_tokens[order]
         spans = TokenSpans(job.spans.rows[order], job.spans.start[order], job.spans.stop[order])
-        seeds = text.seeds[spans.rows]
+        seeds, round_start = text.seeds[spans.rows], spans.stop
         tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
         rows = torch.from_numpy(np.cumsum(spans.num_tokens) - 1).to(self._device)
-        steps: list[torch.Tensor] = []
+        steps = DraftRecorder(self._target_ids)
         confidences: list[torch.Tensor] = []
         for step in range(int(lengths[0])):
             active = int(np.count_nonzero(lengths > step))
             if step > 0:
                 spans = TokenSpans(spans.rows[:active], spans.stop[:active], spans.stop[:active] + 1)
-                tokens = steps[-1][:active]
+                tokens = tokens[:active]
                 rows = torch.arange(active, device=self._device)
             logits = self.runner.packed(spans, tokens, rows)
-            steps.append(self._sampler.draft_tokens(logits, seeds[:active], spans.stop, self._target_ids))
+            drafted = self._sampler.draft(logits, seeds[:active], spans.stop, round_start[:active], self._target_ids)
+            steps.add(drafted)
+            tokens = drafted.token_ids
             if job.measure_confidence:
                 confidences.append((logits.max(-1).values - logits.logsumexp(-1)).exp().float())
-        drafted: list[torch.Tensor] = [steps[0][:0]] * len(order)
-        means = [0.0] * len(order)
-        for place, index in enumerate(order.tolist()):
-            drafted[index] = torch.stack([step[place] for step in steps[: lengths[place]]])
-            if job.measure_confidence:
-                means[index] = float(torch.stack([step[place] for step in confidences[: lengths[place]]]).mean())
-        return Drafts(tuple(drafted), np.array(means) if job.measure_confidence else None)
+        by_length = steps.drafts(lengths)
+        back = np.argsort(order)
+        means = None
+        if job.measure_confidence:
+            of_place = [
+                float(torch.stack([step[place] for step in confidences[:length]]).mean())
+                for place, length in enumerate(lengths.tolist())
+            ]
+            means = np.array(of_place)[back]
+        return Drafts(tuple(by_length[place] for place in back.tolist()), means)
 
     @property
     def _device(self) -> torch.device:
@@ -140,8 +147,8 @@ class PromptLookupDrafter:
             text.lookup(row, length, info.max_match_tokens, info.min_match_tokens)
             for row, length in zip(job.spans.rows.tolist(), job.num_speculative_tokens.tolist(), strict=True)
         ]
-        tensors = tuple(torch.tensor(tokens, dtype=torch.int64, device=self._device) for tokens in found)
-        return Drafts(tensors, np.array([float(bool(tokens)) for tokens in found]) if job.measure_confidence else None)
+        drafts = tuple(Draft(torch.tensor(tokens, dtype=torch.int64, device=self._device)) for tokens in found)
+        return Drafts(drafts, np.array([float(bool(tokens)) for tokens in found]) if job.measure_confidence else None)
 
 
 class LookupThenModelDrafter:
@@ -166,13 +173,13 @@ class LookupThenModelDrafter:
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """Each request by the part that it is meant for, in the order of the requests."""
-        token_ids: dict[int, torch.Tensor] = {}
+        of_place: dict[int, Draft] = {}
         confidence = np.zeros(len(job.spans)) if job.measure_confidence else None
         for drafter, by_lookup in ((self._lookup, True), (self._model, False)):
             places = np.flatnonzero(job.by_lookup == by_lookup)
             if len(places):
                 drafts = drafter.draft(job.only(places), text)
-                token_ids.update(zip(places.tolist(), drafts.token_ids, strict=True))
+                of_place.update(zip(places.tolist(), drafts.of_request, strict=True))
                 if confidence is not None:
                     confidence[places] = drafts.confidence
-        return Drafts(tuple(token_ids[place] for place in range(len(job.spans))), confidence)
+        return Drafts(tuple(of_place[place] for place in range(len(job.spans))), confidence)

@@ -1,31 +1,48 @@
 """Turns logits into tokens, the same way for plain decoding, verification and drafting."""
 
-from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from spinbench.control.arrays import IntArray
-from spinbench.errors import UserError
+from spinbench.runtime.draft import DraftedStep, ScoredRows, Verdict
+from spinbench.runtime.law import RowSampling, Sampling, cut, scaled
 from spinbench.runtime.noise import gumbel_noise
+from spinbench.runtime.rejection import RejectionSampler
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How tokens are drawn. `temperature` 0 is greedy decoding; above 0 sampling is drafter-invariant."""
+class TokenSampler(Protocol):
+    """Chooses tokens from logits: the target's, a drafter's, and those of a verification."""
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    """Keep the most probable tokens that together reach this probability; 1 = all."""
-    top_k: int = 0
-    """Keep this many most probable tokens; 0 = all."""
+    def target_tokens(self, logits: torch.Tensor, seeds: IntArray, positions: IntArray) -> torch.Tensor:
+        """Token ids int64 [rows] from target logits [rows, vocab], for `positions` of the requests with `seeds`."""
+        ...
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise UserError(f"sampling.temperature is {self.temperature}; it must be 0 (greedy) or a positive number")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"sampling.top_p is {self.top_p}; it must be above 0 and at most 1")
-        if self.top_k < 0:
-            raise UserError(f"sampling.top_k is {self.top_k}; it must be 0 (all tokens) or positive")
+    def draft(
+        self,
+        logits: torch.Tensor,
+        seeds: IntArray,
+        positions: IntArray,
+        round_start: IntArray,
+        target_ids: torch.Tensor | None,
+    ) -> DraftedStep:
+        """One drafted token per row of drafter logits [rows, draft vocab].
+
+        `round_start` is the position at which each request's draft began; `target_ids` maps the drafter's vocabulary to
+        the target's.
+        """
+        ...
+
+    def judge(self, logits: torch.Tensor, rows: ScoredRows) -> Verdict:
+        """What is kept of each draft and the bonus token behind it, from the target's logits [logit rows, vocab]."""
+        ...
+
+
+def make_sampler(sampling: Sampling) -> TokenSampler:
+    """The sampler that draws as asked for; at temperature 0 all kinds are greedy decoding."""
+    if sampling.kind == "rejection" and sampling.temperature > 0:
+        return RejectionSampler(sampling)
+    return Sampler(sampling)
 
 
 class Sampler:
@@ -42,7 +59,8 @@ class Sampler:
         """Token ids int64 [rows] from target logits [rows, vocab], for `positions` of the requests with `seeds`."""
         if self._sampling.temperature == 0:
             return logits.argmax(-1)
-        scores = self._cut(_at_least_float32(logits) / self._sampling.temperature)
+        rows = RowSampling.alike(len(logits), self._sampling)
+        scores = cut(scaled(logits, rows.temperature), rows)
         vocabulary = torch.arange(logits.shape[-1], device=logits.device)
         return (scores + gumbel_noise(seeds, positions, vocabulary)).argmax(-1)
 
@@ -57,7 +75,8 @@ class Sampler:
         if self._sampling.temperature == 0:
             return logits
         vocabulary = torch.arange(logits.shape[-1], device=logits.device) if target_ids is None else target_ids
-        return _at_least_float32(logits) / self._sampling.temperature + gumbel_noise(seeds, positions, vocabulary)
+        scores = scaled(logits, RowSampling.alike(len(logits), self._sampling).temperature)
+        return scores + gumbel_noise(seeds, positions, vocabulary)
 
     def draft_tokens(
         self,
@@ -70,20 +89,27 @@ class Sampler:
         chosen = self.draft_scores(logits, seeds, positions, target_ids).argmax(-1)
         return chosen if target_ids is None else target_ids[chosen]
 
-    def _cut(self, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [rows, vocab] with everything outside top-k and top-p at -inf."""
-        top_k, top_p = self._sampling.top_k, self._sampling.top_p
-        if 0 < top_k < scores.shape[-1]:
-            threshold = scores.topk(top_k, dim=-1).values[:, -1:]
-            scores = scores.masked_fill(scores < threshold, float("-inf"))
-        if top_p < 1:
-            ordered, order = scores.sort(dim=-1, descending=True)
-            probability = ordered.softmax(-1)
-            # a token stays if those before it do not reach top_p yet, so the first always stays
-            outside = probability.cumsum(-1) - probability >= top_p
-            scores = scores.masked_fill(outside.scatter(-1, order, outside), float("-inf"))
-        return scores
+    def draft(
+        self,
+        logits: torch.Tensor,
+        seeds: IntArray,
+        positions: IntArray,
+        round_start: IntArray,
+        target_ids: torch.Tensor | None,
+    ) -> DraftedStep:
+        """As `draft_tokens`: nothing depends on where a draft began, and no law needs to be kept."""
+        return DraftedStep(self.draft_tokens(logits, seeds, positions, target_ids))
 
+    def judge(self, logits: torch.Tensor, rows: ScoredRows) -> Verdict:
+        """The target's own choices, of which a request keeps those up to the first that its draft did not foresee.
 
-def _at_least_float32(logits: torch.Tensor) -> torch.Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        The target's choice at each row is what plain decoding would emit there, as long as all drafted tokens before it
+        were its choice too: so the accepted tokens and the bonus token are a prefix of its choices.
+        """
+        tokens = rows.token_ids
+        requests, positions = rows.places()
+        choices = torch.full_like(tokens, -1)
+        own = torch.from_numpy(rows.own).to(tokens.device)
+        choices[own] = self.target_tokens(logits, rows.seeds[requests], positions)
+        agree = (choices[:, :-1] == tokens[:, 1:]) & own[:, 1:]
+        return Verdict(choices, agree.long().cumprod(1).sum(1))

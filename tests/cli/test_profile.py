@@ -172,5 +172,10 @@ def test_every_paper_model_composes(models: str) -> None:
 def test_help_lists_groups_and_keys(spinbench: CommandLine) -> None:
     outcome = spinbench("profile", "--help")
     assert outcome.code == 0
-    for word in ("spinbench profile", "engine: runtime", "max_num_speculative_tokens: 8", "device: this_machine"):
+    for word in (
+        "spinbench profile",
+        "engine: huggingface, runtime",
+        "max_num_speculative_tokens: 8",
+        "device: this_machine",
+    ):
         assert word in outcome.out

@@ -154,6 +154,7 @@ def test_the_folder_is_named_by_trace_and_target(spinbench: CommandLine) -> None
         (["out=tiny.jsonl"], "tiny.jsonl: is a file; set out to a folder"),
         (["out=."], "holds something else (tiny.jsonl); set out to another folder"),
         (["trace.path=none.jsonl"], "none.jsonl: no such file"),
+        (["sampling=rejection"], "sampling.kind is rejection: there the text depends on who drafts"),
         (["sampling.temperature=-1"], "sampling.temperature is -1"),
         (["models.drafters=[./nothing]"], "drafter 'nothing': no such folder"),
         (["models.target=./nothing"], "target 'nothing': no such folder"),
@@ -190,6 +191,10 @@ def test_a_run_of_something_else_is_refused(spinbench: CommandLine) -> None:
     run = ["from_run=run"]
     assert_refused(record(spinbench, *run), "run: lacks request 'r3'")
     assert_refused(record(spinbench, *run, "sampling=drafter_invariant"), "run: is a run with sampling greedy, not")
+    assert spinbench.replay("sampling=rejection", "hydra.run.dir=rejecting").code == 0
+    assert_refused(
+        record(spinbench, "from_run=rejecting"), "rejecting: is a run with sampling=rejection, whose answers"
+    )
     part = [*run, "trace.num_prompts=3"]
     assert_refused(record(spinbench, *part, "trace.max_output_tokens=3"), "had max_new_tokens 12, here 3")
     assert_refused(

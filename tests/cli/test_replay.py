@@ -164,13 +164,14 @@ def test_sampling_changes_the_text_and_its_knobs_too(spinbench: CommandLine) -> 
         "hotter": ["sampling=drafter_invariant", "sampling.temperature=3"],
         "nucleus": ["sampling=drafter_invariant", "sampling.top_p=0.3"],
         "few": ["sampling=drafter_invariant", "sampling.top_k=1"],
+        "rejection": ["sampling=rejection"],
     }
     texts = {}
     for name, overrides in settings.items():
         assert spinbench.replay("selector=plain", *overrides, f"hydra.run.dir={name}").code == 0
         texts[name] = outputs(Path(name))
     assert texts["few"] == texts["greedy"]
-    assert len({json.dumps(text) for text in texts.values()}) == 4
+    assert len({json.dumps(text) for text in texts.values()}) == 5
 
 
 def test_a_small_pool_preempts_and_changes_no_text(spinbench: CommandLine) -> None:

@@ -112,6 +112,8 @@ def test_the_simulator_imports_no_torch(spinbench: CommandLine, prepared: Path) 
         (["models.drafters=[prompt_lookup,nobody]"], "profile: the profile has no drafter 'nobody'"),
         (["models.target=another"], "profiled with target"),
         (["sampling=drafter_invariant"], "table: was recorded with sampling greedy, not temperature 0.8"),
+        (["sampling=rejection"], "sampling.kind is rejection: there the text depends on who drafts"),
+        (["sampling=rejection", "engine.acceptance=bootstrap"], "sampling.kind is rejection"),
         (["engine.profile=nowhere"], "nowhere"),
         (["engine.source=nowhere"], "nowhere"),
         (["trace.path=other.jsonl"], "was recorded on trace 'tiny'"),

@@ -41,6 +41,16 @@ def test_without_plain_nothing_is_claimed(tmp_path: Path) -> None:
     assert "not checked" in check_outputs(section).sentence
 
 
+def test_texts_of_rejection_sampling_are_not_held_against_plain_decoding(tmp_path: Path) -> None:
+    law = {"kind": "rejection", "temperature": 0.8, "top_p": 1.0, "top_k": 0}
+    for method in ("plain", "spin"):
+        write_made_run(tmp_path / method, method, 4, 0, sampling=law)
+    (section,), _ = load_sections([tmp_path])
+    result = check_outputs(section)
+    assert result.compared_outputs == 0
+    assert "under rejection sampling the text depends on who drafts" in result.sentence
+
+
 @pytest.mark.parametrize(
     ("one", "other", "position"), [([1, 2], [1, 2], None), ([1, 2], [1, 3], 1), ([1, 2], [1], 1), ([], [1], 0)]
 )

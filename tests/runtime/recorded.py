@@ -8,8 +8,10 @@ import numpy as np
 from spinbench.control.record import RunRecord
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.teacher_forcing import WrittenTexts, score_texts
+from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.lookup import lookup_columns
 from spinbench.workload.acceptance.table import AcceptanceTable, RecordedRequests
+from spinbench.workload.acceptance.walk import walk
 from tests.runtime import serving, tiny_models
 from tests.workload.acceptance.made_table import meta
 
@@ -66,3 +68,32 @@ def table(sampling: str) -> AcceptanceTable:
         lookup.lookup_run,
         {model.name: score_texts(model, written, SAMPLINGS[sampling]) for model in drafters},
     )
+
+
+def check_acceptance(sampling: str, selector: str, num_speculative_tokens: int) -> None:
+    """Every round of a run drafts and accepts what the table says of its drafter at its place."""
+    target, drafters = models()
+    record = serving.serve(
+        target, drafters, TRACE, selector=selector, draft_length=num_speculative_tokens, sampling=SAMPLINGS[sampling]
+    )
+    infos = serving.drafter_infos(drafters)
+    streams = streams_from_table(table(sampling), TRACE, [info.name for info in infos])
+    row_of = {request.id: row for row, request in enumerate(TRACE)}
+    rounds = record.rounds
+    rows = np.array([row_of[rounds.request_ids[row]] for row in rounds.row.tolist()])
+    emitted = rounds.context_tokens - table(sampling).requests.prompt_tokens[rows]
+    order = streams.match_order_at(rows, emitted)
+    assert order.tolist() == rounds.lookup_match_order.tolist()
+    for index, info in enumerate(infos):
+        by = rounds.drafter == index
+        by_lookup = info.drafts_by_lookup(order[by])
+        bounds = (info.max_match_tokens, info.min_match_tokens)
+        found = ~by_lookup | streams.lookup_finds(rows[by], emitted[by], *bounds)
+        assert (rounds.drafted[by] > 0).tolist() == (found & (rounds.num_speculative_tokens[by] > 0)).tolist()
+        run = streams.accepted_run(rows[by], emitted[by], index, by_lookup, *bounds)
+        assert np.minimum(run, rounds.num_speculative_tokens[by]).tolist() == rounds.accepted[by].tolist()
+        if selector == f"fixed {info.name}":  # and the rounds are those of the walk, without an engine
+            walked = walk(streams, index, num_speculative_tokens, info.drafts_by_lookup, *bounds)
+            for row in range(len(TRACE)):
+                assert walked.accepted[walked.row == row].tolist() == rounds.accepted[rows == row].tolist()
+    assert (rounds.accepted[rounds.drafter < 0] == 0).all()

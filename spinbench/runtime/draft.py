@@ -1,0 +1,109 @@
+"""What one request was drafted, and the law that it was drawn from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spinbench.control.arrays import BoolArray, IntArray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DraftedStep:
+    """The next token of every request that a drafter still drafts for."""
+
+    token_ids: torch.Tensor
+    """Target token ids, int64 [requests]."""
+    probability: torch.Tensor | None = None
+    """[requests]: with which each was drawn; None where nothing was drawn at random."""
+    law: torch.Tensor | None = None
+    """[requests, draft vocab]: the probabilities of all."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DraftLaw:
+    """What the drafts of a group were drawn from, kept on the device for their verification."""
+
+    probability: torch.Tensor
+    """[rows, draft vocab]: one row per request and step, steps behind each other."""
+    target_ids: torch.Tensor | None
+    """Target token id of each column; tokens that are not among them have probability 0. None = the same ids."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Draft:
+    """The drafted tokens of a request. Without a law each was certain: copied, or the drafter's best."""
+
+    token_ids: torch.Tensor
+    """Target token ids, int64 [drafted]."""
+    probability: torch.Tensor | None = None
+    """[drafted]: with which each token was drawn."""
+    law: DraftLaw | None = None
+    law_rows: IntArray | None = None
+    """[drafted]: which row of the law each token was drawn from."""
+
+    def __len__(self) -> int:
+        """Drafted tokens."""
+        return len(self.token_ids)
+
+
+class DraftRecorder:
+    """Collects the steps of a group, whose requests drop out from the end, into one draft per request."""
+
+    def __init__(self, target_ids: torch.Tensor | None) -> None:
+        self._target_ids = target_ids
+        self._steps: list[DraftedStep] = []
+
+    def add(self, step: DraftedStep) -> None:
+        """The next step, of no more requests than the one before."""
+        self._steps.append(step)
+
+    def drafts(self, lengths: IntArray) -> list[Draft]:
+        """One draft per request, of the first `lengths` steps each; `lengths` do not rise."""
+        law = self._law()
+        first_row = np.cumsum([0, *(len(step.token_ids) for step in self._steps[:-1])])
+        drafts: list[Draft] = []
+        for place, length in enumerate(lengths.tolist()):
+            steps = self._steps[:length]
+            token_ids = torch.stack([step.token_ids[place] for step in steps])
+            if law is None:
+                drafts.append(Draft(token_ids))
+            else:
+                probability = torch.stack([step.probability[place] for step in steps if step.probability is not None])
+                drafts.append(Draft(token_ids, probability, law, first_row[:length] + place))
+        return drafts
+
+    def _law(self) -> DraftLaw | None:
+        laws = [step.law for step in self._steps if step.law is not None]
+        return DraftLaw(torch.cat(laws), self._target_ids) if laws else None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ScoredRows:
+    """The rows that the target scored: per request its newest token, then the drafted ones."""
+
+    token_ids: torch.Tensor
+    """int64 [requests, width]"""
+    own: BoolArray
+    """[requests, width]: False behind a request's last token. A row of logits belongs to each that is True."""
+    start: IntArray
+    """[requests]: position of the newest token."""
+    seeds: IntArray
+    """[requests]"""
+    drafts: tuple[Draft | None, ...]
+    """[requests]"""
+
+    def places(self) -> tuple[IntArray, IntArray]:
+        """Of each row of logits its request, and the position of the token that it chooses, int [logit rows]."""
+        requests, columns = np.nonzero(self.own)
+        return requests, self.start[requests] + columns + 1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Verdict:
+    """What a request's draft came to."""
+
+    token_ids: torch.Tensor
+    """int64 [requests, width]: the accepted tokens, then the bonus token; the rest has no meaning."""
+    accepted: torch.Tensor
+    """int64 [requests]"""

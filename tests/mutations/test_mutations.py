@@ -1,0 +1,214 @@
+"""Bugs that speculative decoding is prone to, planted one by one: each is caught by a check of the suite."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spinbench.control.job import Job, TokenSpans, VerifyJob, VerifyResult
+from spinbench.control.loop import ServingLoop
+from spinbench.control.request_table import RequestTable
+from spinbench.control.round import Round
+from spinbench.runtime import model_runner, rejection, sampler
+from spinbench.runtime.draft import ScoredRows, Verdict
+from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.paged_batch import PagedBatch
+from spinbench.runtime.verifier import Verifier
+from tests.mutations.checks import CHECKS, passes
+
+Patch = pytest.MonkeyPatch
+
+
+def lost_bonus_token(patch: Patch) -> None:
+    """A draft that is kept whole is not followed by the target's own token."""
+    verify = Verifier.verify
+
+    def mutated(self: Verifier, job: VerifyJob, *rest: Any) -> VerifyResult:
+        result = verify(self, job, *rest)
+        return replace(result, num_emitted=np.maximum(1, np.minimum(result.num_emitted, job.num_drafted)))
+
+    patch.setattr(Verifier, "verify", mutated)
+
+
+def lost_token_after_a_rejection(patch: Patch) -> None:
+    """Behind tokens that were kept, the next round drafts again what was rejected."""
+    verify = Verifier.verify
+
+    def mutated(self: Verifier, job: VerifyJob, *rest: Any) -> VerifyResult:
+        result = verify(self, job, *rest)
+        return replace(result, num_emitted=np.maximum(1, result.num_emitted - 1))
+
+    patch.setattr(Verifier, "verify", mutated)
+
+
+def unwritten_bonus_token(patch: Patch) -> None:
+    """The bonus token's place keeps what was drafted there."""
+
+    def mutated(law: torch.Tensor, rows: ScoredRows) -> Verdict:
+        verdict = judge_by_law(law, rows)
+        return Verdict(torch.cat((rows.token_ids[:, 1:], rows.token_ids[:, :1]), 1), verdict.accepted)
+
+    judge_by_law = rejection.judge_by_law
+    patch.setattr(rejection, "judge_by_law", mutated)
+
+
+def draws_shared_by_requests(patch: Patch) -> None:
+    """All requests use the draws of one."""
+    draws = rejection.request_uniforms
+    patch.setattr(
+        rejection, "request_uniforms", lambda stream, seeds, *rest: draws(stream, np.zeros_like(seeds), *rest)
+    )
+
+
+def noise_shared_by_requests(patch: Patch) -> None:
+    """The same, for noise that target and drafters share."""
+    noise = sampler.gumbel_noise
+    patch.setattr(sampler, "gumbel_noise", lambda seeds, *rest: noise(np.zeros_like(seeds), *rest))
+
+
+def draws_shared_by_draft_and_verdict(patch: Patch) -> None:
+    """Whether a token is kept is decided by the number that it was drawn with."""
+    draws = rejection.request_uniforms
+    patch.setattr(
+        rejection,
+        "request_uniforms",
+        lambda stream, seeds, positions, device, start=0: draws("one", seeds, positions, device),
+    )
+
+
+def noise_position_off_by_one(patch: Patch) -> None:
+    """Verification takes the noise of the next position."""
+    places = ScoredRows.places
+
+    def mutated(self: ScoredRows) -> tuple[np.ndarray, np.ndarray]:
+        requests, positions = places(self)
+        return requests, positions + 1
+
+    patch.setattr(ScoredRows, "places", mutated)
+
+
+def model_position_off_by_one(patch: Patch) -> None:
+    """Tokens behind a context are told that they stand one further on."""
+    forward = ModelRunner._forward
+
+    def mutated(self: ModelRunner, token_ids: torch.Tensor, positions: torch.Tensor, *rest: Any) -> torch.Tensor:
+        return forward(self, token_ids, positions + int(positions[0] > 0), *rest)
+
+    patch.setattr(ModelRunner, "_forward", mutated)
+
+
+def scored_row_off_by_one(patch: Patch) -> None:
+    """A drafted token is held against the law of the position behind its own."""
+
+    def mutated(law: torch.Tensor, rows: ScoredRows) -> Verdict:
+        return judge_by_law(law.roll(-1, 0), rows)
+
+    judge_by_law = rejection.judge_by_law
+    patch.setattr(rejection, "judge_by_law", mutated)
+
+
+def phantom_kv_in_the_target(patch: Patch) -> None:
+    """What was written for a rejected token stays, and is read as that of the token now in its place."""
+    written: dict[int, set[int]] = {}
+    packed_batch = model_runner.packed_batch
+
+    def mutated(spans: TokenSpans, slots: Any, pool: Any, share: int) -> PagedBatch:
+        batch = packed_batch(spans, slots, pool, share)
+        known = written.setdefault(id(pool), set())
+        if not spans.start.any():
+            known.clear()  # a prefill: its requests are new
+        kept = [pool.null_slot if slot in known else slot for slot in batch.write_slots.tolist()]
+        known.update(kept)
+        return replace(batch, write_slots=torch.tensor(kept))
+
+    patch.setattr(model_runner, "packed_batch", mutated)
+
+
+def phantom_kv_in_a_drafter(patch: Patch) -> None:
+    """A drafter believes that it has seen all it drafted, though others stand there now when its next turn comes."""
+    verified, first_jobs = ServingLoop._verified, Round.first_jobs
+
+    def mutated_verified(self: ServingLoop, done: Any, round_: Round, result: VerifyResult) -> None:
+        verified(self, done, round_, result)
+        by_model = (round_.drafted > 0) & ~round_.by_lookup
+        rows, drafter = round_.rows[by_model], round_.drafter[by_model]
+        self._table.drafter_kv_tokens[rows, drafter] = (round_.context_tokens + round_.drafted - 1)[by_model]
+
+    def mutated_first_jobs(self: Round, table: RequestTable) -> list[Job]:
+        held = table.drafter_kv_tokens
+        table.drafter_kv_tokens = np.minimum(held, (table.num_tokens - 1)[:, None])  # the newest is always taken in
+        jobs = first_jobs(self, table)
+        table.drafter_kv_tokens = held
+        return jobs
+
+    patch.setattr(ServingLoop, "_verified", mutated_verified)
+    patch.setattr(Round, "first_jobs", mutated_first_jobs)
+
+
+def residual_omitted(patch: Patch) -> None:
+    """A rejected token is replaced by a draw from the target's law."""
+    patch.setattr(rejection, "residual_law", lambda target, draft: target)
+
+
+def residual_not_normalised(patch: Patch) -> None:
+    """What p leaves over q is taken for a law as it is; the missing rest falls to the last token."""
+
+    def mutated(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        return (weights.cumsum(-1) <= uniforms[:, None]).sum(-1).clamp(max=weights.shape[-1] - 1)
+
+    patch.setattr(rejection, "residual_law", lambda target, draft: (target - draft).clamp(min=0))
+    patch.setattr(rejection, "draw", mutated)
+
+
+def everything_accepted(patch: Patch) -> None:
+    """Drafted tokens are kept as they are."""
+    patch.setattr(rejection, "num_accepted", lambda target, draft, uniform, is_drafted: is_drafted.sum(1))
+
+
+def ratio_inverted(patch: Patch) -> None:
+    """Kept with probability min(1, q / p)."""
+    num_accepted = rejection.num_accepted
+    patch.setattr(rejection, "num_accepted", lambda target, draft, *rest: num_accepted(draft, target, *rest))
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A planted bug, and the check that finds it."""
+
+    plant: Callable[[Patch], None]
+    caught_by: str
+
+
+MUTATIONS = (
+    Mutation(lost_bonus_token, "acceptance as recorded"),
+    Mutation(lost_token_after_a_rejection, "joint law of a model"),
+    Mutation(unwritten_bonus_token, "known laws"),
+    Mutation(draws_shared_by_requests, "joint law of a model"),
+    Mutation(noise_shared_by_requests, "joint law of a model, drafter-invariant"),
+    Mutation(draws_shared_by_draft_and_verdict, "known laws"),
+    Mutation(noise_position_off_by_one, "lossless, drafter-invariant"),
+    Mutation(model_position_off_by_one, "lossless, greedy"),
+    Mutation(scored_row_off_by_one, "known laws"),
+    Mutation(phantom_kv_in_the_target, "lossless, greedy"),
+    Mutation(phantom_kv_in_a_drafter, "acceptance as recorded"),
+    Mutation(residual_omitted, "known laws"),
+    Mutation(residual_omitted, "joint law of a model"),
+    Mutation(residual_not_normalised, "known laws"),
+    Mutation(everything_accepted, "known laws"),
+    Mutation(ratio_inverted, "known laws"),
+)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.plant.__name__}: {m.caught_by}")
+def test_a_planted_bug_is_caught(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert passes(mutation.caught_by)
+    mutation.plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        CHECKS[mutation.caught_by]()
+
+
+def test_every_check_catches_something() -> None:
+    assert {mutation.caught_by for mutation in MUTATIONS} == set(CHECKS)
