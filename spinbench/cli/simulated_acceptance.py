@@ -27,6 +27,7 @@ class SimulatedAcceptance:
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
+        """Tokens that end a text; none where texts are only lengths."""
         return frozenset(self.table.meta.eos_token_ids) if self.table else frozenset()
 
     def prompt_tokens(self, request: Request) -> int:
