@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation, LearnsFromAll
@@ -56,6 +56,7 @@ class ServingLoop:
         self._text = text
         self._on_progress = on_progress
         self._has_kv_cache = np.array([drafter.has_kv_cache for drafter in setting.drafters], np.bool_)
+        self._asks_ngrams = any(drafter.asks_ngrams for drafter in setting.drafters)
         self._ends = EndTokens(setting.eos_token_ids, table)
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
@@ -189,6 +190,7 @@ class ServingLoop:
             output_tokens=output_tokens,
             remaining_tokens=table.max_tokens[rows] - context_tokens,
             lookup_match_order=self._text.match_order(rows, output_tokens),
+            ngram_confidence=self._ngram_hindsight(rows, output_tokens, 1)[0][:, 0],
             newest_token_ids=self._text.newest_token_ids(rows, output_tokens),
             last_drafter=table.last_drafter[rows],
             last_drafted=table.last_drafted[rows],
@@ -197,6 +199,11 @@ class ServingLoop:
             missing_kv_tokens=np.where(self._has_kv_cache, missing, 0),
             num_waiting=len(self._scheduler.waiting),
         )
+
+    def _ngram_hindsight(self, rows: IntArray, output_tokens: IntArray, width: int) -> tuple[FloatArray, BoolArray]:
+        if self._asks_ngrams:
+            return self._text.ngram_hindsight(rows, output_tokens, width)
+        return np.zeros((len(rows), width)), np.zeros((len(rows), width), np.bool_)
 
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
@@ -252,7 +259,9 @@ class ServingLoop:
         self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
         output_tokens = table.num_output_tokens(rows)
         finished = self._commit(rows, result.token_ids, emitted, done.end_s)
-        lookup_order, lookup_right = self._text.lookup_hindsight(rows, output_tokens, int(emitted.max()))
+        width = int(emitted.max())
+        lookup_order, lookup_right = self._text.lookup_hindsight(rows, output_tokens, width)
+        ngram_confidence, ngram_right = self._ngram_hindsight(rows, output_tokens, width)
         outcome = RoundOutcome(
             rows=rows,
             drafter=drafter,
@@ -261,6 +270,8 @@ class ServingLoop:
             accepted=accepted,
             lookup_order=lookup_order,
             lookup_right=lookup_right,
+            ngram_confidence=ngram_confidence,
+            ngram_right=ngram_right,
             draft_time_s=round_.draft_time_s,
             verify_time_s=done.end_s - done.start_s,
             group_size=round_.group_size,

@@ -26,12 +26,20 @@ from spinbench.control.placement import SHARED, Placement
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.draft import Draft
-from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
+from spinbench.runtime.drafter import (
+    Drafter,
+    LookupThenModelDrafter,
+    ModelDrafter,
+    NgramDrafter,
+    PromptLookupDrafter,
+    with_lookup,
+)
 from spinbench.runtime.lane import Lanes, split_cores
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampling, make_sampler
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.verifier import Verifier
+from spinbench.workload.acceptance.ngram_model import NgramModel
 
 Outcome = tuple[Result, tuple[Draft, ...]]
 """A job's result, and the draft of each of its requests."""
@@ -89,6 +97,14 @@ class TorchBody:
     def now(self) -> float:
         """Seconds since the run began."""
         return time.perf_counter() - self._start_s
+
+    @property
+    def ngrams(self) -> NgramModel | None:
+        """The n-gram table that a drafter asks, None without one."""
+        parts = [
+            drafter.model if isinstance(drafter, LookupThenModelDrafter) else drafter for _, drafter in self._drafters
+        ]
+        return next((part.model for part in parts if isinstance(part, NgramDrafter)), None)
 
     @property
     def forward_s(self) -> float:
@@ -177,7 +193,7 @@ class TorchBody:
 
 def make_body(
     target: TargetModel,
-    drafters: Sequence[tuple[DrafterInfo, DrafterModel | None]],
+    drafters: Sequence[tuple[DrafterInfo, DrafterModel | NgramModel | None]],
     sampling: Sampling,
     num_blocks: int,
     block_size: int,
@@ -189,12 +205,12 @@ def make_body(
     slots = SlotTable(num_blocks, block_size)
     verifier = Verifier(ModelRunner(target.model, slots), sampler)
     lanes: list[tuple[DrafterInfo, Drafter]] = []
+    device = target.model.device
     for info, model in drafters:
-        lookup = PromptLookupDrafter(info, target.model.device)
-        if model is None:
-            lanes.append((info, lookup))
-        elif info.kind == "lookup_then_model":
-            lanes.append((info, LookupThenModelDrafter(lookup, ModelDrafter(model, slots, sampler))))
+        if isinstance(model, NgramModel):
+            lanes.append((info, with_lookup(info, NgramDrafter(model, device), device)))
+        elif model is not None:
+            lanes.append((info, with_lookup(info, ModelDrafter(model, slots, sampler), device)))
         else:
-            lanes.append((info, ModelDrafter(model, slots, sampler)))
+            lanes.append((info, PromptLookupDrafter(info, device)))
     return TorchBody(verifier, lanes, slots, placement, drafter_threads)

@@ -69,7 +69,7 @@ def test_the_peer_leaves_the_same_files_and_texts(spinbench: CommandLine) -> Non
         ),
         (
             ["models.drafters=[{good}+prompt_lookup]", "selector=fixed", "selector.drafter={good}+prompt_lookup", ONE],
-            ("knows models and prompt_lookup, not both in one",),
+            ("knows networks and prompt_lookup, not both in one",),
         ),
     ],
 )

@@ -40,8 +40,8 @@ def _lane_times_of(run: RunRecord) -> RecordedTimes:
     return RecordedTimes(run.spans.kind, run.spans.start_s.tolist(), run.spans.end_s.tolist(), run.spans.lane)
 
 
-def _simulate(times: JobTimes, sampling: str = "greedy", **decisions) -> RunRecord:
-    target, models = recorded.models()
+def _simulate(times: JobTimes, sampling: str = "greedy", ngrams: bool = False, **decisions) -> RunRecord:
+    target, models = _models(ngrams)
     setting = serving.loop_setting(target, models, len(recorded.TRACE), **decisions)
     queue = ArrivalQueue(recorded.TRACE, ArrivalPattern(kind="trace"))
     names = [drafter.name for drafter in setting.drafters]
@@ -60,10 +60,15 @@ SPAN_COUNTS = [field.name for field in fields(SpanColumns) if field.name not in 
 COUNTS = [field.name for field in fields(RoundColumns) if field.name not in (*TIMES, "request_ids", "drafters")]
 
 
-def _assert_everything_is_equal(sampling: str, **decisions) -> None:
+def _models(ngrams: bool):
     target, models = recorded.models()
+    return target, [*models, recorded.ngrams()] if ngrams else models
+
+
+def _assert_everything_is_equal(sampling: str, ngrams: bool = False, **decisions) -> None:
+    target, models = _models(ngrams)
     real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
-    simulated = _simulate(_times_of(real), sampling, **decisions)
+    simulated = _simulate(_times_of(real), sampling, ngrams, **decisions)
     _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
     for name in TIMES:
         assert np.allclose(getattr(simulated.rounds, name), getattr(real.rounds, name), atol=1e-9, equal_nan=True)
@@ -93,6 +98,16 @@ def test_with_the_runtimes_durations_everything_is_equal(selector, layout, max_n
         _assert_everything_is_equal(
             sampling, selector=selector, layout=layout, max_num_seqs=max_num_seqs, draft_length=draft_length
         )
+
+
+NGRAM_SELECTORS = ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random", "spin", "hedge", *serving.PLANNERS)
+
+
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize("max_num_seqs", [1, 8])
+@pytest.mark.parametrize("selector", NGRAM_SELECTORS)
+def test_with_an_ngram_table_everything_is_equal(selector, max_num_seqs, sampling):
+    _assert_everything_is_equal(sampling, ngrams=True, selector=selector, max_num_seqs=max_num_seqs, draft_length=5)
 
 
 @pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
