@@ -104,6 +104,7 @@ def loop_setting(
         max_num_batched_tokens=config.scheduler.max_num_batched_tokens,
         pipeline=make_part("pipeline", config.pipeline),
         placement=Placement(config.placement.kind),
+        switching=config.switching,
     )
 
 

@@ -81,6 +81,7 @@ class HuggingFaceEngine:
                 "verification": None,
                 "pipeline": None,
                 "placement": None,
+                "switching": None,
                 "num_speculative_tokens": 0 if name is None else num_tokens,
                 "dtype": engine.dtype,
                 "models": model_facts(target, [] if name is None else [(name, model)]),

@@ -87,7 +87,7 @@ class Round:
         self.by_lookup[places] = by_lookup
         # where nothing has a KV cache, nothing has to be taken in
         stateless = by_lookup if self._drafters[drafter].has_kv_cache else np.True_
-        start = np.where(stateless, newest, table.drafter_kv_tokens[rows, drafter])
+        start = np.where(stateless, newest, table.planned_kv_tokens(rows, drafter))
         behind = newest - start > MAX_UNSEEN_TOKENS
         if behind.any():
             spans = TokenSpans(rows[behind], start[behind], newest[behind] - 1)

@@ -37,7 +37,7 @@ from spinbench.runtime.drafter import (
 from spinbench.runtime.lane import Lanes, split_cores
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampling, make_sampler
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.verifier import Verifier
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
@@ -50,7 +50,7 @@ class TorchBody:
 
     A span's lane is the model that worked. Slots, drafts and the loop's own state are touched by the loop's thread
     alone; a lane reads the text and slots of its job's requests, which nobody changes meanwhile, and writes into the KV
-    pool of its own model.
+    pool of its own model. Only a catch-up may outlive its requests, so it is given their slots as it is submitted.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class TorchBody:
             case PrefillJob(spans):
                 return lambda: (self._verifier.prefill(spans, text), ())
             case CatchUpJob():
-                return partial(self._catch_up, job, text)
+                return partial(self._catch_up, job, self._slots.held(job.spans.rows.tolist()), text)
             case DraftJob():
                 return partial(self._draft, job, text)
             case VerifyJob():
@@ -165,11 +165,11 @@ class TorchBody:
                 drafts = {row: self._drafts.pop(row) for row in rows if row in self._drafts}
                 return lambda: (self._verifier.verify(job, drafts, text), ())
 
-    def _catch_up(self, job: CatchUpJob, text: LiveText) -> Outcome:
+    def _catch_up(self, job: CatchUpJob, slots: Slots, text: LiveText) -> Outcome:
         drafter = self._drafters[job.drafter][1]
         if job.num_scored is not None:
             return ScoreResult(drafter.score(job.spans, job.num_scored, text)), ()
-        drafter.catch_up(job.spans, text)
+        drafter.catch_up(job.spans, slots, text)
         return None, ()
 
     def _draft(self, job: DraftJob, text: LiveText) -> Outcome:

@@ -14,7 +14,7 @@ from spinbench.models.load import DrafterModel
 from spinbench.runtime.draft import Draft, DraftRecorder
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import TokenSampler
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
 
@@ -34,8 +34,8 @@ class Drafter(Protocol):
         """Host time spent inside a model's forward so far."""
         ...
 
-    def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
-        """Fill in the KV of tokens that this drafter has not seen."""
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
+        """Fill in the KV of tokens that this drafter has not seen, in `slots`, which the requests may have left."""
         ...
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
@@ -63,10 +63,10 @@ class ModelDrafter:
         """Host time spent inside the model's forward so far."""
         return self.runner.forward_s
 
-    def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
         """One packed pass; no logits are computed beyond one row."""
         tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
-        self.runner.packed(spans, tokens, torch.zeros(1, dtype=torch.int64, device=self._device))
+        self.runner.packed(spans, tokens, torch.zeros(1, dtype=torch.int64, device=self._device), slots)
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
         """One packed pass, with the logits of the scored rows."""
@@ -134,7 +134,7 @@ class PromptLookupDrafter:
         """No model, no forward."""
         return 0.0
 
-    def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
         """Nothing: the request's own index has seen every token."""
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
@@ -164,7 +164,7 @@ class NgramDrafter:
         """No network, no forward."""
         return 0.0
 
-    def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
         """Nothing: it keeps nothing of a request."""
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
@@ -197,9 +197,9 @@ class LookupThenModelDrafter:
         """Host time spent inside the model's forward so far."""
         return self.model.forward_s
 
-    def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
         """The model's own."""
-        self.model.catch_up(spans, text)
+        self.model.catch_up(spans, slots, text)
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
         """The model's own."""

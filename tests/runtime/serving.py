@@ -34,6 +34,7 @@ from spinbench.control.selector.spin import SpinSelector
 from spinbench.control.selector.thompson import ThompsonSelector
 from spinbench.control.selector.ucb1 import Ucb1Selector
 from spinbench.control.selector.ucbspec import UcbSpecSelector
+from spinbench.control.switching import SwitchingKind
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.body import make_body
 from spinbench.runtime.sampler import Sampling
@@ -175,6 +176,7 @@ def loop_setting(
     depth: int | Literal["adaptive"] = 1,
     split: Split = "by_drafter",
     placement: PlacementKind = "shared",
+    switching: SwitchingKind = "on_demand",
 ) -> LoopSetting:
     """The decisions of a run, on either engine."""
     infos = tuple(drafter_infos(models))
@@ -200,6 +202,7 @@ def loop_setting(
         max_num_batched_tokens=64,
         pipeline=SerialPipeline() if depth == 1 else MicroBatchPipeline(depth, split, 8, 2, 2),
         placement=Placement(placement),
+        switching=switching,
     )
 
 

@@ -1,12 +1,14 @@
 """The simulator decides, drafts and accepts what the runtime did, request by request and round by round."""
 
 import itertools
+import time
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
+from spinbench.runtime.drafter import ModelDrafter
 from spinbench.simulation.body import JobTimes
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import simulated_loop
@@ -139,6 +141,32 @@ def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, plac
     _assert_same_run(simulated, real)
     starts, ends = real.spans.start_s, real.spans.end_s
     assert bool((starts[1:] < ends[:-1]).any()) == (placement != "shared")
+
+
+@pytest.mark.parametrize("num_kv_blocks", [200, 20], ids=["roomy", "preempted"])
+@pytest.mark.parametrize("placement", ["shared", "drafters_together", "own_devices"])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("selector", ["round_robin", "spin", "exp3spec", "joint"])
+def test_prepared_switches_are_repeated_exactly(selector, depth, placement, num_kv_blocks, monkeypatch):
+    catch_up, slow = ModelDrafter.catch_up, placement == "own_devices"
+
+    def mutated(self, *job):
+        time.sleep(0.005 if slow else 0)  # so long that requests finish, or are preempted, meanwhile
+        catch_up(self, *job)
+
+    monkeypatch.setattr(ModelDrafter, "catch_up", mutated)
+    target, models = recorded.models()
+    decisions = {
+        "selector": selector, "depth": depth, "placement": placement, "max_num_seqs": 8, "num_kv_blocks": num_kv_blocks,
+        "switching": "ahead",
+    }  # fmt: skip
+    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    simulated = _simulate(_lane_times_of(real), **decisions)
+    _assert_same_run(simulated, real)
+    drafted_in = {index for index, kind in zip(real.spans.round_index, real.spans.kind, strict=True) if kind == "draft"}
+    assert drafted_in
+    if num_kv_blocks == 20:
+        assert sum(request.num_preemptions for request in real.requests) > 0
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -139,6 +139,7 @@ KNOBS: dict[str, Change] = {
     "pipeline/micro_batches.max_depth": Change(1, ADAPTIVE),
     "pipeline/micro_batches.passes_per_trial": Change(2, ADAPTIVE),
     "pipeline/micro_batches.trials_per_probe": Change(3, ADAPTIVE),
+    "switching": Change("ahead", choices=RANDOM),
     "verification/grouped.window_tokens": Change(0),
     "verification/decomposed.width": Change(64),
     "verification/decomposed.pieces": Change("unequal", {"verification.width": 64}),
