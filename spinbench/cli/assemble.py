@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import psutil
 import torch
 
-from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting, read_trace
+from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting, read_trace
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.run_costs import run_costs
 from spinbench.cli.schema import LiveSection, ReplayConfig, RuntimeSection
@@ -43,7 +43,8 @@ def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
     """Load and build all that a replay needs; what can fail cheaply fails first. Raises UserError."""
     engine = runtime_section(config)
     trace, target, prompts = load_prompts(config, engine, shelf)
-    max_tokens = {request.id: len(prompts[request.id]) + request.max_new_tokens for request in trace.requests}
+    beside = check_decisions(config, run_costs(config, engine, drafter_infos(config))).branch_tokens
+    max_tokens = {request.id: len(prompts[request.id]) + request.max_new_tokens + beside for request in trace.requests}
     num_blocks = choose_num_blocks(config, max_tokens)
     models = [
         None if name == PROMPT_LOOKUP else shelf.drafter(name.removesuffix(LOOKUP_SUFFIX))

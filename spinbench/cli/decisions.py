@@ -10,6 +10,7 @@ from spinbench.cli.parts import make_part
 from spinbench.cli.schema import ReplayConfig
 from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_length import BySelectorDraftLength, DraftLength
+from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest, check_request_fits
 from spinbench.control.layout import LayoutSetting
@@ -90,9 +91,11 @@ def loop_setting(
     if isinstance(draft_length, BySelectorDraftLength):
         draft_length = draft_length.of(selector)
     elif isinstance(selector, OracleSelector):  # the best K is part of what it knows
+        if isinstance(draft_length, TreeDraftLength):
+            raise UserError("selector=oracle knows the best chains, not trees: set drafting=fixed")
         draft_length = selector
     layout_setting = LayoutSetting(cost_model.target.rectangle if cost_model else {})
-    return LoopSetting(
+    made = LoopSetting(
         drafters=infos,
         selector=selector,
         draft_length=draft_length,
@@ -106,11 +109,17 @@ def loop_setting(
         placement=Placement(config.placement.kind),
         switching=config.switching,
     )
+    if made.has_trees and config.sampling.kind == "rejection" and config.sampling.temperature > 0:
+        raise UserError(
+            "sampling.kind is rejection, which judges chains only: token trees (drafting=tree, selector=merged) need "
+            "sampling=greedy or drafter_invariant"
+        )
+    return made
 
 
 def check_decisions(
     config: ReplayConfig, cost_model: CostModel | None = None, foresight: Foresight | None = None
-) -> None:
+) -> LoopSetting:
     """Raise UserError for decisions that the config cannot have on its engine, before anything is loaded."""
     infos = drafter_infos(config)
-    loop_setting(config, infos, frozenset(), 1, 1, cost_model, foresight)
+    return loop_setting(config, infos, frozenset(), 1, 1, cost_model, foresight)

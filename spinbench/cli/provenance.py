@@ -12,6 +12,7 @@ from spinbench.cli.hydra_app import Point
 from spinbench.cli.locations import checkout_folder
 from spinbench.cli.schema import ReplayConfig
 from spinbench.cli.session import Session
+from spinbench.control.token_tree import TreeShape
 from spinbench.workload.acceptance.drafter_name import PROMPT_LOOKUP
 
 PACKAGES = ("spinbench", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "simpy")
@@ -22,7 +23,7 @@ def run_meta(config: ReplayConfig, point: Point, session: Session) -> dict[str, 
     choice = point.choices["selector"]
     trace = session.trace
     return {
-        "method": config.method or method_label(choice, config),
+        "method": config.method or method_label(choice, config, session.setting.tree),
         "baseline": choice == "plain",
         "repeat": config.repeat,
         "max_num_seqs": config.scheduler.max_num_seqs,
@@ -49,12 +50,13 @@ def run_meta(config: ReplayConfig, point: Point, session: Session) -> dict[str, 
     }
 
 
-def method_label(selector: str, config: ReplayConfig) -> str:
-    """What reports call a run: plain, `fixed NAME`, prompt lookup, or the selector."""
+def method_label(selector: str, config: ReplayConfig, tree: TreeShape | None = None) -> str:
+    """What reports call a run: plain, `fixed NAME`, prompt lookup, or the selector; and the tree that is drafted."""
+    shape = f" tree {'-'.join(map(str, tree.branching))}" if tree and selector != "plain" else ""
     if selector == "fixed":
         drafter = config.selector.get("drafter")
-        return "prompt lookup" if drafter == PROMPT_LOOKUP else f"fixed {drafter}"
-    return {"epsilon_greedy": "epsilon-greedy"}.get(selector, selector.replace("_", " "))
+        return "prompt lookup" if drafter == PROMPT_LOOKUP else f"fixed {drafter}{shape}"
+    return {"epsilon_greedy": "epsilon-greedy"}.get(selector, selector.replace("_", " ")) + shape
 
 
 def pipeline_label(pipeline: str, config: ReplayConfig) -> str:

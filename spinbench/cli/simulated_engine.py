@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from spinbench.metrics.store import Run
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import RoundsCompared, compare_rounds
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
-from spinbench.simulation.session import simulated_loop
+from spinbench.simulation.session import require_ranks, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.acceptance.table_file import read_table
@@ -59,7 +60,8 @@ class SimulatedEngine:
             read_law(find_trace(engine.source))
         else:
             table.check_matches(sampling=config.sampling.of_texts(), drafters=dict.fromkeys(names))
-        check_decisions(config, fit_cost_model(profile, names), Foresight.of_no_requests(infos))
+        setting = check_decisions(config, fit_cost_model(profile, names), Foresight.of_no_requests(infos))
+        require_ranks(setting, has_ranks=table is not None)
 
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:
@@ -92,8 +94,6 @@ class SimulatedEngine:
         source = simulated_acceptance(engine, trace, table)
         infos = drafter_infos(config, {model.name: model.macs_per_token for model in profile.meta.models})
         lengths = {request.id: source.prompt_tokens(request) for request in trace.requests}
-        max_tokens = {request.id: lengths[request.id] + request.max_new_tokens for request in trace.requests}
-        num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, profile.meta))
         order = ArrivalQueue(trace.requests, config.arrivals).requests
         streams = source.streams(order, tuple(config.models.drafters))
         # the run's own model: it remembers what it was asked beyond its range
@@ -110,11 +110,17 @@ class SimulatedEngine:
             config,
             infos,
             source.eos_token_ids,
-            num_blocks,
+            1,
             len(trace.requests),
             cost_model or fit_cost_model(profile, config.models.drafters),
             foresight,
         )
+        max_tokens = {
+            request.id: lengths[request.id] + request.max_new_tokens + setting.branch_tokens
+            for request in trace.requests
+        }
+        num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, profile.meta))
+        setting = replace(setting, num_kv_blocks=num_blocks)
 
         def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
             queue = ArrivalQueue(trace.requests, config.arrivals)

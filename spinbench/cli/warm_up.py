@@ -26,7 +26,9 @@ def warm_up(assembly: Assembly) -> None:
     setting = assembly.setting
     # what is learned from throw-away requests must not be in the run
     draft_length = FixedDraftLength(setting.draft_length.max_num_speculative_tokens)
-    selector = _each_drafter(setting, len(assembly.trace.requests))
+    if setting.tree:
+        draft_length = setting.draft_length
+    selector = setting.selector if setting.merged else _each_drafter(setting, len(assembly.trace.requests))
     setting = replace(setting, selector=selector, draft_length=draft_length, pipeline=SerialPipeline())
     # K + 1 tokens are emitted in a round at the most, so no drafter is left out unless the trace's answers are shorter
     most_tokens = (setting.draft_length.max_num_speculative_tokens + 1) * (len(setting.drafters) + 1)

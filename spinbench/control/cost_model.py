@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
 
+import numpy as np
+
+from spinbench.control.arrays import IntArray
 from spinbench.control.cost_curve import Amount, Curve, RaggedAttention, RectangleAttention, RectangleShape
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
 from spinbench.control.layout import LayoutKind
+from spinbench.control.token_tree import TreeShape
 from spinbench.errors import UserError
 
 JobKind = Literal["prefill", "catch_up", "draft", "verify"]
@@ -209,6 +213,9 @@ class CostModel:
             return total + draft.of(0.0, count, longest)
         model = drafter.model
         passes_s = self._ragged_s(model, starts, stops, sum(stops) - sum(starts), count)
+        if job.tree is not None:
+            further_s = self._tree_steps_s(model, job.tree, np.array(lengths), np.array(stops))
+            return total + draft.of(passes_s + further_s, count, longest)
         attention, passes_s = model.ragged, passes_s + (longest - 1) * model.ragged.pass_s
         # one row a step, with stop + 1 to stop + length - 1 keys: length / 2 more than stop in the mean
         if longest == min(lengths):
@@ -221,6 +228,18 @@ class CostModel:
             for stop, length in zip(stops, lengths, strict=True):
                 passes_s += (length - 1) * attention.decode_s(stop + length / 2)
         return total + draft.of(passes_s, count, longest)
+
+    def _tree_steps_s(self, model: ModelCost, tree: TreeShape, lengths: IntArray, stops: IntArray) -> float:
+        """The passes over the nodes at each depth but the last."""
+        total = 0.0
+        for step in range(1, int(lengths.max())):
+            active = lengths > step
+            count, width = int(np.count_nonzero(active)), int(tree.widths[step])
+            mean_keys = float((stops[active] + tree.num_keys[lengths[active], step]).mean())
+            attention = model.ragged
+            own_s = attention.decode_s(mean_keys) if width == 1 else attention.extend_s(width, mean_keys)
+            total += self._rows_s(model, count * width, count * width) + attention.pass_s + count * own_s
+        return total
 
     def _ragged_s(
         self, model: ModelCost, starts: Sequence[int], stops: Sequence[int], num_rows: int, num_head_rows: int

@@ -7,8 +7,11 @@ with one entry per request, so that no engine spends Python time on a single tok
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.layout import LayoutPlan
+from spinbench.control.token_tree import TreeShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,20 @@ class DraftJob:
     spans: TokenSpans
     """Known tokens that the drafter's model has not seen yet, at least the newest one; empty for a lookup."""
     num_speculative_tokens: IntArray
+    """Tokens of each draft; of a tree, those on its longest path."""
     by_lookup: BoolArray
     """Copy from the request's own tokens instead of running a model."""
     measure_confidence: bool
+    tree: TreeShape | None = None
+    """Shape of what a model drafts, cut at each request's depth; None = chains, which copies always are."""
+    joins: bool = False
+    """Put the drafts together with those that other drafters made for these requests since their last verification."""
+
+    @property
+    def num_nodes(self) -> IntArray:
+        """Tokens to be drafted for each request, on all paths, int [requests]."""
+        lengths = self.num_speculative_tokens
+        return lengths if self.tree is None else np.where(self.by_lookup, lengths, self.tree.num_nodes(lengths))
 
     def only(self, places: IntArray | BoolArray) -> "DraftJob":
         """The job for some of the requests."""
@@ -71,6 +85,8 @@ class DraftJob:
             self.num_speculative_tokens[places],
             self.by_lookup[places],
             self.measure_confidence,
+            self.tree,
+            self.joins,
         )
 
 
@@ -79,7 +95,7 @@ class VerifyJob:
     """The target scores newest and drafted tokens of a micro-batch. Result: `VerifyResult`."""
 
     spans: TokenSpans
-    """Per request its newest token and the drafted ones behind it."""
+    """Per request its newest token and the drafted ones behind it; of a tree, in the order of their numbers."""
     layout: LayoutPlan
 
     @property
@@ -111,6 +127,7 @@ class DraftResult:
     """Per request, tokens really drafted (0 to K) and, if asked for, the mean top-1 probability."""
 
     num_drafted: IntArray
+    """Tokens of all paths. Where several drafters draft for a request, those that none before had drafted."""
     confidence: FloatArray | None = None
 
 
@@ -122,6 +139,9 @@ class VerifyResult:
     """[requests, width], what lies behind a request's `num_emitted` has no meaning."""
     num_emitted: IntArray
     """accepted + 1"""
+    accepted_of: IntArray | None = None
+    """[requests, drafters]: how many of the accepted tokens each drafter had drafted, which are the first ones; None
+    where no request had more than one drafter."""
 
 
 Result = PrefillResult | ScoreResult | DraftResult | VerifyResult | None

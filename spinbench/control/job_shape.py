@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
+from spinbench.control.token_tree import TreeShape
 
 
 class PassShape(NamedTuple):
@@ -62,6 +64,8 @@ def _draft_passes(job: DraftJob) -> tuple[PassShape, ...]:
     known = stop - job.spans.start[by_model]
     first = PassShape(len(stop), int(known.sum()), int(known @ stop), int(stop.sum()), len(stop))
     passes = [first]
+    if job.tree is not None:
+        return (first, *_tree_passes(job.tree, lengths, stop))
     longest, shortest = int(lengths.max()), int(lengths.min())
     num_active, keys = len(stop), first.num_keys
     for step in range(1, longest):
@@ -71,4 +75,15 @@ def _draft_passes(job: DraftJob) -> tuple[PassShape, ...]:
         else:
             keys += num_active
         passes.append(PassShape(num_active, num_active, keys, keys, num_active))
+    return tuple(passes)
+
+
+def _tree_passes(tree: TreeShape, lengths: IntArray, stop: IntArray) -> tuple[PassShape, ...]:
+    """A pass for the nodes at each depth but the last."""
+    passes = []
+    for step in range(1, int(lengths.max())):
+        active = lengths > step
+        keys = int((stop[active] + tree.num_keys[lengths[active], step]).sum())
+        count, width = int(np.count_nonzero(active)), int(tree.widths[step])
+        passes.append(PassShape(count, count * width, width * keys, keys, count * width))
     return tuple(passes)

@@ -39,18 +39,24 @@ def check_request_fits(request_id: str, max_tokens: int, num_blocks: int, block_
 class KvBudget:
     """Counts the blocks that requests hold; the counts themselves are a column of the table."""
 
-    def __init__(self, table: RequestTable, num_blocks: int, block_size: int) -> None:
+    def __init__(self, table: RequestTable, num_blocks: int, block_size: int, branch_tokens: int = 0) -> None:
+        """`branch_tokens`: what a request may need beyond its longest text, for branches of drafted trees."""
         if num_blocks < 1 or block_size < 1:
             raise UserError(f"the KV pool has {num_blocks} blocks of {block_size} tokens; both must be at least 1")
         self.num_blocks = num_blocks
         self.num_free_blocks = num_blocks
         self._table = table
         self._block_size = block_size
+        self._branch_tokens = branch_tokens
 
     def check_fits(self, row: int) -> None:
         """Raise UserError if this request could not be served even alone."""
-        table = self._table
-        check_request_fits(table.requests[row].id, int(table.max_tokens[row]), self.num_blocks, self._block_size)
+        request_id = self._table.requests[row].id
+        check_request_fits(request_id, self.most_tokens(row), self.num_blocks, self._block_size)
+
+    def most_tokens(self, row: int) -> int:
+        """Slots that a request can ever need."""
+        return int(self._table.max_tokens[row]) + self._branch_tokens
 
     def grow(self, row: int, num_tokens: int) -> bool:
         """Give a request blocks for `num_tokens` tokens; False, and nothing changed, if too few are free."""

@@ -60,9 +60,9 @@ class ServingLoop:
         """[drafters]"""
         self._asks_ngrams = any(drafter.asks_ngrams for drafter in setting.drafters)
         self._ends = EndTokens(setting.eos_token_ids, table)
-        budget = KvBudget(table, setting.num_kv_blocks, setting.block_size)
+        budget = KvBudget(table, setting.num_kv_blocks, setting.block_size, setting.branch_tokens)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
-        self._recorder = Recorder(table, text, setting.drafters, body.now())
+        self._recorder = Recorder(table, text, setting.drafter_names, body.now())
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
         self._time_s = 0.0
@@ -143,8 +143,7 @@ class ServingLoop:
         return bool(jobs)
 
     def _start_prefill(self) -> None:
-        headroom = self._setting.draft_length.max_num_speculative_tokens + 1
-        admitted = self._scheduler.admit(self._body.now(), headroom)
+        admitted = self._scheduler.admit(self._body.now(), self._setting.max_num_draft_tokens + 1)
         if admitted:
             self._prefilling = True
             rows = np.array(admitted, np.int64)
@@ -163,7 +162,9 @@ class ServingLoop:
         lengths = setting.draft_length.lengths(context, drafters)
         # the bonus token is always emitted, so more than remaining - 1 drafted tokens could never be used
         lengths = np.minimum(lengths, context.remaining_tokens - 1)
-        running, preempted = self._scheduler.reserve(context.rows, context.context_tokens + lengths)
+        running, preempted = self._scheduler.reserve(
+            context.rows, context.context_tokens + setting.num_draft_tokens(lengths)
+        )
         if preempted:
             self._body.release(np.array(preempted, np.int64))
             context, drafters, lengths = context.only(running), drafters[running], lengths[running]
@@ -189,6 +190,8 @@ class ServingLoop:
             setting.drafters,
             setting.layout,
             setting.selector.needs_confidence,
+            setting.tree,
+            setting.merged,
         )
         self._num_rounds += 1
         self._rounds[round_.index] = round_
@@ -262,12 +265,10 @@ class ServingLoop:
         table, rows = self._table, round_.rows
         emitted = self._ends.cut(rows, result)
         accepted = emitted - 1
-        drafter, drafted = round_.drafter, round_.drafted
-        # without a draft the drafter is -1, whose place is behind all others'
+        drafter, drafted = round_.drafter, round_.draft_depth
+        # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
         by_model = (drafted > 0) & ~round_.by_lookup & np.append(self._has_kv_cache, False)[drafter]
-        # a drafter never takes its own last token in
-        followed = round_.context_tokens + np.minimum(accepted, drafted - 1)
-        table.drafter_kv_tokens[rows[by_model], drafter[by_model]] = followed[by_model]
+        round_.note_kv(table, by_model, accepted, result)
         if self._full:
             output_tokens = round_.context_tokens - table.num_prompt_tokens[rows]
             columns = rows, drafter, output_tokens, drafted, accepted

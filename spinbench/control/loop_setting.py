@@ -2,14 +2,20 @@
 
 from dataclasses import dataclass, field
 
-from spinbench.control.draft_length import DraftLength
+import numpy as np
+
+from spinbench.control.arrays import IntArray
+from spinbench.control.draft_length import DraftLength, FixedDraftLength, MatchOrderDraftLength
+from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.full_information import LearnsFromAll
-from spinbench.control.layout import VerificationLayout
+from spinbench.control.layout import PackedLayout, VerificationLayout
 from spinbench.control.pipeline import Pipeline, SerialPipeline
 from spinbench.control.placement import SHARED, Placement
+from spinbench.control.selector.merged import MERGED, MergedSelector
 from spinbench.control.selector.protocol import Selector
 from spinbench.control.switching import SwitchingKind
+from spinbench.control.token_tree import TreeShape
 from spinbench.errors import UserError
 
 
@@ -37,6 +43,57 @@ class LoopSetting:
                 "this selector asks all drafters about what was emitted, which it does between two rounds: it needs "
                 "pipeline=serial"
             )
+        blind = FixedDraftLength | MatchOrderDraftLength | TreeDraftLength
+        if self.merged and not isinstance(self.draft_length, blind):
+            raise UserError(
+                "selector=merged asks several drafters about a request at once, and this draft length looks at the one "
+                "that was chosen: it needs drafting=fixed, drafting=by_match_order or drafting=tree"
+            )
+        if self.has_trees and not isinstance(self.layout, PackedLayout):
+            raise UserError(
+                "token trees (drafting=tree, selector=merged) are verified under a mask of their own, which only "
+                "verification=packed has"
+            )
+        if self.tree and isinstance(self.selector, LearnsFromAll):
+            raise UserError(
+                "this selector takes accepted tokens for a drafter's first choices, which those of a tree need not be: "
+                "set another selector, or drafting=fixed"
+            )
+
+    @property
+    def tree(self) -> TreeShape | None:
+        """What each draft looks like; None = chains."""
+        return self.draft_length.tree if isinstance(self.draft_length, TreeDraftLength) else None
+
+    @property
+    def merged(self) -> tuple[int, ...]:
+        """Drafters that draft together; none = one for each request."""
+        return self.selector.members if isinstance(self.selector, MergedSelector) else ()
+
+    @property
+    def has_trees(self) -> bool:
+        """Whether what is verified may branch."""
+        return self.tree is not None or bool(self.merged)
+
+    @property
+    def drafter_names(self) -> tuple[str, ...]:
+        """By the numbers of drafters in records."""
+        return (*(drafter.name for drafter in self.drafters), *((MERGED,) if self.merged else ()))
+
+    def num_draft_tokens(self, depth: IntArray) -> IntArray:
+        """Tokens at the most that are verified beside the newest one, where paths have `depth` tokens."""
+        nodes = depth if self.tree is None else self.tree.num_nodes(depth)
+        return nodes * max(1, len(self.merged))
+
+    @property
+    def max_num_draft_tokens(self) -> int:
+        """The largest `num_draft_tokens`."""
+        return int(self.num_draft_tokens(np.array(self.draft_length.max_num_speculative_tokens)))
+
+    @property
+    def branch_tokens(self) -> int:
+        """KV slots that a request may need beyond its longest text: depth is cut there, and branches are beside it."""
+        return self.max_num_draft_tokens - self.draft_length.max_num_speculative_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,9 @@ class RoundRecord:
     drafter: str | None
     """`None`: nothing was drafted for this request (plain decoding)."""
     num_speculative_tokens: int
-    """K that was asked for."""
+    """K that was asked for; of a tree, its nodes."""
     drafted: int
-    """Tokens really proposed, at most K: prompt lookup may find fewer."""
+    """Tokens really proposed, at most K: prompt lookup may find fewer. Of a tree, those of all branches."""
     accepted: int
     """Drafted tokens kept. Tokens behind an end token are not kept."""
     emitted: int
@@ -66,6 +66,8 @@ class RoundRecord:
     draft_end_s: float | None
     verify_start_s: float
     verify_end_s: float
+    draft_depth: int | None = None
+    """Tokens on the longest drafted path: all of a chain, fewer than `drafted` of a tree. None = a chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class RoundColumns:
     draft_end_s: FloatArray
     verify_start_s: FloatArray
     verify_end_s: FloatArray
+    draft_depth: IntArray
 
     @classmethod
     def of(cls, records: Sequence[RoundRecord]) -> "RoundColumns":
@@ -123,6 +126,7 @@ class RoundColumns:
         columns: dict[str, Any] = {
             "row": np.array([ids.index(record.request_id) for record in records], np.int64),
             "drafter": np.array([-1 if r.drafter is None else names.index(r.drafter) for r in records], np.int64),
+            "draft_depth": np.array([r.drafted if r.draft_depth is None else r.draft_depth for r in records], np.int64),
         }
         for field in fields(cls)[2:]:
             if field.name not in columns:
@@ -154,6 +158,7 @@ class RoundColumns:
             draft_end_s=None if np.isnan(end_s) else end_s,
             verify_start_s=float(self.verify_start_s[index]),
             verify_end_s=float(self.verify_end_s[index]),
+            draft_depth=int(self.draft_depth[index]),
         )
 
     def __iter__(self) -> Iterator[RoundRecord]:

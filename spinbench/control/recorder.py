@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, Job, JobDone, PrefillJob, VerifyJob
 from spinbench.control.record import FinishReason, RequestRecord, RoundColumns, RunRecord, SpanColumns, SpanKind
 from spinbench.control.request_table import RequestTable
@@ -24,10 +23,11 @@ KINDS: dict[type[Job], SpanKind] = {
 class Recorder:
     """Keeps references to the arrays of each round and job; puts them together when the run ends."""
 
-    def __init__(self, table: RequestTable, text: Text, drafters: tuple[DrafterInfo, ...], start_s: float) -> None:
+    def __init__(self, table: RequestTable, text: Text, drafters: Sequence[str], start_s: float) -> None:
+        """`drafters` are the names that the rounds' numbers of drafters stand for."""
         self._table = table
         self._text = text
-        self._drafters = drafters
+        self._drafters = tuple(drafters)
         self._start_s = start_s
         self._requests: list[RequestRecord] = []
         self._rounds: list[tuple[Round, IntArray, float, float]] = []
@@ -71,7 +71,7 @@ class Recorder:
             requests=tuple(self._requests),
             rounds=self._round_columns(),
             spans=self._span_columns(),
-            drafters=tuple(drafter.name for drafter in self._drafters),
+            drafters=self._drafters,
             start_s=self._start_s,
             end_s=end_s,
             complete=complete,
@@ -91,12 +91,13 @@ class Recorder:
         accepted = [accepted for _, accepted, *_ in self._rounds]
         return RoundColumns(
             request_ids=tuple(request.id for request in self._table.requests),
-            drafters=tuple(drafter.name for drafter in self._drafters),
+            drafters=self._drafters,
             round_index=each([round_.index for round_ in rounds], np.int64),
             row=column("rows", np.int64),
             drafter=column("drafter", np.int64),
             num_speculative_tokens=column("num_speculative_tokens", np.int64),
             drafted=column("drafted", np.int64),
+            draft_depth=column("draft_depth", np.int64),
             accepted=np.concatenate(accepted) if accepted else np.empty(0, np.int64),
             context_tokens=column("context_tokens", np.int64),
             lookup_match_order=column("lookup_match_order", np.int64),
@@ -145,7 +146,8 @@ def _work(jobs: Sequence[Job]) -> _Work:
     """What each job computes and reads, all jobs in one go.
 
     Only verification can pad or copy. A draft runs the known tokens in one pass, then one row per further token; the
-    last token is not fed back, and a lookup runs nothing.
+    last token of a path is not fed back, and a lookup runs nothing. A request's rows are computed against all its keys
+    that are filled, also those that a mask hides: of later tokens, and of other branches of a tree.
     """
     if not jobs:
         return _Work(*(np.empty(0, np.int64) for _ in _Work._fields))
@@ -159,11 +161,22 @@ def _work(jobs: Sequence[Job]) -> _Work:
             for job in jobs
         ]
     )
-    tokens = stop - start + steps
-    keys_of_steps = steps * stop + steps * (steps + 1) // 2  # one row each
-    cells = (stop - start) * stop + keys_of_steps
-    keys = np.where(stop > start, stop, 0) + keys_of_steps
     first = np.cumsum([0, *(len(job.spans) for job in jobs[:-1])])
+    rows_of_steps = steps  # one row each, and of trees those of a depth
+    keys_of_steps = cells_of_steps = steps * stop + steps * (steps + 1) // 2
+    trees = [(job, begin) for job, begin in zip(jobs, first.tolist(), strict=True) if isinstance(job, DraftJob)]
+    if any(job.tree is not None for job, _ in trees):
+        rows_of_steps, cells_of_steps = steps.copy(), cells_of_steps.copy()
+        for job, begin in trees:
+            if job.tree is not None:
+                own = begin + np.flatnonzero(~job.by_lookup)
+                rows, keys, cells = job.tree.step_sums[:, steps[own] + 1]
+                rows_of_steps[own] = rows
+                keys_of_steps[own] = steps[own] * stop[own] + keys
+                cells_of_steps[own] = rows * stop[own] + cells
+    tokens = stop - start + rows_of_steps
+    cells = (stop - start) * stop + cells_of_steps
+    keys = np.where(stop > start, stop, 0) + keys_of_steps
     num_tokens, num_cells, num_keys = (np.add.reduceat(each, first) for each in (tokens, cells, keys))
     padded, peak, num_queries = np.zeros_like(num_tokens), np.zeros_like(num_tokens), num_tokens.copy()
     plans = [(place, job.layout) for place, job in enumerate(jobs) if isinstance(job, VerifyJob)]

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundContext
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob
+from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.layout import VerificationLayout
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
+from spinbench.control.token_tree import TreeShape
 
 MAX_UNSEEN_TOKENS = 16
 """Known tokens that a drafter takes in with its first draft step. After a round of its own it lacks two at the most
@@ -33,11 +34,17 @@ class Round:
         drafters: Sequence[DrafterInfo],
         layout: VerificationLayout,
         measure_confidence: bool,
+        tree: TreeShape | None = None,
+        members: Sequence[int] = (),
     ) -> None:
+        """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all `members`."""
         count = len(context)
         self.index = index
         self.rows = context.rows
-        self.num_speculative_tokens = num_speculative_tokens
+        self.num_speculative_tokens = np.zeros(count, np.int64)
+        """Tokens that drafters are asked for, on all paths."""
+        self.asked_depth = num_speculative_tokens
+        """Those on the longest path."""
         self.drafter = np.where(num_speculative_tokens > 0, drafter, NO_DRAFTER)
         self.context_tokens = context.context_tokens
         self.lookup_match_order = context.lookup_match_order
@@ -51,8 +58,12 @@ class Round:
         self._drafters = drafters
         self._layout = layout
         self._measure_confidence = measure_confidence
+        self._tree = tree
+        self._members = members
         self._pending: dict[int, IntArray] = {}
         """Per drafter that still drafts, the places of its requests in the arrays."""
+        self._merging: list[tuple[int, IntArray]] = []
+        """Members and the places of the requests that they ran a model for together with others."""
 
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
@@ -60,20 +71,41 @@ class Round:
         order = np.argsort(self.drafter, kind="stable")
         bounds = np.searchsorted(self.drafter[order], np.arange(len(self._drafters) + 1)).tolist()
         for drafter, (start, stop) in enumerate(itertools.pairwise(bounds)):
-            if stop > start:
-                jobs.extend(self._jobs_of_group(drafter, order[start:stop], table))
+            places = order[start:stop]
+            if drafter in self._members:
+                places = np.concatenate((places, order[bounds[-1] :]))
+            if len(places):
+                jobs.extend(self._jobs_of_group(drafter, places, table))
         return jobs or [self._verify_job()]
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
         """Take a draft in; returns the verify job when it was the last one missing."""
         places = self._pending.pop(job.drafter)
-        self.drafted[places] = result.num_drafted
+        self.drafted[places] += result.num_drafted
         if result.confidence is not None:
             self.confidence[places] = result.confidence
-        self.draft_start_s[places] = done.start_s
-        self.draft_end_s[places] = done.end_s
+        # from the first to the last, where several drafters draft for a request
+        self.draft_start_s[places] = np.fmin(self.draft_start_s[places], done.start_s)
+        self.draft_end_s[places] = np.fmax(self.draft_end_s[places], done.end_s)
         self.group_size[places] = len(places)
         return None if self._pending else self._verify_job()
+
+    @property
+    def draft_depth(self) -> IntArray:
+        """Tokens on the longest drafted path of each request: as many can be accepted."""
+        return np.minimum(self.drafted, self.asked_depth)
+
+    def note_kv(self, table: RequestTable, by_model: BoolArray, accepted: IntArray, result: VerifyResult) -> None:
+        """Note what KV the drafters hold now: accepted tokens that they drafted, but never their own last token.
+
+        `by_model` are the requests for which one drafter's model drafted.
+        """
+        held = self.context_tokens + np.minimum(accepted, self.draft_depth - 1)
+        table.drafter_kv_tokens[self.rows[by_model], self.drafter[by_model]] = held[by_model]
+        for drafter, places in self._merging:
+            own = accepted[places] if result.accepted_of is None else result.accepted_of[places, drafter]
+            held = np.minimum(np.minimum(own, accepted[places]), self.asked_depth[places] - 1)
+            table.drafter_kv_tokens[self.rows[places], drafter] = self.context_tokens[places] + held
 
     @property
     def draft_time_s(self) -> FloatArray:
@@ -84,18 +116,27 @@ class Round:
         jobs: list[Job] = []
         rows, newest = self.rows[places], self.context_tokens[places]
         by_lookup = self._drafters[drafter].drafts_by_lookup(self.lookup_match_order[places])
-        self.by_lookup[places] = by_lookup
+        alone = self.drafter[places] == drafter
+        self.by_lookup[places] = by_lookup & alone
         # where nothing has a KV cache, nothing has to be taken in
-        stateless = by_lookup if self._drafters[drafter].has_kv_cache else np.True_
+        has_kv_cache = self._drafters[drafter].has_kv_cache
+        stateless = by_lookup if has_kv_cache else np.ones_like(by_lookup)
+        joins = not alone.all()
+        if joins:
+            self._merging.append((drafter, places[~stateless & ~alone]))
         start = np.where(stateless, newest, table.planned_kv_tokens(rows, drafter))
         behind = newest - start > MAX_UNSEEN_TOKENS
         if behind.any():
             spans = TokenSpans(rows[behind], start[behind], newest[behind] - 1)
-            self.catch_up_tokens[places[behind]] = spans.num_tokens
+            self.catch_up_tokens[places[behind]] += spans.num_tokens
             jobs.append(CatchUpJob(drafter, spans))
             start = np.where(behind, newest - 1, start)
-        lengths = self.num_speculative_tokens[places]
-        jobs.append(DraftJob(drafter, TokenSpans(rows, start, newest), lengths, by_lookup, self._measure_confidence))
+        spans, lengths = TokenSpans(rows, start, newest), self.asked_depth[places]
+        # what has no KV cache names one token at a time: a chain
+        tree = self._tree if has_kv_cache else None
+        job = DraftJob(drafter, spans, lengths, by_lookup, self._measure_confidence, tree, joins)
+        self.num_speculative_tokens[places] += job.num_nodes
+        jobs.append(job)
         self._pending[drafter] = places
         return jobs
 

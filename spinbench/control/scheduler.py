@@ -46,7 +46,7 @@ class Scheduler:
             num_tokens = int(table.num_tokens[row])
             if admitted and batched_tokens + num_tokens > self._max_num_batched_tokens:
                 break
-            if not self._kv_budget.grow(row, min(num_tokens + headroom_tokens, int(table.max_tokens[row]))):
+            if not self._kv_budget.grow(row, min(num_tokens + headroom_tokens, self._kv_budget.most_tokens(row))):
                 break
             self.waiting.popleft()
             self.running.append(row)

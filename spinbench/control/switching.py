@@ -51,7 +51,7 @@ class CatchUpAhead:
         wanted &= self._has_kv_cache[following]
         held = table.planned_kv_tokens(rows, following)
         newest = round_.context_tokens
-        wanted &= newest + round_.num_speculative_tokens + 1 - held > MAX_UNSEEN_TOKENS
+        wanted &= newest + round_.asked_depth + 1 - held > MAX_UNSEEN_TOKENS
         return [
             self._job(drafter, TokenSpans(rows[own], held[own], newest[own]), round_.index)
             for drafter in np.unique(following[wanted]).tolist()

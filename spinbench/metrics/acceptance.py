@@ -21,9 +21,12 @@ class PositionRates:
 
 
 def position_rates(rounds: pd.DataFrame) -> PositionRates:
-    """Marginal and conditional acceptance by position over the rounds in which something was drafted."""
+    """Marginal and conditional acceptance by position over the rounds in which something was drafted.
+
+    Of a token tree a position is a depth.
+    """
     drafts = rounds[rounds["drafted"] > 0]
-    drafted, accepted = drafts["drafted"].to_numpy(), drafts["accepted"].to_numpy()
+    drafted, accepted = drafts["draft_depth"].to_numpy(), drafts["accepted"].to_numpy()
     positions = range(1, int(drafted.max(initial=0)) + 1)
     kept = [int(np.count_nonzero(accepted >= i)) for i in positions]
     reached = [int(np.count_nonzero((accepted >= i - 1) & (drafted >= i))) for i in positions]

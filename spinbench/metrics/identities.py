@@ -72,6 +72,8 @@ def _check_rounds(tables: RunTables) -> None:
     _refuse(rounds, rounds["accepted"] > rounds["drafted"], where + "accepted {accepted} of {drafted} drafted")
     over = rounds["drafted"] > rounds["num_speculative_tokens"]
     _refuse(rounds, over, where + "drafted {drafted}, asked for {num_speculative_tokens}")
+    too_deep = (rounds["draft_depth"] > rounds["drafted"]) | (rounds["accepted"] > rounds["draft_depth"])
+    _refuse(rounds, too_deep, where + "accepted {accepted} on paths of {draft_depth} among {drafted} drafted")
     undrafted = rounds["drafter"].isna() & (rounds["drafted"] > 0)
     _refuse(rounds, undrafted, where + "{drafted} drafted tokens and no drafter")
     emitted = rounds.groupby("request_id")["emitted"].sum()

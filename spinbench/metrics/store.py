@@ -139,7 +139,7 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder / SUMMARY_FILE}: key 'complete' is missing")
     tables = RunTables(
         requests=_read_parquet(folder / "requests.parquet", [*REQUEST_SCHEMA.names, *TEXT_SCHEMA.names]),
-        rounds=_read_parquet(folder / "rounds.parquet", ROUND_SCHEMA.names),
+        rounds=_read_rounds(folder / "rounds.parquet"),
         spans=_read_parquet(folder / "spans.parquet", SPAN_SCHEMA.names),
         drafters=tuple(meta["drafters"]),
         start_s=float(meta["start_s"]),
@@ -199,6 +199,12 @@ def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
     if absent:
         raise UserError(f"{path}: column {absent[0]!r} is missing")
     return table.to_pandas()
+
+
+def _read_rounds(path: Path) -> pd.DataFrame:
+    rounds = _read_parquet(path, [name for name in ROUND_SCHEMA.names if name != "draft_depth"])
+    # runs were written without it when there were chains only
+    return rounds if "draft_depth" in rounds else rounds.assign(draft_depth=rounds["drafted"])
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

@@ -46,6 +46,7 @@ ROUND_SCHEMA = pa.schema(
         ("draft_end_s", pa.float64()),
         ("verify_start_s", pa.float64()),
         ("verify_end_s", pa.float64()),
+        ("draft_depth", pa.int64()),
     ]
 )
 SPAN_SCHEMA = pa.schema(

@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,6 +21,7 @@ from spinbench.control.job import (
     Result,
     ScoreResult,
     VerifyJob,
+    VerifyResult,
 )
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.placement import SHARED, Placement
@@ -36,13 +38,23 @@ from spinbench.runtime.drafter import (
 )
 from spinbench.runtime.lane import Lanes, split_cores
 from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.proposals import Proposals
 from spinbench.runtime.sampler import Sampling, make_sampler
 from spinbench.runtime.slot_table import Slots, SlotTable
+from spinbench.runtime.token_tree import SlotMoves
 from spinbench.runtime.verifier import Verifier
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
-Outcome = tuple[Result, tuple[Draft, ...]]
-"""A job's result, and the draft of each of its requests."""
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job came to."""
+
+    result: Result
+    drafts: tuple[Draft, ...] = ()
+    """Of each of its requests."""
+    path: IntArray | None = None
+    """The places in token trees that were accepted, see `Verifier.verify_trees`."""
 
 
 class TorchBody:
@@ -69,12 +81,16 @@ class TorchBody:
         self._drafter_threads = drafter_threads
         self._lanes: Lanes | None = None
         self._queue: deque[tuple[Job, Callable[[], Outcome]]] = deque()
-        self._drafts: dict[int, Draft] = {}
+        self._proposals = Proposals(len(self._drafters))
+        self._branch_tokens = 0
         self._text = LiveText([], {})
         self._start_s = time.perf_counter()
 
-    def begin(self, text: LiveText) -> None:
-        """Start a run on the requests of `text`, with an empty KV pool and the clock at zero."""
+    def begin(self, text: LiveText, branch_tokens: int = 0) -> None:
+        """Start a run on the requests of `text`, with an empty KV pool and the clock at zero.
+
+        Branches of token trees may take `branch_tokens` slots beyond a request's longest text.
+        """
         num_lanes = self._placement.num_devices(len(self._drafters))
         if self._lanes is not None:
             self._lanes.drain()
@@ -83,9 +99,10 @@ class TorchBody:
             self._lanes = Lanes(threads, self._verifier.runner.device)
         self._synchronize()
         self._text = text
+        self._branch_tokens = branch_tokens
         self._slots.clear()
         self._queue.clear()
-        self._drafts.clear()
+        self._proposals.clear()
         self._start_s = time.perf_counter()
 
     def close(self) -> None:
@@ -140,13 +157,20 @@ class TorchBody:
 
     def release(self, rows: IntArray) -> None:
         """Free the requests' KV slots."""
+        self._proposals.release(rows.tolist())
         for row in rows.tolist():
             self._slots.release(row)
 
     def _done(self, job: Job, outcome: Outcome, start_s: float, end_s: float) -> JobDone:
-        result, drafts = outcome
-        if drafts:
-            self._drafts.update(zip(job.spans.rows.tolist(), drafts, strict=True))
+        result = outcome.result
+        if isinstance(job, DraftJob) and isinstance(result, DraftResult):
+            rows = job.spans.rows.tolist()
+            if job.joins:
+                result = replace(result, num_drafted=self._proposals.join(job.drafter, rows, outcome.drafts))
+            else:
+                self._proposals.put(job.drafter, rows, outcome.drafts)
+        elif isinstance(job, VerifyJob) and isinstance(result, VerifyResult):
+            result = self._proposals.settle(job.spans, result, outcome.path)
         is_drafters = isinstance(job, DraftJob | CatchUpJob)
         return JobDone(job, result, self._drafters[job.drafter][0].name if is_drafters else TARGET_LANE, start_s, end_s)
 
@@ -155,34 +179,51 @@ class TorchBody:
         text = self._text
         match job:
             case PrefillJob(spans):
-                return lambda: (self._verifier.prefill(spans, text), ())
+                return lambda: Outcome(self._verifier.prefill(spans, text))
             case CatchUpJob():
-                return partial(self._catch_up, job, self._slots.held(job.spans.rows.tolist()), text)
+                moves = self._moves(job)
+                return partial(self._catch_up, job, moves, self._slots.held(job.spans.rows.tolist()), text)
             case DraftJob():
-                return partial(self._draft, job, text)
+                return partial(self._draft, job, self._moves(job), text)
             case VerifyJob():
-                rows = job.spans.rows.tolist()
-                drafts = {row: self._drafts.pop(row) for row in rows if row in self._drafts}
-                return lambda: (self._verifier.verify(job, drafts, text), ())
+                return partial(self._verify, job, self._proposals.drafts_of(job.spans.rows.tolist()), text)
 
-    def _catch_up(self, job: CatchUpJob, slots: Slots, text: LiveText) -> Outcome:
-        drafter = self._drafters[job.drafter][1]
+    def _moves(self, job: CatchUpJob | DraftJob) -> SlotMoves | None:
+        moves = self._proposals.take_moves(job.drafter, job.spans.rows.tolist())
+        return None if moves is None else moves.within(self._slots)
+
+    def _catch_up(self, job: CatchUpJob, moves: SlotMoves | None, slots: Slots, text: LiveText) -> Outcome:
+        drafter = self._drafter(job, moves)
         if job.num_scored is not None:
-            return ScoreResult(drafter.score(job.spans, job.num_scored, text)), ()
+            return Outcome(ScoreResult(drafter.score(job.spans, job.num_scored, text)))
         drafter.catch_up(job.spans, slots, text)
-        return None, ()
+        return Outcome(None)
 
-    def _draft(self, job: DraftJob, text: LiveText) -> Outcome:
-        drafts = self._drafters[job.drafter][1].draft(job, text)
+    def _draft(self, job: DraftJob, moves: SlotMoves | None, text: LiveText) -> Outcome:
+        drafts = self._drafter(job, moves).draft(job, text)
         lengths = np.array([len(draft) for draft in drafts.of_request], np.int64)
-        return DraftResult(lengths, drafts.confidence), drafts.of_request
+        return Outcome(DraftResult(lengths, drafts.confidence), drafts.of_request)
+
+    def _drafter(self, job: CatchUpJob | DraftJob, moves: SlotMoves | None) -> Drafter:
+        drafter = self._drafters[job.drafter][1]
+        if moves is not None:
+            drafter.move_kv(moves)
+        return drafter
+
+    def _verify(self, job: VerifyJob, drafts: Mapping[int, Draft], text: LiveText) -> Outcome:
+        if all(draft.parents is None for draft in drafts.values()):
+            return Outcome(self._verifier.verify(job, drafts, text))
+        result, path = self._verifier.verify_trees(job, drafts, text)
+        return Outcome(result, path=path)
 
     def _hold_slots(self, job: Job) -> None:
         stop = job.spans.stop
         if isinstance(job, DraftJob):
-            stop = np.where(job.by_lookup, 0, stop + job.num_speculative_tokens - 1)
+            # the last token of a chain is not fed back; of a tree it may have a lower number than one that is
+            further = job.num_speculative_tokens - 1 if job.tree is None else job.num_nodes
+            stop = np.where(job.by_lookup, 0, stop + further)
         for row, num_tokens in zip(job.spans.rows.tolist(), stop.tolist(), strict=True):
-            self._slots.hold(row, num_tokens, self._text.max_tokens(row))
+            self._slots.hold(row, num_tokens, self._text.max_tokens(row) + self._branch_tokens)
 
     def _synchronize(self) -> None:
         """Spans end when the device is done, not when the host has launched."""

@@ -41,6 +41,8 @@ class Draft:
     law: DraftLaw | None = None
     law_rows: IntArray | None = None
     """[drafted]: which row of the law each token was drawn from."""
+    parents: IntArray | None = None
+    """[drafted]: of a tree, the token that each follows, at a lower place in it; -1 = the newest. None = a chain."""
 
     def __len__(self) -> int:
         """Drafted tokens."""

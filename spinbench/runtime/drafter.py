@@ -13,8 +13,10 @@ from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel
 from spinbench.runtime.draft import Draft, DraftRecorder
 from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.sampler import TokenSampler
+from spinbench.runtime.sampler import Sampler, TokenSampler
 from spinbench.runtime.slot_table import Slots, SlotTable
+from spinbench.runtime.token_tree import SlotMoves
+from spinbench.runtime.tree_drafter import draft_trees
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
 
@@ -45,8 +47,12 @@ class Drafter(Protocol):
         """
         ...
 
+    def move_kv(self, moves: SlotMoves) -> None:
+        """Move the KV of tokens that it drafted off the first branch, and that were accepted."""
+        ...
+
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
-        """At most `num_speculative_tokens` tokens per request."""
+        """At most `num_speculative_tokens` tokens per request, or trees of that depth."""
         ...
 
 
@@ -83,8 +89,17 @@ class ModelDrafter:
         right[own] = said == text.span_token_ids(TokenSpans(spans.rows, spans.stop + 1 - num_scored, spans.stop + 1))
         return right
 
+    def move_kv(self, moves: SlotMoves) -> None:
+        """In its own pool."""
+        self.runner.move_kv(moves)
+
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """The known tokens in one pass, then one row per request and step; longer drafts outlast shorter ones."""
+        if job.tree is not None:
+            if not isinstance(self._sampler, Sampler):
+                raise TypeError("rejection sampling judges chains only")
+            trees, confidence = draft_trees(self.runner, self._sampler, self._target_ids, job, job.tree, text)
+            return Drafts(tuple(trees), confidence)
         # by falling K, so that the requests still drafting at a step are the first rows
         order = np.argsort(-job.num_speculative_tokens, kind="stable")
         lengths = job.num_speculative_tokens[order]
@@ -141,6 +156,9 @@ class PromptLookupDrafter:
         """Never asked: control reads what a lookup would have said off the text."""
         raise TypeError("prompt lookup has no model to be asked")
 
+    def move_kv(self, moves: SlotMoves) -> None:
+        """There is none."""
+
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """Up to K copied tokens per request, none where nothing matches; its confidence is 1 or 0."""
         info = self._info
@@ -170,6 +188,9 @@ class NgramDrafter:
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
         """Never asked: control asks the table itself."""
         raise TypeError("an n-gram table has no KV cache to be filled")
+
+    def move_kv(self, moves: SlotMoves) -> None:
+        """There is none."""
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """K tokens per request; a law that names one token is sure of it, so that rejection knows it for certain."""
@@ -204,6 +225,10 @@ class LookupThenModelDrafter:
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
         """The model's own."""
         return self.model.score(spans, num_scored, text)
+
+    def move_kv(self, moves: SlotMoves) -> None:
+        """The model's own."""
+        self.model.move_kv(moves)
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """Each request by the part that it is meant for, in the order of the requests."""

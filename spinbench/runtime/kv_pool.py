@@ -47,3 +47,8 @@ class KvPool:
         self.keys = torch.zeros(size, dtype=dtype, device=device)
         self.values = torch.zeros(size, dtype=dtype, device=device)
         self.null_slot = num_slots
+
+    def move(self, source: torch.Tensor, final: torch.Tensor) -> None:
+        """Write the KV of the slots `source` into the slots `final`, int64 [slots] each; all are read first."""
+        for pool in (self.keys, self.values):
+            pool.index_copy_(1, final, pool.index_select(1, source))

@@ -14,6 +14,8 @@ from spinbench.runtime.kv_pool import KvPool, KvShape
 from spinbench.runtime.packed_linear import copy_sharing_weights, pack_linears
 from spinbench.runtime.paged_batch import PagedBatch, packed_batch, tiled_batch
 from spinbench.runtime.slot_table import Slots, SlotTable
+from spinbench.runtime.token_tree import KvMoves, SlotMoves
+from spinbench.runtime.tree_batch import TreeNodes, tree_batch
 
 
 class ModelRunner:
@@ -55,6 +57,23 @@ class ModelRunner:
             positions = np.minimum(column + spans.start[:, None], spans.stop[:, None] - 1).reshape(-1)
         batch = tiled_batch(spans, self._slots, self.pool, self._share, plan)
         return self._forward(token_ids, positions, batch, logit_rows)
+
+    def tree(self, nodes: TreeNodes, token_ids: torch.Tensor, logit_rows: torch.Tensor) -> torch.Tensor:
+        """Run nodes of token trees, each of which sees its request's context and its own ancestors.
+
+        `token_ids` [rows] are those of all requests behind each other; logits [len(logit_rows), vocab].
+        """
+        batch = tree_batch(nodes, self._slots, self.pool, self._share)
+        return self._forward(token_ids, nodes.positions, batch, logit_rows)
+
+    def move_kv(self, moves: SlotMoves) -> None:
+        """Move KV of tokens that were accepted to where it belongs."""
+        self.pool.move(torch.from_numpy(moves.source).to(self.device), torch.from_numpy(moves.final).to(self.device))
+
+    def keep_path(self, moves: KvMoves) -> None:
+        """The same for requests that have their slots still."""
+        if len(moves.rows):
+            self.move_kv(moves.within(self._slots))
 
     def _forward(
         self, token_ids: torch.Tensor, positions: IntArray, batch: PagedBatch, logit_rows: torch.Tensor

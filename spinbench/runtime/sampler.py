@@ -89,6 +89,20 @@ class Sampler:
         chosen = self.draft_scores(logits, seeds, positions, target_ids).argmax(-1)
         return chosen if target_ids is None else target_ids[chosen]
 
+    def draft_children(
+        self,
+        logits: torch.Tensor,
+        seeds: IntArray,
+        positions: IntArray,
+        count: int,
+        target_ids: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The `count` best target token ids of each row of drafter logits, int64 [rows, count], the best one first."""
+        if count == 1:
+            return self.draft_tokens(logits, seeds, positions, target_ids)[:, None]
+        chosen = self.draft_scores(logits, seeds, positions, target_ids).topk(count, dim=-1).indices
+        return chosen if target_ids is None else target_ids[chosen]
+
     def draft(
         self,
         logits: torch.Tensor,

@@ -26,5 +26,5 @@ def live_loop(
     text = LiveText(queue.requests, prompts, body.ngrams)
     lengths = {request.id: len(prompts[request.id]) for request in queue.requests}
     table = RequestTable(queue.requests, lengths, len(setting.drafters))
-    body.begin(text)
+    body.begin(text, setting.branch_tokens)
     return ServingLoop(setting, interface or body, queue, table, text, on_progress)

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from spinbench.control.arrays import BoolArray
+from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.job import PrefillResult, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.text import LiveText
 from spinbench.runtime.draft import Draft, ScoredRows
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import TokenSampler
+from spinbench.runtime.token_tree import KvMoves, tree_rows, walk
+from spinbench.runtime.tree_batch import TreeNodes
 
 
 class Verifier:
@@ -49,6 +51,43 @@ class Verifier:
         # one transfer to the host for the whole batch
         host = torch.cat((verdict.accepted[:, None], verdict.token_ids), 1).cpu().numpy()
         return VerifyResult(host[:, 1:], host[:, 0] + 1)
+
+    def verify_trees(
+        self, job: VerifyJob, drafts: Mapping[int, Draft], text: LiveText
+    ) -> tuple[VerifyResult, IntArray]:
+        """As `verify` in the packed layout, for drafts that branch: down each tree, where the target's choice leads.
+
+        A choice is what plain decoding would emit behind its token, as long as the path to it was chosen all along.
+        Also gives the accepted places [requests, width], in order behind place 0, the newest token's. KV of accepted
+        tokens is moved to where a chain has it.
+        """
+        spans, seeds = job.spans, text.seeds[job.spans.rows]
+        counts = spans.num_tokens.tolist()
+        own = np.arange(max(counts)) < spans.num_tokens[:, None]
+        drafted = tuple(
+            drafts[row] if count > 1 else None for row, count in zip(spans.rows.tolist(), counts, strict=True)
+        )
+        rows = tree_rows(drafted, max(counts))
+        nodes = TreeNodes(
+            spans.rows,
+            spans.start,
+            [np.arange(count) for count in counts],
+            [depth[:count] for depth, count in zip(rows.depth, counts, strict=True)],
+            [sees[:count, :count] for sees, count in zip(rows.sees, counts, strict=True)],
+        )
+        tokens = self._query_tokens(job, drafted, text, own)
+        real = torch.from_numpy(np.flatnonzero(own)).to(tokens.device)
+        own_tokens = tokens.view(-1)[real]
+        logits = self.runner.tree(nodes, own_tokens, torch.arange(len(own_tokens), device=tokens.device))
+        choices = torch.full_like(tokens, -1)
+        requests, _ = np.nonzero(own)
+        choices.view(-1)[real] = self._sampler.target_tokens(logits, seeds[requests], nodes.positions + 1)
+        accepted, path = walk(tokens, choices, torch.from_numpy(own).to(tokens.device), rows)
+        # one transfer to the host for the whole batch
+        host = torch.cat((accepted[:, None], path, choices.gather(1, path)), 1).cpu().numpy()
+        num_accepted, places = host[:, 0], host[:, 1 : 1 + own.shape[1]]
+        self.runner.keep_path(KvMoves.along(spans.rows, spans.start, places, num_accepted))
+        return VerifyResult(host[:, 1 + own.shape[1] :], num_accepted + 1), places
 
     def _query_tokens(
         self, job: VerifyJob, drafts: Sequence[Draft | None], text: LiveText, own: BoolArray

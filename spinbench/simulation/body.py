@@ -79,6 +79,9 @@ class SimulatedBody:
         """Jobs whose end the host has not seen, with their start and end."""
         self._host_free_at_s = start_s
         self._accepted_run = np.zeros(len(num_prompt_tokens), np.int64)
+        """Of what was drafted for each request in its round, at the most."""
+        self._run_of: IntArray | None = None
+        """[requests, drafters], once several drafters draft for a request."""
 
     def now(self) -> float:
         """Simulated seconds since the start."""
@@ -156,18 +159,37 @@ class SimulatedBody:
         rows, info = job.spans.rows, self._drafters[job.drafter]
         emitted = self._num_output_tokens(rows, job.spans.stop)
         order = (info.max_match_tokens, info.min_match_tokens)
-        self._accepted_run[rows] = self._streams.accepted_run(rows, emitted, job.drafter, job.by_lookup, *order)
+        run = self._streams.accepted_run(rows, emitted, job.drafter, job.by_lookup, *order)
         drafts: BoolArray = ~job.by_lookup
+        if job.tree is not None and drafts.any():
+            depth = self._streams.accepted_depth(rows, emitted, job.drafter, job.tree.branching)
+            run = np.where(job.by_lookup, run, np.minimum(depth, job.num_speculative_tokens))
         if not drafts.all():
             drafts = drafts | self._streams.lookup_finds(rows, emitted, *order)
-        return DraftResult(np.where(drafts, job.num_speculative_tokens, 0))
+        num_drafted = np.where(drafts, job.num_nodes, 0)
+        if not job.joins:
+            self._accepted_run[rows] = run
+            return DraftResult(num_drafted)
+        if self._run_of is None:
+            self._run_of = np.zeros((len(self._accepted_run), len(self._drafters)), np.int64)
+        # what drafters have in common beside the text is not recorded: as if each erred in a way of its own
+        run = np.minimum(run, job.num_speculative_tokens)
+        shared = np.minimum(run, self._accepted_run[rows])
+        self._run_of[rows, job.drafter] = run
+        self._accepted_run[rows] = np.maximum(run, self._accepted_run[rows])
+        return DraftResult(num_drafted - shared)
 
     def _verify(self, job: VerifyJob) -> VerifyResult:
         rows, drafted = job.spans.rows, job.num_drafted
         emitted = self._num_output_tokens(rows, job.spans.start + 1)
         accepted = np.minimum(self._accepted_run[rows], drafted)
         tokens = self._streams.token_ids_at(rows, emitted, int(accepted.max()) + 1)
-        return VerifyResult(tokens, accepted + 1)
+        self._accepted_run[rows] = 0
+        if self._run_of is None:
+            return VerifyResult(tokens, accepted + 1)
+        own = self._run_of[rows]
+        self._run_of[rows] = 0
+        return VerifyResult(tokens, accepted + 1, own)
 
     def _num_output_tokens(self, rows: IntArray, num_tokens: IntArray) -> IntArray:
         return num_tokens - self._num_prompt_tokens[rows]

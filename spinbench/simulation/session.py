@@ -34,7 +34,17 @@ def simulated_loop(
             "this selector asks for the drafter's confidence, which the acceptance table does not hold beyond a "
             "mismatch; choose another selector, or engine=runtime"
         )
+    require_ranks(setting, streams.rank is not None)
     table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
     body = SimulatedBody(streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement)
     text = RecordedText(streams)
     return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress)
+
+
+def require_ranks(setting: LoopSetting, has_ranks: bool) -> None:
+    """Raise UserError for trees where it is not known what a drafter's second choices come to."""
+    if setting.tree and not has_ranks:
+        raise UserError(
+            "drafting=tree needs to know which rank each token had with the drafters, and a synthetic law says only "
+            "whether it was the first: set engine.acceptance=table or bootstrap, or another drafting"
+        )

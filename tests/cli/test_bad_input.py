@@ -149,6 +149,21 @@ MISTAKES = {
         ("drafting=by_selector", "selector=joint or selector=contextual"),
     ),
     "joint under a given K": Mistake(overrides("selector=joint"), ("selector=joint", "set drafting=by_selector")),
+    "trees in rectangles": Mistake(
+        overrides("drafting=tree", "verification=padded"), ("token trees", "verification=packed")
+    ),
+    "trees by rejection": Mistake(
+        overrides("selector=merged", "sampling=rejection"), ("sampling.kind is rejection", "drafter_invariant")
+    ),
+    "a node without children": Mistake(
+        overrides("drafting=tree", "drafting.branching=[2,0]"), ("drafting.branching", ">= 1")
+    ),
+    "a tree too large": Mistake(
+        overrides("drafting=tree", "drafting.branching=[16,16]"), ("drafting.branching", "272 tokens", "at most 256")
+    ),
+    "one drafter merged": Mistake(
+        overrides("selector=merged", "selector.drafters=[prompt_lookup]"), ("at least two", "prompt_lookup")
+    ),
     "no such profile": Mistake(overrides("engine.profile=nowhere"), ("nowhere",)),
     "a profile of other models": Mistake(
         overrides("engine.profile=profiles/epyc-zen4-2-cores-smollm2-bfloat16", "engine.dtype=bfloat16"),

@@ -35,6 +35,27 @@ def test_every_selector_and_layout_leaves_the_same_text(spinbench: CommandLine) 
     assert (spinbench.folder / "report" / "report.md").is_file()
 
 
+def test_trees_leave_the_same_text_and_are_told_apart(spinbench: CommandLine) -> None:
+    assert spinbench.replay("selector=plain", "hydra.run.dir=runs/plain").code == 0
+    fixed = ["selector=fixed", f"selector.drafter={spinbench.models.poor_drafter}"]
+    points = {
+        "merged": ["selector=merged"],
+        "tree": [*fixed, "drafting=tree", "drafting.branching=[2,3]"],
+        "chain": [*fixed, "drafting.num_speculative_tokens=2"],
+        "both": ["selector=merged", "drafting=tree"],
+    }
+    for name, overrides in points.items():
+        done = spinbench.replay(*overrides, f"hydra.run.dir=runs/{name}")
+        assert (done.code, done.err) == (0, "")
+        assert outputs(Path("runs") / name) == outputs(Path("runs/plain"))
+    runs = {name: read_run(Path("runs") / name) for name in points}
+    assert runs["tree"].meta["method"] == f"{runs['chain'].meta['method']} tree 2-3"
+    # 2 + 2 * 3 nodes on paths of two tokens
+    assert (runs["tree"].rounds["drafted"].max(), runs["tree"].rounds["draft_depth"].max()) == (8, 2)
+    assert set(runs["merged"].rounds["drafter"].dropna()) == {"merged"}
+    assert spinbench("report", "runs", "-o", "report").code == 0
+
+
 def test_pipelines_leave_the_same_text_and_are_told_apart(spinbench: CommandLine) -> None:
     assert spinbench.replay("selector=plain", "hydra.run.dir=runs/plain").code == 0
     points = {

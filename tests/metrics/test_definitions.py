@@ -94,6 +94,12 @@ def test_position_rates_marginal_and_conditional(record: RunRecord) -> None:
     assert rates.conditional == (pytest.approx(2 / 3), 0.5, 0.0, None)
 
 
+def test_positions_of_a_tree_are_depths(record: RunRecord) -> None:
+    tree = rounds(round_(0, "a", "d1", drafted=9, accepted=2, num_speculative_tokens=9, draft_depth=3))
+    rates = position_rates(tables_from_record(replace(record, rounds=tree)).rounds)
+    assert (rates.marginal, rates.reached) == ((1, 1, 0), (1, 1, 1))
+
+
 def test_lanes(record: RunRecord) -> None:
     summary = summarise(tables_from_record(record))
     assert summary["padding_share"] == 0.25  # verify only: (20 + 5 + 5) / (80 + 20 + 20)

@@ -25,6 +25,7 @@ BROKEN: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
     "accepted above drafted": (lambda r: _with_round(r, drafted=1), "accepted 2 of 1 drafted"),
     "negative accepted": (lambda r: _with_round(r, accepted=-1, emitted=0), "accepted -1"),
     "drafted above K": (lambda r: _with_round(r, num_speculative_tokens=3), "drafted 4, asked for 3"),
+    "accepted off the paths": (lambda r: _with_round(r, draft_depth=1), "accepted 2 on paths of 1 among 4 drafted"),
     "no drafter": (lambda r: _with_round(r, drafter=None), "4 drafted tokens and no drafter"),
     "stranger": (lambda r: _with_round(r, request_id="z"), "request z in round 0: not among"),
     "tokens": (

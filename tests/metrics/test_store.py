@@ -42,6 +42,13 @@ def test_what_is_read_is_what_was_written(folder: Path, record: RunRecord) -> No
     assert {key: run.summary[key] for key in summarise(tables)} == summarise(tables)
 
 
+def test_rounds_of_older_runs_are_chains(folder: Path) -> None:
+    path = folder / "rounds.parquet"
+    pd.read_parquet(path).drop(columns="draft_depth").to_parquet(path)
+    run = read_run(folder)
+    assert run.rounds["draft_depth"].tolist() == run.rounds["drafted"].tolist()
+
+
 def test_nothing_temporary_stays(folder: Path) -> None:
     names = {
         "requests.parquet",

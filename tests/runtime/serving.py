@@ -26,6 +26,7 @@ from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.greedy import GreedySelector
 from spinbench.control.selector.hedge import HedgeSelector
 from spinbench.control.selector.joint import JointSelector
+from spinbench.control.selector.merged import MergedSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.random import RandomSelector
@@ -141,6 +142,8 @@ def make_selector(name: str, setting: SelectorSetting) -> Selector:
             return ThompsonSelector(
                 setting, rounds_per_choice=1, reward="round_goodput", decay=0.9, prior_tokens=4, time_shape=5
             )
+        case "merged":
+            return MergedSelector(setting, drafters=drafter.split(","))
         case "contextual" | "joint":
             make = ContextualSelector if kind == "contextual" else JointSelector
             return make(setting, optimism=1.0, payback_rounds=4, memory_rounds=50, learn_costs=False)

@@ -7,7 +7,10 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
+from spinbench.metrics.tables import tables_from_record
+from spinbench.metrics.validation import compare_rounds
 from spinbench.runtime.drafter import ModelDrafter
 from spinbench.simulation.body import JobTimes
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
@@ -110,6 +113,44 @@ NGRAM_SELECTORS = ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random
 @pytest.mark.parametrize("selector", NGRAM_SELECTORS)
 def test_with_an_ngram_table_everything_is_equal(selector, max_num_seqs, sampling):
     _assert_everything_is_equal(sampling, ngrams=True, selector=selector, max_num_seqs=max_num_seqs, draft_length=5)
+
+
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize(
+    ("selector", "max_num_seqs"),
+    [("fixed poor", 1), ("fixed poor", 8), ("fixed good+prompt_lookup", 3), ("random", 3), ("spin", 8)],
+)
+def test_trees_are_simulated_exactly(selector, max_num_seqs, sampling):
+    for branching in ([1, 1, 3, 1, 1, 1, 1, 1], [3, 2, 2]):
+        tree = TreeDraftLength(branching=branching)
+        _assert_everything_is_equal(sampling, selector=selector, max_num_seqs=max_num_seqs, draft_length=tree)
+
+
+@pytest.mark.parametrize("num_kv_blocks", [200, 26], ids=["roomy", "preempted"])
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize("branching", [[1] * 4, [2, 1, 2]], ids=["chains", "trees"])
+def test_merged_drafts_are_accepted_exactly(branching, sampling, num_kv_blocks):
+    target, models = recorded.models()
+    decisions = {
+        "selector": "merged good,poor,good+prompt_lookup", "draft_length": TreeDraftLength(branching=branching),
+        "num_kv_blocks": num_kv_blocks, "max_num_seqs": 8,
+    }  # fmt: skip
+    real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
+    simulated = _simulate(_times_of(real), sampling, **decisions)
+    _assert_same_rounds(simulated.rounds, real.rounds, [name for name in COUNTS if name != "drafted"])
+    # where two drafters err alike their trees have more in common than is recorded
+    assert (simulated.rounds.drafted >= real.rounds.drafted).all()
+    compared = compare_rounds(tables_from_record(real).rounds, tables_from_record(simulated).rounds)
+    assert (compared.first_difference, compared.num_equal) == (None, len(real.rounds))
+    assert (simulated.rounds.drafted < simulated.rounds.num_speculative_tokens).any()
+    assert any(request.num_preemptions for request in real.requests) == (num_kv_blocks < 200)
+    kinds = np.array(real.spans.kind)
+    for name in SPAN_COUNTS:
+        ours, theirs = np.array(getattr(simulated.spans, name)), np.array(getattr(real.spans, name))
+        if len(ours) == len(kinds) and name in ("num_tokens", "useful_cells", "query_tokens", "key_tokens"):
+            assert (ours[kinds == "verify"] >= theirs[kinds == "verify"]).all(), name
+            ours, theirs = ours[kinds != "verify"], theirs[kinds != "verify"]
+        assert np.array_equal(ours, theirs), name
 
 
 @pytest.mark.parametrize("sampling", recorded.SAMPLINGS)

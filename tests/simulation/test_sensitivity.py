@@ -100,6 +100,7 @@ KNOBS: dict[str, Change] = {
     "selector/thompson.decay": Change(0.5),
     "selector/thompson.prior_tokens": Change(0),
     "selector/thompson.time_shape": Change(2),
+    "selector/merged.drafters": Change(DRAFTERS[:2]),
     "selector/hedge.loss": Change("round_goodput"),
     "selector/hedge.per_request": Change(False),
     "selector/spin.rounds_per_slot": Change(2),
@@ -133,6 +134,7 @@ KNOBS: dict[str, Change] = {
     "drafting/budget.prior_rate": Change(0.1),
     "drafting/budget.decay": Change(0.5),
     "drafting/fixed.num_speculative_tokens": Change(2),
+    "drafting/tree.branching": Change([2, 1], RECORDED),
     "drafting/by_match_order.num_speculative_tokens": Change([2, 2, 3, 5]),
     "pipeline/micro_batches.depth": Change(3),
     "pipeline/micro_batches.split": Change("round_robin", choices={"arrivals": "all_at_once"}),
@@ -178,7 +180,10 @@ INERT: dict[str, tuple[str, Change | None]] = {
 }
 """The reason, and a change that must not show; None where it cannot be set in a simulation."""
 
-NEEDED: dict[str, dict[str, Any]] = {"selector=fixed": {"selector.drafter": DRAFTERS[0]}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "selector=fixed": {"selector.drafter": DRAFTERS[0]},
+    "drafting=tree": RECORDED,
+}
 """Values that a choice has no default for."""
 NEEDED_CHOICES = {"selector=joint": BY_SELECTOR, "drafting=by_selector": {"selector": "joint"}}
 """Choices that go together."""
@@ -271,6 +276,11 @@ def test_choices_differ(runs, group):
 def test_another_target_than_the_profiles_is_refused(runs):
     with pytest.raises(UserError, match=r"profiled with target 'big-shape', the run's is 'tiny-shape'"):
         runs.result({}, {"models.target": DRAFTERS[0]})
+
+
+def test_trees_without_ranks_are_refused(runs):
+    with pytest.raises(UserError, match=r"drafting=tree needs to know which rank"):
+        runs.result({"drafting": "tree"}, {})
 
 
 def test_the_same_config_gives_the_same_result(runs):

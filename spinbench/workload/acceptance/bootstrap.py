@@ -36,18 +36,19 @@ def streams_by_bootstrap(
     index = stretches(pieces.start, pieces.length)
     drafters = tuple(drafter_names)
     models = models_of(drafters)
-    run = np.empty((len(models), len(index)), np.uint8)
+    rank = np.empty((len(models), len(index)), np.uint8)
     for row, name in enumerate(models):
-        run[row] = run_lengths((table.column(name).rank == 0)[index], offsets)
+        rank[row] = table.column(name).rank[index]
     lookup_run = np.stack([_joined(recorded[index], recorded[pieces.start], pieces) for recorded in table.lookup_run])
     return AcceptanceStreams(
         drafters=drafters,
         offsets=offsets,
-        run=run,
+        run=run_lengths(rank == 0, offsets),
         match_order=table.match_order[index],
         lookup_run=lookup_run,
         stopped=np.zeros(len(requests), np.bool_),
         ngram_confidence=ngram_confidence(table, drafters, index),
+        rank=rank,
     )
 
 

@@ -36,16 +36,18 @@ def _streams(table: AcceptanceTable, rows: Ints, lengths: Ints, drafters: tuple[
     recorded = table.requests
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     index = stretches(recorded.offsets[rows], lengths)
-    accepted = [table.column(name).rank[index] == 0 for name in models_of(drafters)]
+    ranks = [table.column(name).rank[index] for name in models_of(drafters)]
+    rank = np.reshape(ranks, (-1, len(index))).astype(np.uint8)
     return AcceptanceStreams(
         drafters=drafters,
         offsets=offsets,
-        run=run_lengths(np.reshape(accepted, (-1, len(index))).astype(np.bool_), offsets),
+        run=run_lengths(rank == 0, offsets),
         match_order=table.match_order[index],
         lookup_run=cut_at_end(table.lookup_run[:, index], offsets),
         stopped=recorded.stopped[rows] & (lengths == recorded.output_tokens[rows]),
         token_ids=table.token_ids[index],
         ngram_confidence=ngram_confidence(table, drafters, index),
+        rank=rank,
     )
 
 

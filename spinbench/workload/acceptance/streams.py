@@ -42,6 +42,8 @@ class AcceptanceStreams:
     """[positions]; None where only lengths are known."""
     ngram_confidence: npt.NDArray[np.uint8] | None = None
     """[positions] coded confidence of the run's n-gram table; None without one, and where it is not known."""
+    rank: npt.NDArray[np.uint8] | None = None
+    """As the rows of `run`: tokens that the model scores above the text's, 255 = too many; None where not known."""
 
     @cached_property
     def num_tokens(self) -> Ints:
@@ -83,6 +85,19 @@ class AcceptanceStreams:
             order = self._order(at, max_order, min_order)
             runs = np.where(by_lookup, self._flat_lookup_run[at + order * len(self.match_order)], runs)
         return np.minimum(runs, self.offsets[rows + 1] - at - 1)
+
+    def accepted_depth(self, rows: Ints, num_output_tokens: Ints, drafter: int, branching: Sequence[int]) -> Ints:
+        """Tokens accepted of a tree in which the drafter's `branching[j]` likeliest tokens follow each node of depth j.
+
+        A token is accepted at depth j + 1 iff its rank is below `branching[j]` and all before it were accepted. Cut at
+        the text's last token as `accepted_run`. Raises ValueError where ranks are not known.
+        """
+        if self.rank is None:
+            raise ValueError("these streams have no ranks")
+        places = self._places(rows, num_output_tokens, len(branching))
+        ranks = self.rank[self.row_of_model(drafter)][places]
+        depth = np.logical_and.accumulate(ranks < np.array(branching), axis=1).sum(1)
+        return np.minimum(depth, self.offsets[rows + 1] - self.offsets[rows] - num_output_tokens - 1)
 
     def right_at(self, rows: Ints, num_output_tokens: Ints, width: int, drafter: int) -> Bools:
         """Whether a drafter's model would have said each of `width` tokens from there on, [n, width].

@@ -121,3 +121,21 @@ def test_lookups_are_those_of_the_runtime(prompt, answer, limit, max_order, min_
         assert accepted[place] == (agree.index(False) if False in agree else len(agree))
         assert found[place] == bool(index.draft(1, max_order, min_order))
         assert streams.match_order_at(rows[:1], places[place : place + 1])[0] == index.match_order()
+
+
+def test_depth_of_a_tree_by_rank():
+    streams = streams_from_table(TABLE, [request(0, 4)], ["prompt_lookup", "good", "poor"])
+    rows, places = np.zeros(4, np.int64), np.arange(4)
+    # ranks of good 0 0 3 0: from the first token on 0 < 1, 0 < 1, 3 < 4, and the fourth is the target's own
+    assert streams.accepted_depth(rows, places, 1, [1, 1, 4, 1]).tolist() == [3, 1, 0, 0]
+    assert streams.accepted_depth(rows, places, 1, [4, 4, 4]).tolist() == [3, 2, 1, 0]
+    assert streams.accepted_depth(rows, places, 1, [3, 3, 3]).tolist() == [2, 1, 0, 0]
+
+
+def test_a_tree_without_branches_accepts_what_a_chain_does():
+    streams = streams_from_table(TABLE, [request(1, 2), request(0, 4)], ["poor", "good"])
+    for row, count in ((0, 2), (1, 4)):
+        rows = np.full(count, row)
+        for drafter in (0, 1):
+            depth = streams.accepted_depth(rows, np.arange(count), drafter, [1] * 5)
+            assert depth.tolist() == runs(streams, row, drafter)
