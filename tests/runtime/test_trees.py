@@ -57,7 +57,15 @@ def test_merged_drafts_are_lossless(family, max_num_seqs, sampled):
         assert record.drafters[-1] == "merged"
 
 
-@pytest.mark.parametrize("decisions", [{"num_kv_blocks": 26}, {"depth": 2}, {"depth": 3, "placement": "own_devices"}])
+@pytest.mark.parametrize(
+    "decisions",
+    [
+        {"num_kv_blocks": 26},
+        {"depth": 2},
+        {"depth": 3, "placement": "own_devices", "switching": "ahead"},
+    ],
+    ids=["preempted", "pipeline", "lanes"],
+)
 @pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
 @pytest.mark.parametrize("selector", ["spin", "merged good,small_vocabulary,good+prompt_lookup"])
 def test_preemption_and_pipelines_are_lossless(selector, sampled, decisions):

@@ -123,20 +123,20 @@ def test_with_an_ngram_table_everything_is_equal(selector, max_num_seqs, samplin
 def test_trees_are_simulated_exactly(selector, max_num_seqs, sampling):
     for branching in ([1, 1, 3, 1, 1, 1, 1, 1], [3, 2, 2]):
         tree = TreeDraftLength(branching=branching)
-        _assert_everything_is_equal(sampling, selector=selector, max_num_seqs=max_num_seqs, draft_length=tree)
+        _assert_everything_is_equal(sampling, True, selector=selector, max_num_seqs=max_num_seqs, draft_length=tree)
 
 
 @pytest.mark.parametrize("num_kv_blocks", [200, 26], ids=["roomy", "preempted"])
 @pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
 @pytest.mark.parametrize("branching", [[1] * 4, [2, 1, 2]], ids=["chains", "trees"])
 def test_merged_drafts_are_accepted_exactly(branching, sampling, num_kv_blocks):
-    target, models = recorded.models()
+    target, models = _models(ngrams=True)
     decisions = {
-        "selector": "merged good,poor,good+prompt_lookup", "draft_length": TreeDraftLength(branching=branching),
+        "selector": "merged good,poor,tiny-ngram,good+prompt_lookup", "draft_length": TreeDraftLength(branching=branching),
         "num_kv_blocks": num_kv_blocks, "max_num_seqs": 8,
     }  # fmt: skip
     real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
-    simulated = _simulate(_times_of(real), sampling, **decisions)
+    simulated = _simulate(_times_of(real), sampling, ngrams=True, **decisions)
     _assert_same_rounds(simulated.rounds, real.rounds, [name for name in COUNTS if name != "drafted"])
     # where two drafters err alike their trees have more in common than is recorded
     assert (simulated.rounds.drafted >= real.rounds.drafted).all()
