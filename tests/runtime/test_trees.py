@@ -71,7 +71,7 @@ def test_merged_drafts_are_lossless(family, max_num_seqs, sampled):
 def test_preemption_and_pipelines_are_lossless(selector, sampled, decisions):
     tree = TreeDraftLength(branching=[2, 1, 2, 1])
     record = _serve(sampled=sampled, selector=selector, draft_length=tree, max_num_seqs=8, **decisions)
-    if "num_kv_blocks" in decisions:
+    if "num_kv_blocks" in decisions and selector == "spin":
         assert sum(request.num_preemptions for request in record.requests) > 0
 
 

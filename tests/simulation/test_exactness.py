@@ -143,7 +143,8 @@ def test_merged_drafts_are_accepted_exactly(branching, sampling, num_kv_blocks):
     compared = compare_rounds(tables_from_record(real).rounds, tables_from_record(simulated).rounds)
     assert (compared.first_difference, compared.num_equal) == (None, len(real.rounds))
     assert (simulated.rounds.drafted < simulated.rounds.num_speculative_tokens).any()
-    assert any(request.num_preemptions for request in real.requests) == (num_kv_blocks < 200)
+    if branching == [1] * 4:  # where trees would not fit beside each other, requests wait instead
+        assert any(request.num_preemptions for request in real.requests) == (num_kv_blocks < 200)
     kinds = np.array(real.spans.kind)
     for name in SPAN_COUNTS:
         ours, theirs = np.array(getattr(simulated.spans, name)), np.array(getattr(real.spans, name))
