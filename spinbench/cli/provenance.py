@@ -3,7 +3,7 @@
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -23,7 +23,7 @@ def run_meta(config: ReplayConfig, point: Point, session: Session) -> dict[str, 
     choice = point.choices["selector"]
     trace = session.trace
     return {
-        "method": config.method or method_label(choice, config, session.setting.tree),
+        "method": config.method or method_label(choice, config),
         "baseline": choice == "plain",
         "repeat": config.repeat,
         "max_num_seqs": config.scheduler.max_num_seqs,
@@ -33,7 +33,7 @@ def run_meta(config: ReplayConfig, point: Point, session: Session) -> dict[str, 
         "pipeline": pipeline_label(point.choices["pipeline"], config),
         "placement": config.placement.kind,
         "switching": config.switching,
-        "drafting": "fixed" if choice == "plain" else point.choices["drafting"],
+        "drafting": drafting_label(point.choices, session.setting.tree),
         "num_speculative_tokens": (0 if choice == "plain" else session.setting.draft_length.max_num_speculative_tokens),
         "sampling": config.sampling.model_dump(),
         **session.facts,
@@ -51,13 +51,19 @@ def run_meta(config: ReplayConfig, point: Point, session: Session) -> dict[str, 
     }
 
 
-def method_label(selector: str, config: ReplayConfig, tree: TreeShape | None = None) -> str:
-    """What reports call a run: plain, `fixed NAME`, prompt lookup, or the selector; and the tree that is drafted."""
-    shape = f" tree {'-'.join(map(str, tree.branching))}" if tree and selector != "plain" else ""
+def method_label(selector: str, config: ReplayConfig) -> str:
+    """What reports call a run: plain, `fixed NAME`, prompt lookup, or the selector."""
     if selector == "fixed":
         drafter = config.selector.get("drafter")
-        return "prompt lookup" if drafter == PROMPT_LOOKUP else f"fixed {drafter}{shape}"
-    return {"epsilon_greedy": "epsilon-greedy"}.get(selector, selector.replace("_", " ")) + shape
+        return "prompt lookup" if drafter == PROMPT_LOOKUP else f"fixed {drafter}"
+    return {"epsilon_greedy": "epsilon-greedy"}.get(selector, selector.replace("_", " "))
+
+
+def drafting_label(choices: Mapping[str, str], tree: TreeShape | None) -> str:
+    """What reports call a draft-length policy: its name, of a tree with its shape; plain decoding has none."""
+    if choices["selector"] == "plain":
+        return "fixed"
+    return f"tree {'-'.join(map(str, tree.branching))}" if tree else choices["drafting"]
 
 
 def pipeline_label(pipeline: str, config: ReplayConfig) -> str:

@@ -10,11 +10,11 @@ from rich.markup import escape
 
 def print_summary(console: Console, folder: Path, summary: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Prints how fast a run was and where it is, from its summary.json and meta.json."""
-    drafted = meta["num_speculative_tokens"]
+    drafting, drafted = meta["drafting"], meta["num_speculative_tokens"]
     setting = ", ".join(
         (
             f"batch {meta['max_num_seqs']}",
-            *((f"K={drafted}",) if drafted else ()),
+            *((drafting if drafting.startswith("tree") else f"K={drafted}",) if drafted else ()),
             *((meta["verification"],) if meta["verification"] else ()),  # a peer has none
         )
     )

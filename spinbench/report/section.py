@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from spinbench.control.selector.merged import MERGED
 from spinbench.errors import UserError
 from spinbench.metrics.store import Run, find_runs, read_run
 
+TREE = "tree"
+"""How `drafting` begins in meta.json where drafts branch."""
 REQUIRED_META = (
     "method",
     "baseline",
@@ -38,7 +41,7 @@ class Setting:
     pipeline: str
     """Pipeline and placement, and whether KV is prepared; `serial shared` where jobs run one after another."""
     draft_length: str
-    """`K=4`, or the policy that chooses it."""
+    """`K=4`, the policy that chooses it, or the tree that is drafted."""
     is_baseline: bool
     runs: tuple[Run, ...]
 
@@ -58,9 +61,14 @@ class Setting:
 
     @property
     def drafters_used(self) -> tuple[str, ...]:
-        """The drafters that at least one round was given to, in the run's order."""
-        used = {name for run in self.runs for name in run.rounds["drafter"].dropna().unique()}
+        """The drafters that at least one round was given to alone, in the run's order."""
+        used = {name for run in self.runs for name in run.rounds["drafter"].dropna().unique()} - {MERGED}
         return tuple(name for name in self.runs[0].tables.drafters if name in used)
+
+    @property
+    def drafts_trees(self) -> bool:
+        """Whether its drafts may branch: then more is accepted than a chain of the drafter would have."""
+        return self.draft_length.startswith(TREE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +145,7 @@ def _section(runs: list[Run]) -> Section:
         for run in runs
         for drafter in run.meta["models"].get("drafters", [])
     }
-    named = {name for run in runs for name in run.tables.drafters}
+    named = {name for run in runs for name in run.tables.drafters} - {MERGED}
     drafters = tuple(sorted(named, key=lambda name: (cost_of.get(name, 0.0), name)))
     grouped: dict[tuple[str, ...], list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.meta.get("repeat") or 0, str(run.folder))):
@@ -230,7 +238,9 @@ def _setting_key(run: Run) -> tuple[str, ...]:
 
 def _draft_length(meta: Mapping[str, Any]) -> str:
     policy = meta.get("drafting") or "fixed"
-    return f"K={meta.get('num_speculative_tokens') or 0}" if policy == "fixed" else f"K {policy}".replace("_", " ")
+    if policy == "fixed":
+        return f"K={meta.get('num_speculative_tokens') or 0}"
+    return policy if policy.startswith(TREE) else f"K {policy}".replace("_", " ")
 
 
 def _pipeline(meta: Mapping[str, Any]) -> str:

@@ -77,11 +77,13 @@ class KvMoves:
     source: IntArray
     final: IntArray
 
-    def within(self, slots: Slots) -> "SlotMoves":
+    def within(self, slots: Slots) -> SlotMoves:
         """The slots that these positions have now."""
-        ends = zip(self.rows.tolist(), self.source.tolist(), self.final.tolist(), strict=True)
-        found = [(slots.slots(row, a, a + 1)[0], slots.slots(row, b, b + 1)[0]) for row, a, b in ends]
-        source, final = np.array(found, np.int64).T.copy()
+        source, final = self.source.copy(), self.final.copy()
+        for row in np.unique(self.rows).tolist():
+            own = self.rows == row
+            held = slots.slots(row, 0, int(max(source[own].max(), final[own].max())) + 1)
+            source[own], final[own] = held[source[own]], held[final[own]]
         return SlotMoves(source, final)
 
     @classmethod

@@ -49,7 +49,10 @@ def test_trees_leave_the_same_text_and_are_told_apart(spinbench: CommandLine) ->
         assert (done.code, done.err) == (0, "")
         assert outputs(Path("runs") / name) == outputs(Path("runs/plain"))
     runs = {name: read_run(Path("runs") / name) for name in points}
-    assert runs["tree"].meta["method"] == f"{runs['chain'].meta['method']} tree 2-3"
+    assert runs["tree"].meta["method"] == runs["chain"].meta["method"]
+    assert {name: run.meta["drafting"] for name, run in runs.items()} == {
+        "merged": "fixed", "tree": "tree 2-3", "chain": "fixed", "both": "tree 1-1-3-1-1-1-1-1",
+    }  # fmt: skip
     # 2 + 2 * 3 nodes on paths of two tokens
     assert (runs["tree"].rounds["drafted"].max(), runs["tree"].rounds["draft_depth"].max()) == (8, 2)
     assert set(runs["merged"].rounds["drafter"].dropna()) == {"merged"}

@@ -18,6 +18,7 @@ from spinbench.control.layout import PackedLayout, PaddedLayout
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import RequestTable
+from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.hedge import HedgeSelector
 from spinbench.control.selector.merged import MergedSelector
 from spinbench.control.selector.protocol import SelectorSetting
@@ -138,8 +139,10 @@ def test_what_does_not_go_together() -> None:
     with pytest.raises(UserError, match="selector=merged asks several drafters"):
         _setting(draft_length=adaptive)
     hedge = HedgeSelector(selectors, loss="acceptance_length", per_request=True)
-    with pytest.raises(UserError, match="first choices"):
-        _setting(selector=hedge)
+    contextual = ContextualSelector(selectors, optimism=1, payback_rounds=4, memory_rounds=50, learn_costs=False)
+    for learner in (hedge, contextual):
+        with pytest.raises(UserError, match="first choices"):
+            _setting(selector=learner)
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "c"]])

@@ -2,11 +2,15 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
+from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.runtime.law import Sampling
 from tests.runtime import laws, recorded, serving, tiny_models
 
 Check = Callable[[], None]
+TREE = TreeDraftLength(branching=[3, 2, 1, 1])
+MERGED = "merged good,poor,small_vocabulary,prompt_lookup"
 TRACE = serving.requests(6, max_new_tokens=16)
 SHARED_NOISE = Sampling(laws.MODEL_SAMPLING.temperature, top_k=laws.MODEL_SAMPLING.top_k)
 
@@ -17,19 +21,22 @@ def _plain(sampling: Sampling) -> dict[str, tuple[int, ...]]:
     return serving.outputs(record)
 
 
-def _lossless(sampling: Sampling, layout: str) -> None:
+def _lossless(sampling: Sampling, **decisions: Any) -> None:
     expected = _plain(sampling)
     target = tiny_models.target()
     record = serving.serve(
-        target, tiny_models.drafters(target), TRACE, selector="random", sampling=sampling, layout=layout
+        target, tiny_models.drafters(target), TRACE, selector="random", sampling=sampling, **decisions
     )
     assert serving.outputs(record) == expected
 
 
 CHECKS: dict[str, Check] = {
-    "lossless, greedy": lambda: _lossless(serving.GREEDY, "packed"),
-    "lossless, drafter-invariant": lambda: _lossless(serving.NUCLEUS, "padded"),
+    "lossless, greedy": lambda: _lossless(serving.GREEDY),
+    "lossless, drafter-invariant": lambda: _lossless(serving.NUCLEUS, layout="padded"),
+    "lossless, trees": lambda: _lossless(serving.GREEDY, draft_length=TREE),
     "acceptance as recorded": lambda: recorded.check_acceptance("greedy", "random", 4),
+    "acceptance of trees as recorded": lambda: recorded.check_acceptance("greedy", "random", TREE),
+    "acceptance of merged drafts as recorded": lambda: recorded.check_acceptance("greedy", MERGED, 4),
     "known laws": lambda: laws.check_known_laws(laws.KNOWN_TARGET, laws.KNOWN_DRAFT),
     "joint law of a model": lambda: laws.check_joint_law("fixed poor"),
     "joint law of a model, drafter-invariant": lambda: laws.check_joint_law("plain", SHARED_NOISE),

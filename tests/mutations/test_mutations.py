@@ -12,10 +12,14 @@ from spinbench.control.job import Job, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.loop import ServingLoop
 from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
-from spinbench.runtime import model_runner, rejection, sampler
-from spinbench.runtime.draft import ScoredRows, Verdict
+from spinbench.runtime import model_runner, rejection, sampler, token_tree, verifier
+from spinbench.runtime.draft import Draft, ScoredRows, Verdict
+from spinbench.runtime.drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.paged_batch import PagedBatch
+from spinbench.runtime.proposals import Proposals
+from spinbench.runtime.token_tree import TreeRows
+from spinbench.runtime.tree_batch import TreeNodes
 from spinbench.runtime.verifier import Verifier
 from tests.mutations.checks import CHECKS, passes
 
@@ -148,6 +152,63 @@ def phantom_kv_in_a_drafter(patch: Patch) -> None:
     patch.setattr(Round, "first_jobs", mutated_first_jobs)
 
 
+def tree_seen_as_a_chain(patch: Patch) -> None:
+    """A node of a tree sees all that has a lower number, its siblings and their children included."""
+    tree_batch = model_runner.tree_batch
+
+    def mutated(nodes: TreeNodes, *rest: Any) -> PagedBatch:
+        sees = [np.arange(s.shape[1]) <= places[:, None] for s, places in zip(nodes.sees, nodes.places, strict=True)]
+        return tree_batch(replace(nodes, sees=sees), *rest)
+
+    patch.setattr(model_runner, "tree_batch", mutated)
+
+
+def tree_position_off_by_one(patch: Patch) -> None:
+    """Nodes of a tree are told that they stand one further on."""
+    tree = ModelRunner.tree
+
+    def mutated(self: ModelRunner, nodes: TreeNodes, *rest: Any) -> torch.Tensor:
+        return tree(self, replace(nodes, depth=[depth + (depth > 0) for depth in nodes.depth]), *rest)
+
+    patch.setattr(ModelRunner, "tree", mutated)
+
+
+def accepted_below_a_rejected_node(patch: Patch) -> None:
+    """A node is accepted if it is what the target chose behind its parent, whether or not that was accepted."""
+    walk = verifier.walk
+
+    def mutated(tokens: torch.Tensor, choices: torch.Tensor, own: torch.Tensor, rows: TreeRows) -> Any:
+        return walk(tokens, choices, own, replace(rows, sees=rows.sees & np.eye(rows.sees.shape[-1], dtype=bool)))
+
+    patch.setattr(verifier, "walk", mutated)
+
+
+def kv_of_a_rejected_sibling_in_the_target(patch: Patch) -> None:
+    """Behind an accepted path off the first branch, that branch's KV stays where the path's should be."""
+    patch.setattr(ModelRunner, "keep_path", lambda *_: None)
+
+
+def kv_of_a_rejected_sibling_in_a_drafter(patch: Patch) -> None:
+    """The same in a drafter's own pool."""
+    patch.setattr(ModelDrafter, "move_kv", lambda *_: None)
+
+
+def phantom_kv_of_merged_drafts(patch: Patch) -> None:
+    """A drafter believes that it has seen what another drafted and was accepted."""
+    settle = Proposals.settle
+    patch.setattr(Proposals, "settle", lambda *args: replace(settle(*args), accepted_of=None))
+
+
+def merged_behind_the_newest_token(patch: Patch) -> None:
+    """What a draft adds to a tree follows the newest token, however far the two agree."""
+    with_added = token_tree._with
+
+    def mutated(proposal: Any, drafter: int, draft: Draft, place: Any, parent: np.ndarray, added: Any) -> Any:
+        return with_added(proposal, drafter, draft, place, np.zeros_like(parent), added)
+
+    patch.setattr(token_tree, "_with", mutated)
+
+
 def residual_omitted(patch: Patch) -> None:
     """A rejected token is replaced by a draw from the target's law."""
     patch.setattr(rejection, "residual_law", lambda target, draft: target)
@@ -194,6 +255,14 @@ MUTATIONS = (
     Mutation(scored_row_off_by_one, "known laws"),
     Mutation(phantom_kv_in_the_target, "lossless, greedy"),
     Mutation(phantom_kv_in_a_drafter, "acceptance as recorded"),
+    Mutation(tree_seen_as_a_chain, "lossless, trees"),
+    Mutation(tree_seen_as_a_chain, "acceptance of trees as recorded"),
+    Mutation(tree_position_off_by_one, "lossless, trees"),
+    Mutation(accepted_below_a_rejected_node, "lossless, trees"),
+    Mutation(kv_of_a_rejected_sibling_in_the_target, "lossless, trees"),
+    Mutation(kv_of_a_rejected_sibling_in_a_drafter, "acceptance of trees as recorded"),
+    Mutation(phantom_kv_of_merged_drafts, "acceptance of merged drafts as recorded"),
+    Mutation(merged_behind_the_newest_token, "acceptance of merged drafts as recorded"),
     Mutation(residual_omitted, "known laws"),
     Mutation(residual_omitted, "joint law of a model"),
     Mutation(residual_not_normalised, "known laws"),

@@ -2,9 +2,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from spinbench.control.selector.merged import MERGED
 from spinbench.errors import UserError
+from spinbench.report.figures.acceptance import drafter_rounds
 from spinbench.report.section import load_sections
 
 from .made_runs import made_record, write_made_run
@@ -39,8 +42,34 @@ def test_what_varies_within_a_method_enters_its_label(tmp_path: Path) -> None:
     write_made_run(tmp_path / "b", "spin", 4, 0, verification="padded")
     write_made_run(tmp_path / "c", "spin", 4, 0, num_speculative_tokens=6)
     write_made_run(tmp_path / "d", "spin", 4, 0, drafting="by_match_order")
+    write_made_run(tmp_path / "e", "spin", 4, 0, drafting="tree 2-3")
     (section,), _ = load_sections([tmp_path])
-    assert section.labels == ("spin K by match order packed", "spin K=4 packed", "spin K=4 padded", "spin K=6 packed")
+    assert section.labels == (
+        "spin K by match order packed",
+        "spin K=4 packed",
+        "spin K=4 padded",
+        "spin K=6 packed",
+        "spin tree 2-3 packed",
+    )
+
+
+def test_merged_drafts_are_no_drafters_own(tmp_path: Path) -> None:
+    record = made_record("random", 4, 0)
+    drafters = (*record.drafters, MERGED)
+    rounds = replace(
+        record.rounds, drafters=drafters, drafter=np.full(len(record.rounds.drafter), len(record.drafters))
+    )
+    write_made_run(tmp_path / "merged", "merged", 4, 0, replace(record, rounds=rounds, drafters=drafters))
+    write_made_run(tmp_path / "fixed", "fixed smollm2-d256-code", 4, 0)
+    write_made_run(tmp_path / "tree", "fixed smollm2-d256-code", 4, 0, drafting="tree 2-3")
+    (section,), _ = load_sections([tmp_path])
+    assert MERGED not in section.drafters
+    settings = {setting.label: setting for setting in section.settings}
+    assert settings["merged"].drafters_used == ()
+    assert [setting.drafts_trees for setting in settings.values()] == [False, True, False]
+    # drafters are compared by chains of their own
+    chain = settings["fixed smollm2-d256-code K=4"].runs[0]
+    assert len(drafter_rounds(section)) == len(chain.rounds)
 
 
 @pytest.mark.parametrize(

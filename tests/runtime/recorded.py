@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.record import RunRecord
 from spinbench.models.distill.dataset import SelfPlayLine
 from spinbench.models.distill.ngram import count_ngrams
@@ -86,12 +87,14 @@ def table(sampling: str) -> AcceptanceTable:
     )
 
 
-def check_acceptance(sampling: str, selector: str, num_speculative_tokens: int) -> None:
+def check_acceptance(sampling: str, selector: str, draft_length: int | TreeDraftLength) -> None:
     """Every round of a run drafts and accepts what the table says of its drafter at its place."""
     target, drafters = models()
     record = serving.serve(
-        target, drafters, TRACE, selector=selector, draft_length=num_speculative_tokens, sampling=SAMPLINGS[sampling]
+        target, drafters, TRACE, selector=selector, draft_length=draft_length, sampling=SAMPLINGS[sampling]
     )
+    tree = draft_length.tree if isinstance(draft_length, TreeDraftLength) else None
+    most = draft_length if isinstance(draft_length, int) else draft_length.max_num_speculative_tokens
     infos = serving.drafter_infos(drafters)
     streams = streams_from_table(table(sampling), TRACE, [info.name for info in infos])
     row_of = {request.id: row for row, request in enumerate(TRACE)}
@@ -100,16 +103,24 @@ def check_acceptance(sampling: str, selector: str, num_speculative_tokens: int) 
     emitted = rounds.context_tokens - table(sampling).requests.prompt_tokens[rows]
     order = streams.match_order_at(rows, emitted)
     assert order.tolist() == rounds.lookup_match_order.tolist()
+    best = np.zeros_like(emitted)
     for index, info in enumerate(infos):
-        by = rounds.drafter == index
-        by_lookup = info.drafts_by_lookup(order[by])
+        by_lookup = info.drafts_by_lookup(order)
         bounds = (info.max_match_tokens, info.min_match_tokens)
-        found = ~by_lookup | streams.lookup_finds(rows[by], emitted[by], *bounds)
-        assert (rounds.drafted[by] > 0).tolist() == (found & (rounds.num_speculative_tokens[by] > 0)).tolist()
-        run = streams.accepted_run(rows[by], emitted[by], index, by_lookup, *bounds)
-        assert np.minimum(run, rounds.num_speculative_tokens[by]).tolist() == rounds.accepted[by].tolist()
-        if selector == f"fixed {info.name}":  # and the rounds are those of the walk, without an engine
-            walked = walk(streams, index, num_speculative_tokens, info.drafts_by_lookup, *bounds)
+        run = streams.accepted_run(rows, emitted, index, by_lookup, *bounds)
+        if tree is not None and info.has_kv_cache:
+            run = np.where(by_lookup, run, streams.accepted_depth(rows, emitted, index, tree.branching))
+        run = np.minimum(run, most)
+        if info.name in selector.removeprefix("merged ").split(","):
+            best = np.maximum(best, run)
+        by = rounds.drafter == index
+        found = ~by_lookup | streams.lookup_finds(rows, emitted, *bounds)
+        assert (rounds.drafted[by] > 0).tolist() == (found & (rounds.num_speculative_tokens > 0))[by].tolist()
+        assert run[by].tolist() == rounds.accepted[by].tolist()
+        if selector == f"fixed {info.name}" and tree is None:  # and the rounds are those of the walk, without an engine
+            walked = walk(streams, index, most, info.drafts_by_lookup, *bounds)
             for row in range(len(TRACE)):
                 assert walked.accepted[walked.row == row].tolist() == rounds.accepted[rows == row].tolist()
+    merged = rounds.drafter == len(infos)
+    assert best[merged].tolist() == rounds.accepted[merged].tolist()
     assert (rounds.accepted[rounds.drafter < 0] == 0).all()

@@ -104,7 +104,7 @@ def test_merging_accepts_what_any_member_would():
     assert np.mean(merged.accepted) > max(alone)
     # a common prefix is verified once
     assert merged.drafted.max() <= 8
-    assert merged.drafted.min() < 8
+    assert (merged.drafted < merged.num_speculative_tokens).any()
 
 
 def test_accepted_kv_off_the_first_branch_is_moved(monkeypatch):

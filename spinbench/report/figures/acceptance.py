@@ -9,14 +9,16 @@ from spinbench.report.section import Section
 
 
 def drafter_rounds(section: Section) -> pd.DataFrame:
-    """The rounds that compare drafters fairly: those of runs with a single drafter, which see every request.
+    """The rounds that compare drafters fairly: chains of runs with a single drafter, which see every request.
 
-    A selector gives a drafter the requests it is good at; such rounds are used only where no run has a single drafter.
+    A selector gives a drafter the requests it is good at; such rounds, and those of trees, are used only where no run
+    has a single drafter. Where drafts of several are merged, nobody's own are seen.
     """
-    single = [run for setting in section.settings if len(setting.drafters_used) == 1 for run in setting.runs]
+    alone = [one for one in section.settings if len(one.drafters_used) == 1 and not one.drafts_trees]
+    single = [run for setting in alone for run in setting.runs]
     rounds = [with_category(run.tables) for run in single or section.runs]
     pooled = pd.concat(rounds, ignore_index=True)
-    return pooled[pooled["drafter"].notna()]
+    return pooled[pooled["drafter"].isin(section.drafters)]
 
 
 def acceptance_plot(section: Section) -> Plot | None:

@@ -90,7 +90,9 @@ class AcceptanceStreams:
         """Tokens accepted of a tree in which the drafter's `branching[j]` likeliest tokens follow each node of depth j.
 
         A token is accepted at depth j + 1 iff its rank is below `branching[j]` and all before it were accepted. Cut at
-        the text's last token as `accepted_run`. Raises ValueError where ranks are not known.
+        the text's last token as `accepted_run`. Exact but for scores that tie at the last child, which bfloat16 has now
+        and then: a rank says how many are higher, not which of those that tie a drafter names. Raises ValueError where
+        ranks are not known.
         """
         if self.rank is None:
             raise ValueError("these streams have no ranks")
