@@ -4,6 +4,7 @@ from typing import Any
 
 from spinbench.cli.schema import ReplayConfig
 from spinbench.control.cost_model import CostModel
+from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.batch_bound import batch_bound
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.optimum import oracle
@@ -19,6 +20,15 @@ def check_serial(config: ReplayConfig) -> None:
         raise UserError(
             "engine.oracle_num_speculative_tokens: the oracle is known for jobs that run one after another; set "
             "pipeline=serial placement=shared, or null"
+        )
+
+
+def check_chains(setting: LoopSetting) -> None:
+    """Raise UserError for a run whose drafts may branch: the oracle is that of chains, which trees may well beat."""
+    if setting.has_trees:
+        raise UserError(
+            "engine.oracle_num_speculative_tokens: the oracle is known for chains, not for token trees (drafting=tree, "
+            "selector=merged); set it to null"
         )
 
 

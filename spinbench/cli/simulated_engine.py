@@ -14,13 +14,14 @@ from spinbench.calibration.meta import ProfileMeta, check_fits
 from spinbench.calibration.profile_file import Profile, read_profile
 from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting, read_trace
 from spinbench.cli.locations import find_trace
-from spinbench.cli.oracle_facts import check_serial, oracle_facts
+from spinbench.cli.oracle_facts import check_chains, check_serial, oracle_facts
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.simulated_acceptance import simulated_acceptance
 from spinbench.cli.simulated_facts import simulated_facts
 from spinbench.control.cost_model import CostModel
 from spinbench.control.loop import ServingLoop
+from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
@@ -62,6 +63,8 @@ class SimulatedEngine:
             table.check_matches(sampling=config.sampling.of_texts(), drafters=dict.fromkeys(names))
         setting = check_decisions(config, fit_cost_model(profile, names), Foresight.of_no_requests(infos))
         require_ranks(setting, has_ranks=table is not None)
+        if engine.oracle_num_speculative_tokens is not None:
+            check_chains(setting)
 
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:
@@ -138,7 +141,7 @@ class SimulatedEngine:
             make_loop,
             decode=None,
             judge=judge,
-            warnings=lambda: (*job_times.warnings, *_lane_warnings(config, profile.meta)),
+            warnings=lambda: (*job_times.warnings, *_lane_warnings(config, profile.meta), *_merger_warnings(setting)),
             facts=simulated_facts(engine, profile, source.facts),
         )
 
@@ -174,6 +177,15 @@ def _lane_warnings(config: ReplayConfig, meta: ProfileMeta) -> tuple[str, ...]:
     return (
         "jobs were profiled with the machine to themselves, and here they overlap as on devices like it; lanes that "
         "share a machine slow each other down",
+    )
+
+
+def _merger_warnings(setting: LoopSetting) -> tuple[str, ...]:
+    if not setting.merged:
+        return ()
+    return (
+        "what drafters' wrong tokens have in common is not recorded: merged trees are verified as if they shared only "
+        "what is accepted, so they are as large as real ones or larger, and take as long or longer",
     )
 
 

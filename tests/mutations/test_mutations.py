@@ -18,7 +18,6 @@ from spinbench.runtime.drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.paged_batch import PagedBatch
 from spinbench.runtime.proposals import Proposals
-from spinbench.runtime.token_tree import TreeRows
 from spinbench.runtime.tree_batch import TreeNodes
 from spinbench.runtime.verifier import Verifier
 from tests.mutations.checks import CHECKS, passes
@@ -173,12 +172,13 @@ def tree_position_off_by_one(patch: Patch) -> None:
     patch.setattr(ModelRunner, "tree", mutated)
 
 
-def accepted_below_a_rejected_node(patch: Patch) -> None:
-    """A node is accepted if it is what the target chose behind its parent, whether or not that was accepted."""
+def first_branch_taken_for_the_path(patch: Patch) -> None:
+    """As many tokens are kept as were accepted, but those of the likeliest children."""
     walk = verifier.walk
 
-    def mutated(tokens: torch.Tensor, choices: torch.Tensor, own: torch.Tensor, rows: TreeRows) -> Any:
-        return walk(tokens, choices, own, replace(rows, sees=rows.sees & np.eye(rows.sees.shape[-1], dtype=bool)))
+    def mutated(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        accepted, path = walk(*args)
+        return accepted, torch.arange(path.shape[1]).expand_as(path)
 
     patch.setattr(verifier, "walk", mutated)
 
@@ -258,7 +258,7 @@ MUTATIONS = (
     Mutation(tree_seen_as_a_chain, "lossless, trees"),
     Mutation(tree_seen_as_a_chain, "acceptance of trees as recorded"),
     Mutation(tree_position_off_by_one, "lossless, trees"),
-    Mutation(accepted_below_a_rejected_node, "lossless, trees"),
+    Mutation(first_branch_taken_for_the_path, "lossless, trees"),
     Mutation(kv_of_a_rejected_sibling_in_the_target, "lossless, trees"),
     Mutation(kv_of_a_rejected_sibling_in_a_drafter, "acceptance of trees as recorded"),
     Mutation(phantom_kv_of_merged_drafts, "acceptance of merged drafts as recorded"),
