@@ -19,7 +19,8 @@ class SpinSelector:
 
     Time is cut in slots of `rounds_per_slot` rounds with one assignment each; `slots_per_epoch` slots make an epoch, of
     which the first `exploring_slots` assign at random and the others by maximum-weight matching. A request that
-    arrives within a slot is assigned at once, by the rule of that slot.
+    arrives within a slot is assigned at once, by the rule of that slot. With several micro-batches all running requests
+    share slots and places.
     """
 
     needs_confidence = False
@@ -52,7 +53,12 @@ class SpinSelector:
         self._exploring_slots = exploring_slots
         self._estimate = GoodputEstimate(reward, setting, decay, prior_rounds, per_request)
         self._assigned = np.full(setting.num_requests, NO_DRAFTER, np.int64)
-        self._num_rounds = 0
+        self._max_num_seqs = setting.max_num_seqs
+        self._pass_of = np.full(setting.num_requests, -1, np.int64)
+        """The pass that each request last had a round in."""
+        self._num_passes = 0
+        self._num_in_pass = 0
+        """Requests that had theirs in the present pass, and are not over."""
 
     @staticmethod
     def _resolve_capacity(capacity: int | list[int] | None, setting: SelectorSetting) -> IntArray:
@@ -69,25 +75,50 @@ class SpinSelector:
 
     def choose(self, context: RoundContext) -> IntArray:
         """Reassign everyone when a slot begins; else keep the assignment and place newcomers."""
-        slot = self._num_rounds // self._rounds_per_slot
-        if self._num_rounds % self._rounds_per_slot == 0:
+        to_place = context.rows
+        if self._begins_slot(context.rows):
+            # those of other micro-batches are matched with these, and change over with their own next round
+            elsewhere = np.setdiff1d(np.flatnonzero(self._assigned != NO_DRAFTER), context.rows)
+            to_place = np.concatenate((context.rows, elsewhere))
             self._assigned.fill(NO_DRAFTER)
-        self._num_rounds += 1
-        assigned = self._assigned[context.rows]
-        newcomers = context.rows[assigned == NO_DRAFTER]
-        if len(newcomers):
-            held = np.bincount(assigned[assigned != NO_DRAFTER], minlength=self._num_drafters)
-            places = np.maximum(self._capacities - held, 0)
-            exploring = slot % self._slots_per_epoch < self._exploring_slots
-            if exploring:
-                self._assigned[newcomers] = self._random(len(newcomers), places)
-            else:
-                self._assigned[newcomers] = match_requests(self._estimate.of(newcomers), places)
+        to_place = to_place[self._assigned[to_place] == NO_DRAFTER]
+        if len(to_place):
+            held = self._assigned[self._assigned != NO_DRAFTER]
+            if len(held) + len(to_place) > self._max_num_seqs:  # some were preempted, and hold places that others need
+                to_place = to_place[np.isin(to_place, context.rows)]
+                held = self._assigned[context.rows]
+            self._place(to_place, held[held != NO_DRAFTER])
         return self._assigned[context.rows]
 
     def observe(self, outcome: RoundOutcome) -> None:
-        """Update the goodput estimates."""
+        """Update the goodput estimates, and free the places of finished requests."""
         self._estimate.update(outcome)
+        over = outcome.rows[outcome.finished]
+        self._assigned[over] = NO_DRAFTER
+        self._num_in_pass -= int((self._pass_of[over] == self._num_passes).sum())
+
+    def _begins_slot(self, rows: IntArray) -> bool:
+        """Count a round, and say whether a slot begins with it.
+
+        In a pipeline a round of the batch is a pass: each running request's turn, in whatever micro-batch. The next one
+        begins when a request's turn comes again, or all that had theirs are over.
+        """
+        begins = bool((self._pass_of[rows] == self._num_passes).any()) or not self._num_in_pass
+        if begins:
+            self._num_passes += 1
+            self._num_in_pass = 0
+        self._pass_of[rows] = self._num_passes
+        self._num_in_pass += len(rows)
+        return begins and (self._num_passes - 1) % self._rounds_per_slot == 0
+
+    def _place(self, rows: IntArray, held: IntArray) -> None:
+        """Assign these requests by the slot's rule, beside those drafters that others hold."""
+        slot = (self._num_passes - 1) // self._rounds_per_slot
+        places = np.maximum(self._capacities - np.bincount(held, minlength=self._num_drafters), 0)
+        if slot % self._slots_per_epoch < self._exploring_slots:
+            self._assigned[rows] = self._random(len(rows), places)
+        else:
+            self._assigned[rows] = match_requests(self._estimate.of(rows), places)
 
     def _random(self, num_requests: int, places: IntArray) -> IntArray:
         pool = np.repeat(np.arange(self._num_drafters), np.minimum(places, num_requests))
