@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ REPLAY = Replay()
 
 
 def run_sweep(arguments: list[str], deadline_s: float) -> int:
-    """Run the points of `spinbench replay -m ARGUMENTS` that have no run yet; returns how many are left at the deadline.
+    """Run the points of `spinbench replay -m ARGUMENTS` that have no run yet; returns how many are left at the end.
 
     Raises SystemExit for a folder with a run of another config.
     """
@@ -64,6 +65,7 @@ def _row(run: Run) -> dict[str, Any]:
         "capacity": config["selector"].get("capacity"),
         "layout": _layout(config["verification"]),
         "depth": config["pipeline"].get("depth", 1),
+        "main_depth": _main_depth(run) if config["pipeline"].get("depth") == "adaptive" else None,
         "batch": config["scheduler"]["max_num_seqs"],
         "seed": config["engine"]["acceptance_seed"],
         "tokens_per_s": summary["output_throughput"],
@@ -86,6 +88,15 @@ def _selector_name(config: Any) -> str:
 def _layout(section: Any) -> str:
     name = section["_target_"].rpartition(".")[2].removesuffix("Layout").lower()
     return f"{name} {section['width']}" if section.get("width") else name
+
+
+def _main_depth(run: Run) -> int:
+    """The depth at which most micro-batches were verified: those in flight at the end of each, itself included."""
+    rounds = run.rounds.drop_duplicates("round_index")
+    begin_s = np.sort(rounds["draft_start_s"].fillna(rounds["verify_start_s"]).to_numpy())
+    ends_s = np.sort(rounds["verify_end_s"].to_numpy())
+    in_flight = np.searchsorted(begin_s, ends_s) - np.searchsorted(ends_s, ends_s)
+    return Counter(in_flight.tolist()).most_common(1)[0][0]
 
 
 def _request_speed(run: Run) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""What is run for the claims of SPIN's paper: the experiments of `conf/experiment`, and one open parameter at a time."""
+"""What is run for the claims of SPIN's paper: experiments of `conf/experiment`, and one open parameter at a time."""
 
 from collections.abc import Iterator
 
