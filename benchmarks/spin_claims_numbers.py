@@ -77,7 +77,7 @@ def open_ratios(table: pd.DataFrame) -> pd.DataFrame:
             folder = open_folder(name, value)
             own = of(table, f"{folder}/baseline").set_index("seed")["tokens_per_s"] if name in OF_BASELINE else base
             ours = of(table, folder).set_index("seed")["tokens_per_s"]
-            shown = ", ".join(_value(part) for part in value)
+            shown = ", ".join(_value(part) for part in value if not part.startswith("~"))
             rows.append({"parameter": name, "value": shown, "ratio": (ours / own).mean(), "tokens_per_s": ours.mean()})
     ratios = pd.DataFrame(rows)
     full = float(homogeneous(table, "mix").loc["pipeline"])

@@ -23,7 +23,7 @@ SEEDS = "engine.acceptance_seed=0,1,2"
 STEPS: dict[str, list[str]] = {
     "homogeneous": ["experiment=spin", *FIXED],
     "selection": ["experiment=spin", "selector.capacity=2"],
-    "decomposition": ["experiment=ablation", "pipeline=serial"],
+    "decomposition": ["experiment=ablation", "pipeline.depth=1"],
     "pipeline": ["experiment=ablation"],
 }
 """The staircase, each step with those before it. The pipeline's depth is adaptive."""
@@ -39,7 +39,7 @@ OPEN: dict[str, list[list[str]]] = {
     "rounds that others' g counts for": [[f"selector.prior_rounds={rounds}"] for rounds in (0, 1, 16)],
     "reward": [["selector=spin_round_goodput"], ["selector=spin_round_goodput", "selector.capacity=null"]],
     "width of pieces": [[f"verification.width={width}"] for width in (16, 64, 128, "null")],
-    "layout": [["verification=packed"], ["verification=grouped"], ["verification=padded"]],
+    "layout": [[f"verification={layout}", "~verification.width"] for layout in ("packed", "grouped", "padded")],
     "depth": [[f"pipeline.depth={depth}"] for depth in (1, 2, 3, 4)],
     "split of micro-batches": [["pipeline.split=by_length"], ["pipeline.split=round_robin"]],
     "engine": [
