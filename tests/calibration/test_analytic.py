@@ -34,7 +34,7 @@ def test_every_datasheet_says_where_its_figures_are_from(name: str) -> None:
 
 
 def test_the_devices_are_those_of_the_paper_and_its_successors() -> None:
-    assert device_names() == ["a100_80gb", "h100_sxm", "h200", "l4", "v100_32gb"]
+    assert device_names() == ["a100_80gb", "h100_sxm", "h200", "l4", "v100_32gb", "v100_32gb_spin"]
     with pytest.raises(UserError, match="device is 'tpu'; it must be this_machine, a100_80gb"):
         read_device("tpu")
 
@@ -99,6 +99,27 @@ def test_a_merge_is_a_kernel_a_layer_and_its_partial_results() -> None:
     merged, whole = (Roofline(device, shape, "float16").pass_s(one) for one in (work, work._replace(num_merged_rows=0)))
     # 4 rows of 32 x 128 values of 4 bytes, written and read in each of 32 layers at 0.8 x 900 GB/s; 32 launches of 2 us
     assert merged - whole == pytest.approx(4 * 32 * 128 * 8 * 32 / 0.72e12 + 32 * 2e-6)
+
+
+def test_slow_attention_is_the_targets_alone() -> None:
+    device = read_device("v100_32gb_spin")
+    fused, slow = (device.model_copy(update={"target_attention_efficiency": share}) for share in (1.0, 0.5))
+    shapes = {name: SHAPES[name] for name in ("llama-7b-shape", "llama-68m-shape")}
+    before, after = (
+        analytic_profile(
+            one, SHAPES["llama-7b-shape"], DRAFTERS, shapes, dtype="float16", limits=LIMITS, layouts=["packed"]
+        )
+        for one in (fused, slow)
+    )
+    for (point, was), (same, now) in zip(before.passes, after.passes, strict=True):
+        assert point == same
+        if point.model == "llama-68m-shape":
+            assert now == was
+        else:
+            # twice the attention: its reading of keys and values of 32 layers, and nothing else
+            work = pass_shape(point)
+            kv_s = 32 * 2 * 4096 * 2 * (work.num_keys + work.num_tokens) / 720e9
+            assert now.median_s - was.median_s >= kv_s * (1 - 1e-9)
 
 
 def test_an_analytic_profile_is_fitted_and_scored_like_a_measured_one() -> None:
