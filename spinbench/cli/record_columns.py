@@ -15,8 +15,9 @@ from spinbench.cli.record_config import RecordConfig, plain_replay
 from spinbench.cli.record_texts import RecordedTexts
 from spinbench.cli.record_work import RecordWork, digest
 from spinbench.models.load import DrafterModel
-from spinbench.runtime.teacher_forcing import WrittenTexts, score_texts
+from spinbench.runtime.teacher_forcing import WrittenTexts, ngram_columns, score_texts
 from spinbench.workload.acceptance.lookup import lookup_columns
+from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.acceptance.table import AcceptanceTable, DrafterColumns
 from spinbench.workload.acceptance.table_file import SCORES
 from spinbench.workload.acceptance.table_meta import DrafterMeta, ModelMeta, SamplingMeta, TableMeta, TraceMeta
@@ -43,7 +44,11 @@ def table_without_drafters(
 
 
 def record_drafter(
-    table: AcceptanceTable, drafter: DrafterModel, config: RecordConfig, assembly: Assembly, work: RecordWork
+    table: AcceptanceTable,
+    drafter: DrafterModel | NgramModel,
+    config: RecordConfig,
+    assembly: Assembly,
+    work: RecordWork,
 ) -> AcceptanceTable:
     """The table with this drafter's columns, which are kept in `work` as well, or taken from there.
 
@@ -56,6 +61,9 @@ def record_drafter(
         requests.offsets,
         requests.seeds,
     )
+    if isinstance(drafter, NgramModel):
+        meta = DrafterMeta(name=drafter.name, kind="ngram", sha256=drafter.weights_sha256, macs_per_token=0)
+        return _stamped(table.with_drafter(meta, ngram_columns(drafter, texts)))
     law = table.meta.sampling
     seeds = requests.seeds if law.temperature > 0 else None
     prompts = [list(prompt) for prompt in texts.prompts]
@@ -70,8 +78,11 @@ def record_drafter(
     else:
         columns = DrafterColumns(*(kept[score] for score in SCORES))
     meta = DrafterMeta(name=drafter.name, sha256=drafter.weights_sha256, macs_per_token=drafter.macs_per_token)
-    more = table.with_drafter(meta, columns)
-    return replace(more, meta=more.meta.model_copy(update={"versions": versions(), "created": _now()}))
+    return _stamped(table.with_drafter(meta, columns))
+
+
+def _stamped(table: AcceptanceTable) -> AcceptanceTable:
+    return replace(table, meta=table.meta.model_copy(update={"versions": versions(), "created": _now()}))
 
 
 def _now() -> str:

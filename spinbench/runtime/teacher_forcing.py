@@ -13,7 +13,8 @@ from spinbench.models.loaded_model import DrafterModel
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.slot_table import SlotTable
-from spinbench.workload.acceptance.probability import encode_probability
+from spinbench.workload.acceptance.ngram_model import NgramModel, contexts_before
+from spinbench.workload.acceptance.probability import LOWEST, encode_probability
 from spinbench.workload.acceptance.table import OUTSIDE_VOCABULARY, DrafterColumns
 
 BLOCK_SIZE = 16
@@ -46,6 +47,23 @@ class PassLimits:
     max_tokens: int = 4096
     max_logit_rows: int = 512
     """Rows of answers, for each of which there are logits over the vocabulary."""
+
+
+def ngram_columns(ngrams: NgramModel, texts: WrittenTexts) -> DrafterColumns:
+    """The columns of an n-gram table, which names one token and ranks no others."""
+    said, code = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for row, prompt in enumerate(texts.prompts):
+        tokens = texts.tokens(row)
+        contexts = contexts_before(tokens, len(prompt), len(tokens), ngrams.context_tokens)
+        for column, values in zip((said, code), ngrams.predict(contexts), strict=True):
+            column.append(values)
+    confidence, named = np.concatenate(code).astype(np.uint8), np.concatenate(said)
+    right = named == texts.token_ids
+    return DrafterColumns(
+        rank=np.where(right, 0, OUTSIDE_VOCABULARY).astype(np.uint8),
+        probability=np.where(right, confidence, LOWEST).astype(np.uint8),
+        top_probability=confidence,
+    )
 
 
 def score_texts(

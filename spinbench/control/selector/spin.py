@@ -20,7 +20,8 @@ class SpinSelector:
     Time is cut in slots of `rounds_per_slot` rounds with one assignment each; `slots_per_epoch` slots make an epoch, of
     which the first `exploring_slots` assign at random and the others by maximum-weight matching. A request that
     arrives within a slot is assigned at once, by the rule of that slot. With several micro-batches all running requests
-    share slots and places.
+    share slots and places. Where KV is prepared (switching=ahead), the assignment of a slot is made as the last round
+    before it begins, so without what that round brings.
     """
 
     needs_confidence = False
@@ -53,6 +54,8 @@ class SpinSelector:
         self._exploring_slots = exploring_slots
         self._estimate = GoodputEstimate(reward, setting, decay, prior_rounds, per_request)
         self._assigned = np.full(setting.num_requests, NO_DRAFTER, np.int64)
+        self._assigned_next = np.full(setting.num_requests, NO_DRAFTER, np.int64)
+        """For the slot behind this one, as far as it was made ahead of its time."""
         self._max_num_seqs = setting.max_num_seqs
         self._pass_of = np.full(setting.num_requests, -1, np.int64)
         """The pass that each request last had a round in."""
@@ -80,21 +83,43 @@ class SpinSelector:
             # those of other micro-batches are matched with these, and change over with their own next round
             elsewhere = np.setdiff1d(np.flatnonzero(self._assigned != NO_DRAFTER), context.rows)
             to_place = np.concatenate((context.rows, elsewhere))
-            self._assigned.fill(NO_DRAFTER)
-        to_place = to_place[self._assigned[to_place] == NO_DRAFTER]
-        if len(to_place):
-            held = self._assigned[self._assigned != NO_DRAFTER]
-            if len(held) + len(to_place) > self._max_num_seqs:  # some were preempted, and hold places that others need
-                to_place = to_place[np.isin(to_place, context.rows)]
-                held = self._assigned[context.rows]
-            self._place(to_place, held[held != NO_DRAFTER])
+            self._assigned, self._assigned_next = self._assigned_next, self._assigned
+            self._assigned_next.fill(NO_DRAFTER)
+        self._assign(self._assigned, to_place, context.rows, (self._num_passes - 1) // self._rounds_per_slot)
         return self._assigned[context.rows]
+
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Assign for the next slot what will be in it with its next round, a pass from now; else as assigned."""
+        slot = self._num_passes // self._rounds_per_slot
+        if slot == (self._num_passes - 1) // self._rounds_per_slot:
+            return self._assigned[context.rows]
+        self._assign(self._assigned_next, context.rows, context.rows, slot)
+        return self._assigned_next[context.rows]
+
+    def _assign(self, assigned: IntArray, to_place: IntArray, own: IntArray, slot: int) -> None:
+        """Give those of `to_place` that have no drafter in `assigned` one by the rule of the slot.
+
+        `own` are the requests of the round: they get places at any rate.
+        """
+        to_place = to_place[assigned[to_place] == NO_DRAFTER]
+        if not len(to_place):
+            return
+        held = assigned[assigned != NO_DRAFTER]
+        if len(held) + len(to_place) > self._max_num_seqs:  # some were preempted, and hold places that others need
+            to_place = to_place[np.isin(to_place, own)]
+            held = assigned[own]
+            held = held[held != NO_DRAFTER]
+        places = np.maximum(self._capacities - np.bincount(held, minlength=self._num_drafters), 0)
+        if slot % self._slots_per_epoch < self._exploring_slots:
+            assigned[to_place] = self._random(len(to_place), places)
+        else:
+            assigned[to_place] = match_requests(self._estimate.of(to_place), places)
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Update the goodput estimates, and free the places of finished requests."""
         self._estimate.update(outcome)
         over = outcome.rows[outcome.finished]
-        self._assigned[over] = NO_DRAFTER
+        self._assigned[over] = self._assigned_next[over] = NO_DRAFTER
         self._num_in_pass -= int((self._pass_of[over] == self._num_passes).sum())
 
     def _begins_slot(self, rows: IntArray) -> bool:
@@ -110,15 +135,6 @@ class SpinSelector:
         self._pass_of[rows] = self._num_passes
         self._num_in_pass += len(rows)
         return begins and (self._num_passes - 1) % self._rounds_per_slot == 0
-
-    def _place(self, rows: IntArray, held: IntArray) -> None:
-        """Assign these requests by the slot's rule, beside those drafters that others hold."""
-        slot = (self._num_passes - 1) // self._rounds_per_slot
-        places = np.maximum(self._capacities - np.bincount(held, minlength=self._num_drafters), 0)
-        if slot % self._slots_per_epoch < self._exploring_slots:
-            self._assigned[rows] = self._random(len(rows), places)
-        else:
-            self._assigned[rows] = match_requests(self._estimate.of(rows), places)
 
     def _random(self, num_requests: int, places: IntArray) -> IntArray:
         pool = np.repeat(np.arange(self._num_drafters), np.minimum(places, num_requests))
