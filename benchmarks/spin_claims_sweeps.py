@@ -35,6 +35,7 @@ OPEN: dict[str, list[list[str]]] = {
     "slots per epoch": [[f"selector.slots_per_epoch={slots}"] for slots in (2, 4, 16, 32)],
     "exploring slots": [[f"selector.exploring_slots={slots}"] for slots in (0, 2, 4)],
     "B_j": [[f"selector.capacity={places}"] for places in ("3", "4", "null")],
+    "KV of the next drafter": [["switching=on_demand"]],
     "g per request": [["selector.per_request=false"]],
     "rounds that others' g counts for": [[f"selector.prior_rounds={rounds}"] for rounds in (0, 1, 16)],
     "reward": [["selector=spin_round_goodput"], ["selector=spin_round_goodput", "selector.capacity=null"]],
