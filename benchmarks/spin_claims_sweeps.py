@@ -1,5 +1,6 @@
 """What is run for the claims of SPIN's paper: experiments of `conf/experiment`, and one open parameter at a time."""
 
+import re
 from collections.abc import Iterator
 
 DTYPE = "bfloat16"
@@ -79,5 +80,9 @@ def sweeps() -> Iterator[tuple[str, list[str]]]:
 
 def open_folder(name: str, value: list[str]) -> str:
     """Where the runs of one value of an open parameter are."""
-    shown = ",".join(value).replace("/", "_")
-    return f"open/{name}/{shown}"
+    return f"open/{_folder_name(name)}/{_folder_name(','.join(value))}"
+
+
+def _folder_name(text: str) -> str:
+    """Of letters that an override takes as they are."""
+    return re.sub(r"[^\w.-]+", "_", text)
