@@ -11,7 +11,7 @@ from spinbench.control.job import CatchUpJob, DraftJob, VerifyJob
 from spinbench.control.layout import PackedLayout
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
-from spinbench.control.request_table import NO_DRAFTER, RequestTable
+from spinbench.control.request_table import RequestTable
 from spinbench.control.selector.exp3spec import Exp3SpecSelector
 from spinbench.control.selector.held_choice import HeldChoice
 from spinbench.control.selector.protocol import Announces, SelectorSetting
@@ -164,10 +164,14 @@ def test_spin_places_newcomers_beside_those_assigned_ahead():
     assert np.bincount(chosen, minlength=3).max() <= 2
 
 
-def test_spin_says_nothing_of_slots_that_are_further_ahead():
-    selector = spin()
-    selector.choose(context(2))
-    assert selector.next_drafters(context(2), 4).tolist() == [NO_DRAFTER, NO_DRAFTER]
+def test_spin_knows_the_next_pass_however_many_rounds_are_in_flight():
+    selector, announced = spin(capacity=2), {}
+    for num_rounds in range(12):
+        for row in range(4):
+            chosen = selector.choose(context(1, num_rounds, rows=[row])).tolist()
+            assert chosen == announced.get(row, chosen)
+            announced[row] = selector.next_drafters(context(1, num_rounds, rows=[row]), 4).tolist()
+            selector.observe(outcome([row], chosen, [1], [1.0]))
 
 
 def test_exp3_weighs_a_loss_by_the_draw_that_it_came_from():

@@ -81,8 +81,7 @@ class SpinSelector:
         to_place = context.rows
         if self._begins_slot(context.rows):
             # those of other micro-batches are matched with these, and change over with their own next round
-            elsewhere = np.setdiff1d(np.flatnonzero(self._assigned != NO_DRAFTER), context.rows)
-            to_place = np.concatenate((context.rows, elsewhere))
+            to_place = self._with_those_elsewhere(context.rows)
             self._assigned, self._assigned_next = self._assigned_next, self._assigned
             self._assigned_next.fill(NO_DRAFTER)
         self._assign(self._assigned, to_place, context.rows, (self._num_passes - 1) // self._rounds_per_slot)
@@ -93,8 +92,12 @@ class SpinSelector:
         slot = self._num_passes // self._rounds_per_slot
         if slot == (self._num_passes - 1) // self._rounds_per_slot:
             return self._assigned[context.rows]
-        self._assign(self._assigned_next, context.rows, context.rows, slot)
+        self._assign(self._assigned_next, self._with_those_elsewhere(context.rows), context.rows, slot)
         return self._assigned_next[context.rows]
+
+    def _with_those_elsewhere(self, rows: IntArray) -> IntArray:
+        """These requests, and behind them the running ones of other micro-batches."""
+        return np.concatenate((rows, np.setdiff1d(np.flatnonzero(self._assigned != NO_DRAFTER), rows)))
 
     def _assign(self, assigned: IntArray, to_place: IntArray, own: IntArray, slot: int) -> None:
         """Give those of `to_place` that have no drafter in `assigned` one by the rule of the slot.

@@ -135,6 +135,22 @@ def test_spin_shares_slots_and_places_between_micro_batches():
         assert sorted(chosen[0]) == [0, 0, 1, 2]
 
 
+def test_spin_matches_the_whole_batch_ahead_of_a_slot():
+    keys = {**SPIN, "capacity": [2, 1, 1], "rounds_per_slot": 1, "slots_per_epoch": 21, "exploring_slots": 20}
+    selector = SpinSelector(_setting(), **keys)
+    # to the first half drafter 0 makes a small difference, to the second, whose turn comes later, a large one
+    accepted = {0: [2, 2, 4, 4], 1: [1, 1, 0, 0], 2: [1, 1, 0, 0]}
+    announced = np.full(4, -1)
+    for _ in range(20):
+        for rows in ([0, 1], [2, 3]):
+            drafters = selector.choose(context(2, rows=rows)).tolist()
+            announced[rows] = selector.next_drafters(context(2, rows=rows), 2)
+            shown = [accepted[drafter][row] for drafter, row in zip(drafters, rows, strict=True)]
+            selector.observe(outcome(rows, drafters, shown, [1.0, 1.0]))
+    assert sorted(announced[:2]) == [1, 2]
+    assert announced[2:].tolist() == [0, 0]
+
+
 def test_spin_gives_a_finished_requests_place_to_a_newcomer_of_another_micro_batch():
     keys = {**SPIN, "capacity": [2, 1, 1], "rounds_per_slot": 50, "exploring_slots": 1}
     selector = SpinSelector(_setting(), **keys)
