@@ -10,7 +10,7 @@ there.
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.joint import Simulations
-from spinbench.metrics.definitions import summarise
+from spinbench.metrics.definitions import MetricValue, summarise
 from spinbench.metrics.store import read_run
 from spinbench.metrics.switching import switch_stalls_ms
 from spinbench.metrics.tables import RunTables, tables_from_record
@@ -143,6 +143,11 @@ class Points:
         return read_run(folder).tables
 
 
+def _numbers(summaries: Sequence[Mapping[str, MetricValue]], key: str) -> list[float]:
+    """A metric of every run that has it."""
+    return [float(value) for value in (summary[key] for summary in summaries) if isinstance(value, int | float)]
+
+
 def measure(
     points: Points, set_up: SetUp, selector: tuple[str, ...], lanes: tuple[str, ...]
 ) -> list[dict[str, object]]:
@@ -155,7 +160,7 @@ def measure(
     for switching in SWITCHING:
         found = measured[switching]
         summaries = [summarise(tables) for tables in found]
-        speeds = [float(summary["output_throughput"]) for summary in summaries]
+        speeds, lengths = _numbers(summaries, "output_throughput"), _numbers(summaries, "acceptance_length")
         stalls_ms = np.concatenate([switch_stalls_ms(tables) for tables in found])
         catch_up_s = [
             float((spans["end_s"] - spans["start_s"])[spans["kind"] == "catch_up"].sum())
@@ -170,7 +175,7 @@ def measure(
                 "tokens_per_s": float(np.median(speeds)),
                 "tokens_per_s_min": min(speeds),
                 "tokens_per_s_max": max(speeds),
-                "acceptance_length": float(np.median([summary["acceptance_length"] for summary in summaries])),
+                "acceptance_length": float(np.median(lengths)),
                 "switches": len(stalls_ms) / len(found),
                 "stalled_share": float((stalls_ms > 0).mean()) if len(stalls_ms) else float("nan"),
                 "mean_stall_ms": float(stalls_ms.mean()) if len(stalls_ms) else float("nan"),

@@ -4,23 +4,25 @@ import numpy as np
 import pandas as pd
 
 from spinbench.metrics.tables import RunTables
-from spinbench.workload.acceptance.drafter_name import PROMPT_LOOKUP
+from spinbench.workload.acceptance.drafter_name import PROMPT_LOOKUP, is_ngram
 
 
 def switch_stalls_ms(tables: RunTables) -> np.ndarray:
     """One entry per switch, 0 where nothing was waited for.
 
     A switch is a (round, request) pair whose drafter is not that of the request's round before, and keeps KV: prompt
-    lookup does not, and a request's first round is none. Its stall is the time in which its drafter's lane ran
-    catch-ups, between the moment when the request was free to start (verified, or prefilled again after a preemption)
-    and the start of its draft: by catch-ups of the round itself, or by those that were meant to be ready earlier.
+    lookup and n-gram tables do not, and a request's first round is none. Its stall is the time in which its drafter's
+    lane ran catch-ups, between the moment when the request was free to start (verified, or prefilled again after a
+    preemption) and the start of its draft: by catch-ups of the round itself, or by those that were meant to be ready
+    earlier.
     Tokens that a drafter takes in with the first step of its draft make that longer, and are no stall.
     """
     rounds = tables.rounds.sort_values(["request_id", "verify_end_s"], kind="stable")
     same = rounds["request_id"].eq(rounds["request_id"].shift()).to_numpy(dtype=bool)
     drafter = rounds["drafter"]
     changed = drafter.fillna("").ne(drafter.shift().fillna("")).to_numpy(dtype=bool)
-    keeps_kv = (drafter.notna() & drafter.ne(PROMPT_LOOKUP)).to_numpy(dtype=bool)
+    with_kv = [name for name in drafter.dropna().unique() if name != PROMPT_LOOKUP and not is_ngram(name)]
+    keeps_kv = drafter.isin(with_kv).to_numpy(dtype=bool)
     switch = same & changed & keeps_kv & rounds["draft_start_s"].notna().to_numpy(dtype=bool)
     columns = {
         "request_id": rounds["request_id"],
