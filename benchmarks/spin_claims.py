@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.spin_claims_page import write_page
 from benchmarks.spin_claims_runs import claim_table, run_sweep
-from benchmarks.spin_claims_sweeps import DTYPE, LAYOUTS, TARGETS, sweeps
+from benchmarks.spin_claims_sweeps import LAYOUTS, TARGETS, sweeps
 from spinbench.calibration.profile_file import META_FILE
 from spinbench.cli.hydra_app import run_hydra_app
 from spinbench.cli.profile_command import ProfileCommand
@@ -48,9 +48,9 @@ def main() -> None:
         return
     table = claim_table(options.runs)
     options.out.mkdir(parents=True, exist_ok=True)
-    table.round(5).to_csv(options.out / "runs.csv", index=False)
+    table.drop(columns="request_speed").round(5).to_csv(options.out / "runs.csv", index=False)
     write_page(options.out, table)
-    print(f"report in {options.out / 'README.md'}; dtype {DTYPE}")
+    print(f"report in {options.out / 'README.md'}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,14 @@ from benchmarks.spin_claims_numbers import (
 
 PAPER = {"color": "black", "marker": "D", "linestyle": "none", "markersize": 7, "label": "paper", "zorder": 5}
 BLUE, RED, GREY = "#2166ac", "#d62728", "#6e6e6e"
+LABELLED = 0.03
+"""Ends of a range that are nearer to the default's ratio have no label."""
 LAYOUTS = {"padded": RED, "grouped": "#e8853d", "decomposed": "#9ecae1", "decomposed 32": BLUE, "packed": "#2a9d57"}
+PIPELINE_LABELS = {
+    "pipeline": "as published",
+    "pipeline_round_goodput": "round goodput, no limit",
+    "datasheet_float32/pipeline": "as published, datasheet float32",
+}
 LAYOUT_LABELS = {"decomposed": "decomposed (searched width)", "decomposed 32": "decomposed (width 32)"}
 
 
@@ -55,7 +62,9 @@ def _drafters(table: pd.DataFrame) -> Figure:
         axes.set_xticks(range(len(NAMES)), list(NAMES.values()))
         for place, share in ((0, 3), (1, 40)):
             axes.plot([place - 0.16], [share], **{**PAPER, "label": "paper, 265M" if not place else None})
-        axes.legend(title="", fontsize=9, loc="upper right")
+        handles, labels = axes.get_legend_handles_labels()
+        axes.get_legend().remove()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
@@ -67,7 +76,8 @@ def _decomposition(table: pd.DataFrame) -> Figure:
         for layout, colour in LAYOUTS.items():
             line = data[(data["workload"] == workload) & (data["layout"] == layout)].sort_values("batch")
             label = LAYOUT_LABELS.get(layout, layout)
-            axes.plot(line["batch"], line["verify_ms"], color=colour, marker="o", markersize=5, label=label)
+            style = "--" if layout == "decomposed" else "-"
+            axes.plot(line["batch"], line["verify_ms"], style, color=colour, marker="o", markersize=5, label=label)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks([1, 2, 4, 8, 16, 32, 64], ["1", "2", "4", "8", "16", "32", "64"])
@@ -80,19 +90,21 @@ def _decomposition(table: pd.DataFrame) -> Figure:
 
 
 def _pipeline(table: pd.DataFrame) -> Figure:
-    figure, panels = _new(11, 4.4, 2, "Two micro-batches are best here; the paper found 3 to 5")
-    rewards = {"pipeline": "SPIN as published", "pipeline_round_goodput": "round goodput, no limit of places"}
-    for axes, (sweep, label) in zip(panels, rewards.items(), strict=True):
+    best = [depth_ratios(table, "pipeline", workload).drop("adaptive").idxmax() for workload in ("alpaca", "cp")]
+    title = f"Best number of micro-batches: {best[0]} for Alpaca-like, {best[1]} for CP-like requests; paper: 5 and 3"
+    figure, panels = _new(13, 4.6, 3, title)
+    for axes, (sweep, label) in zip(panels, PIPELINE_LABELS.items(), strict=True):
         for workload, colour in (("alpaca", BLUE), ("cp", "#e8853d")):
             ratios = depth_ratios(table, sweep, workload)
             fixed = ratios.drop("adaptive")
             axes.plot([int(depth) for depth in fixed.index], fixed, marker="o", color=colour, label=NAMES[workload])
             axes.axhline(ratios["adaptive"], color=colour, linestyle="--", label=f"{NAMES[workload]}, adaptive")
-        axes.plot([4], [1.29], **PAPER)
+        axes.plot([4], [1.29], **{**PAPER, "label": "paper, about 1.29x"})
         axes.axhline(1, color=GREY, linewidth=1)
-        axes.set(title=label, xlabel="micro-batches", ylabel="throughput over serial", ylim=(0.5, 1.4))
+        axes.set(title=label, xlabel="micro-batches", ylabel="throughput over serial", ylim=(0, 1.45))
         axes.set_xticks(range(1, 10))
-        axes.legend(fontsize=9, loc="lower left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     return figure
 
 
@@ -115,21 +127,21 @@ def _staircase(table: pd.DataFrame) -> Figure:
 def _open_parameters(table: pd.DataFrame) -> Figure:
     ratios = open_ratios(table)
     full = float(homogeneous(table, "mix").loc["pipeline"])
-    figure, (axes,) = _new(9, 7.2, 1, "What moves the whole ratio most: the engine, the layout, K")
-    for place, values in enumerate(rows for _, rows in ratios.groupby("parameter", sort=False)):
+    names = list(dict.fromkeys(ratios["parameter"]))
+    figure, (axes,) = _new(9.5, 7.2, 1, f"What moves the whole ratio most: {', '.join(names[:4])}")
+    for place, name in enumerate(names):
+        values = ratios[ratios["parameter"] == name]
         low, high = min(values["ratio"].min(), full), max(values["ratio"].max(), full)
         axes.plot([low, high], [place, place], color="#9ecae1", linewidth=9, solid_capstyle="butt", zorder=1)
         axes.plot(values["ratio"], [place] * len(values), "o", color=BLUE, markersize=5, zorder=3)
-        for end, which, align in ((low, "idxmin", "right"), (high, "idxmax", "left")):
-            found = values.loc[getattr(values["ratio"], which)()]
-            if abs(found["ratio"] - end) < 1e-9:
-                axes.annotate(f" {found['value']} ", (end, place), ha=align, va="center", fontsize=8, color="#333333")
-    names = list(dict.fromkeys(ratios["parameter"]))
+        for end, align in ((low, "right"), (high, "left")):
+            if abs(end - full) > LABELLED:
+                label = values.loc[(values["ratio"] - end).abs().idxmin(), "value"].replace("_", " ")
+                axes.annotate(f"  {label}  ", (end, place), ha=align, va="center", fontsize=9, color="#333333")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.axvline(full, color=RED, linewidth=1.2, label=f"defaults: {full:.2f}x")
     axes.axvline(2.28, color="black", linestyle="--", linewidth=1.2, label="paper, overall: 2.28x")
-    axes.set(xlabel="throughput of all of SPIN over homogeneous, mix of requests (x)", xlim=(0, None))
-    axes.margins(x=0.2)
+    axes.set(xlabel="throughput of all of SPIN over homogeneous, mix of requests (x)", xlim=(0, 3.4))
     axes.legend(fontsize=9, loc="lower left")
     return figure

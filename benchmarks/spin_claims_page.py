@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.spin_claims_figures import write_figures
+from benchmarks.spin_claims_figures import PIPELINE_LABELS, write_figures
 from benchmarks.spin_claims_numbers import NAMES, best_shares, depth_ratios, homogeneous, of, open_ratios, step_ratios
+from benchmarks.spin_claims_sweeps import DATASHEETS
 from benchmarks.spin_claims_text import BARS, CLAIMS, FRAME, Claim
 from spinbench.calibration.model_shape import SHAPES
 from spinbench.control.arrays import FloatArray
 
 MEASURED_FILE = "measured.csv"
-V100_GB = 32
+PIPELINE_BAR = 1.15
+PIPELINES = {"pipeline": "", "pipeline_round_goodput": "_own", "datasheet_float32/pipeline": "_float32"}
 HALF_BYTES, FULL_BYTES = 2, 4
 
 
@@ -96,22 +98,51 @@ def collect(table: pd.DataFrame) -> dict[str, str]:
         for batch in (16, 32):
             rows = of(table, "decomposition", workload="alpaca", layout=layout, batch=batch)
             facts[f"verify_{name}_{batch}"] = f"{rows['verify_ms'].iloc[0]:.0f} ms"
-    facts |= _memory_facts(table)
-    for sweep, suffix in (("pipeline", ""), ("pipeline_round_goodput", "_own")):
+    for batch in (1, 8):
+        rows = of(table, "decomposition", workload="alpaca", layout="decomposed 32", batch=batch)
+        facts[f"verify_decomposed_32_{batch}"] = f"{rows['verify_ms'].iloc[0]:.0f} ms"
+    facts |= _memory_facts(table) | _datasheet_facts(table)
+    for workload in NAMES:
+        best = of(table, "best_fixed", workload=workload)
+        facts[f"best_fixed_all_{workload}"] = f"{best['tokens_per_s'].mean():.1f}"
+    for sweep, suffix in PIPELINES.items():
         for workload in ("alpaca", "cp"):
             ratios = depth_ratios(table, sweep, workload)
             fixed = ratios.drop("adaptive")
             facts[f"best_depth_{workload}{suffix}"] = str(fixed.idxmax())
             facts[f"best_gain_{workload}{suffix}"] = f"{fixed.max():.2f}x"
+            facts[f"bar_{workload}{suffix}"] = "kept" if fixed.max() >= PIPELINE_BAR else "missed"
             facts[f"gain_at_4_{workload}{suffix}"] = f"{fixed['4']:.2f}x"
             facts[f"gain_at_9_{workload}{suffix}"] = f"{fixed['9']:.2f}x"
             facts[f"adaptive_gain_{workload}{suffix}"] = f"{ratios['adaptive']:.2f}x"
             adaptive = of(table, sweep, workload=workload, depth="adaptive")
-            facts[f"adaptive_depth_{workload}{suffix}"] = f"{adaptive['main_depth'].iloc[0]:.0f}"
+            main = int(adaptive["main_depth"].iloc[0])
+            facts[f"adaptive_depth_{workload}{suffix}"] = str(main)
+            facts[f"near_{workload}{suffix}"] = "kept" if abs(main - int(fixed.idxmax())) <= 1 else "missed"
     runs = step_ratios(table)
     for step in ("homogeneous", "pipeline"):
         facts[f"gpus_{step}"] = f"{runs[runs['step'] == step]['gpus'].max()}"
-    facts["open_first"] = str(open_ratios(table)["parameter"].iloc[0])
+    ratios = open_ratios(table)
+    facts["open_first"] = str(ratios["parameter"].iloc[0])
+    on_demand = ratios[ratios["value"] == "on_demand"].iloc[0]
+    facts["on_demand"] = f"{on_demand['ratio']:.2f}x"
+    return facts
+
+
+def _datasheet_facts(table: pd.DataFrame) -> dict[str, str]:
+    """What the datasheet's engines do."""
+    facts = {}
+    ratios = open_ratios(table)
+    for dtype in DATASHEETS:
+        for workload in NAMES:
+            plain = of(table, f"datasheet_{dtype}/plain", workload=workload)
+            facts[f"plain_{workload}_{dtype}"] = f"{plain['tokens_per_s'].iloc[0]:.0f}"
+        for layout in ("padded", "packed"):
+            rows = of(table, f"datasheet_{dtype}/decomposition", layout=layout)
+            facts[f"verify_{layout}_{dtype}"] = f"{rows['verify_ms'].iloc[0]:.0f} ms"
+        label = "datasheet, " + ("float32" if dtype == "float32" else "half precision")
+        row = ratios[ratios["value"] == label].iloc[0]
+        facts[f"spin_mix_{dtype}"] = f"{row['tokens_per_s']:.0f}"
     return facts
 
 
@@ -185,7 +216,7 @@ def _layouts(table: pd.DataFrame) -> str:
 
 def _depths(table: pd.DataFrame) -> str:
     columns = {}
-    for sweep, label in (("pipeline", "as published"), ("pipeline_round_goodput", "round goodput")):
+    for sweep, label in PIPELINE_LABELS.items():
         for workload in ("alpaca", "cp"):
             columns[f"{NAMES[workload]}, {label}"] = depth_ratios(table, sweep, workload).map("{:.2f}x".format)
     order = [*map(str, range(1, 10)), "adaptive"]

@@ -17,6 +17,7 @@ TARGETS: dict[str, tuple[str, str, int, str]] = {
 }
 """Profiles by models and what is different: target, device, devices of the target, dtype."""
 
+DATASHEETS = {dtype: f"profiles/llama-7b-shape-v100_32gb-{dtype}" for dtype in (DTYPE, "float32")}
 FIXED = ["selector=fixed", f"selector.drafter={SMALLEST}"]
 WORKLOADS = "trace.path=alpaca_like.yaml,cp_like.yaml,mix_like.yaml"
 MIX = "trace.path=mix_like.yaml"
@@ -28,6 +29,8 @@ STEPS: dict[str, list[str]] = {
     "pipeline": ["experiment=ablation"],
 }
 """The staircase, each step with those before it. The pipeline's depth is adaptive."""
+BEST_FIXED = ["experiment=ablation", "selector=fixed", "selector.drafter=llama-1.1b-shape", "~selector.capacity"]
+"""Decomposition and pipeline without a selector: the drafter that is the best one for all requests together."""
 OWN_REWARD = {name: ["selector=spin_round_goodput", "selector.capacity=null"] for name in list(STEPS)[1:]}
 
 OPEN: dict[str, list[list[str]]] = {
@@ -44,9 +47,7 @@ OPEN: dict[str, list[list[str]]] = {
     "layout": [[f"verification={layout}", "~verification.width"] for layout in ("packed", "grouped", "padded")],
     "depth": [[f"pipeline.depth={depth}"] for depth in (1, 2, 3, 4)],
     "split of micro-batches": [["pipeline.split=by_length"], ["pipeline.split=round_robin"]],
-    "engine": [
-        [f"engine.profile=profiles/llama-7b-shape-v100_32gb-{dtype}"] for dtype in (DTYPE, "float32")
-    ],
+    "engine": [[f"engine.profile={profile}"] for profile in DATASHEETS.values()],
 }  # fmt: skip
 """Open parameters, and values other than the default of `experiment=ablation`; each alone."""
 OF_BASELINE = ("K", "engine")
@@ -61,10 +62,21 @@ def sweeps() -> Iterator[tuple[str, list[str]]]:
     yield "selection", ["experiment=selection", "selector=spin,spin_round_goodput", "selector.capacity=2"]
     free_k = ["drafting=by_selector", "~drafting.num_speculative_tokens"]
     yield "selection", ["experiment=selection", "selector=joint,contextual", *free_k]
+    yield "selection", ["experiment=selection", "selector=joint,contextual", *free_k, "selector.optimism=1.0,3.0"]
     yield "decomposition", ["experiment=decomposition"]
     yield "decomposition", ["experiment=decomposition", "verification=decomposed", "verification.width=32"]
     yield "pipeline", ["experiment=pipeline"]
     yield "pipeline_round_goodput", ["experiment=pipeline", *OWN_REWARD["pipeline"]]
+    for dtype in DATASHEETS:
+        engine = f"engine.profile={DATASHEETS[dtype]}"
+        yield f"datasheet_{dtype}/pipeline", ["experiment=pipeline", engine]
+        yield (
+            f"datasheet_{dtype}/plain",
+            ["experiment=spin", "selector=plain", "verification=packed", WORKLOADS, engine],
+        )
+        one_batch = ["trace.path=alpaca_like.yaml", "scheduler.max_num_seqs=16", "verification=padded,packed"]
+        yield f"datasheet_{dtype}/decomposition", ["experiment=decomposition", *one_batch, engine]
+    yield "best_fixed", [*BEST_FIXED, WORKLOADS, SEEDS]
     for step, arguments in STEPS.items():
         yield f"ablation/{step}", [*arguments, WORKLOADS, SEEDS]
         if step in OWN_REWARD:

@@ -3,7 +3,7 @@
 A pass takes, for the linear layers, attention and logits each, the longer of its arithmetic (FLOPs over peak times
 `compute_efficiency`) and its memory traffic (bytes over bandwidth times `memory_efficiency`), plus what launching its
 kernels costs. Attention is one kernel per layer over all requests, or over each rectangle, and one more that merges
-pieces; the target's may be slower than that by a stated factor. Under tensor parallelism every GPU does its share, and
+pieces; it may be slower than that by a stated factor. Under tensor parallelism every GPU does its share, and
 two all-reduces a layer put the results together.
 """
 
@@ -47,8 +47,6 @@ class Roofline:
     shape: ModelShape
     dtype: str
     tensor_parallel: int = 1
-    attention_efficiency: float = 1.0
-    """Speed of attention over that of the linear layers."""
 
     def pass_s(self, work: PassShape) -> float:
         """Seconds of one forward pass, its logits and the choice of tokens."""
@@ -66,7 +64,7 @@ class Roofline:
         merge_s = self._longer_s(
             0, 2 * PARTIAL_BYTES * shape.num_layers * shape.num_heads * shape.head_dim * work.num_merged_rows
         )
-        attention_s = attention_s / self.attention_efficiency + merge_s
+        attention_s = attention_s / self.device.attention_efficiency + merge_s
         head_s = self._longer_s(
             shape.head_macs * work.num_head_rows,
             shape.head_macs * size + 2 * LOGIT_BYTES * shape.vocab_size * work.num_head_rows,
@@ -106,7 +104,7 @@ def analytic_profile(
     Raises UserError for a dtype that the datasheet has no figure for.
     """
     rooflines = {name: Roofline(device, shape, dtype) for name, shape in shapes.items()}
-    rooflines[target.name] = Roofline(device, target, dtype, tensor_parallel, device.target_attention_efficiency)
+    rooflines[target.name] = Roofline(device, target, dtype, tensor_parallel)
     passes = [
         (point, _exactly(rooflines[name].pass_s(pass_shape(point))))
         for name in rooflines

@@ -36,9 +36,9 @@ class DeviceSpec(BaseModel):
     """Share of `peak_flops` that large matrix products reach."""
     memory_efficiency: Share
     """Share of the memory bandwidth that streaming weights or KV reaches."""
-    target_attention_efficiency: Share = 1.0
-    """Speed of the target's attention over that of linear layers, both as above: 1 = one fused kernel; less where
-    scores, masks and copies of the KV cache go through memory. Drafters, which decode, are left at 1."""
+    attention_efficiency: Share = 1.0
+    """Speed of attention over that of linear layers, both as above: 1 = one fused kernel; less where scores, masks and
+    copies of the KV cache go through memory."""
     kernels_per_layer: Annotated[int, Field(ge=1)]
     kernel_launch_s: Seconds
     """What each kernel adds to its own work: launch and drain."""
