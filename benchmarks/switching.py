@@ -43,9 +43,12 @@ into a draft's first step (at most 16) are no part of it. What the figures mean:
   front of the verification of the round before. Each catch-up is a little dearer, as it is a job for some requests
   more. So there `ahead` gains nothing.
 - With drafters on devices of their own and one round in flight, what overlaps is gained.
-- With several micro-batches in flight other requests fill the gap anyway, so hiding it gains next to nothing.
+- With several micro-batches in flight other requests fill part of the gap anyway, so hiding it gains less.
+- Throughput cannot gain more than the share of the time that catch-up jobs took; a selector that seldom changes its
+  mind has little to gain.
 - A selector that learns decides a round earlier with `ahead`, on less evidence: its choices, and so its acceptance
-  length, are not the same. `joint` announces nothing: the model that a request was last drafted by is kept ready.
+  length, are not the same. `joint` announces nothing: the model that a request was last drafted by is kept ready, which
+  is a guess; a change to a model that the request never had is not foreseen.
 
 ```sh
 python -m benchmarks.switching --out reports/switching
