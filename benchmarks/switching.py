@@ -44,6 +44,8 @@ into a draft's first step (at most 16) are no part of it. What the figures mean:
   more. So there `ahead` gains nothing.
 - With drafters on devices of their own and one round in flight, what overlaps is gained.
 - With several micro-batches in flight other requests fill part of the gap anyway, so hiding it gains less.
+- Where the repeats' ranges overlap, as on two real cores, throughput shows no gain that could be told from noise; there
+  a lane for drafters takes a core from the target as well, and costs more than it hides.
 - Throughput cannot gain more than the share of the time that catch-up jobs took; a selector that seldom changes its
   mind has little to gain.
 - A selector that learns decides a round earlier with `ahead`, on less evidence: its choices, and so its acceptance
