@@ -40,8 +40,8 @@ A stall is the time that the new drafter's catch-ups took between a request's ve
 into a draft's first step (at most 16) are no part of it. What the figures mean:
 
 - On one device (`shared`) the work is moved, not saved: the stall is gone from where it is counted, and is paid in
-  front of the verification of the round before. Each catch-up is a little dearer, as it is a job for some requests
-  more. So there `ahead` gains nothing.
+  front of the verification of the round before. Catch-up jobs take a little more time in all, since some prepare what
+  on demand a draft's first step would have taken in. So there `ahead` gains nothing.
 - With drafters on devices of their own and one round in flight, what overlaps is gained.
 - With several micro-batches in flight other requests fill part of the gap anyway, so hiding it gains less.
 - Where the repeats' ranges overlap, as on two real cores, throughput shows no gain that could be told from noise; there
