@@ -59,14 +59,14 @@ CLAIMS = (
 
 BARS = (
     "Pipeline >= 1.15x over serial: **{bar_alpaca}** on Alpaca-like ({best_gain_alpaca} at its best depth) and "
-    "**{bar_cp}** on CP-like requests ({best_gain_cp}) on the engine that is matched to the paper's verification; with "
-    "round goodput {best_gain_alpaca_own} and {best_gain_cp_own}. On the datasheet's float32 it is {best_gain_alpaca_float32} "
-    "({bar_alpaca_float32}) and {best_gain_cp_float32} ({bar_cp_float32}): there a verification costs its arithmetic, so "
-    "half a batch costs half.",
-    "The controller's depth within one of the best fixed depth: **{near_alpaca}** (it spends most of its time at "
-    "{adaptive_depth_alpaca}, best is {best_depth_alpaca}) and **{near_cp}** on CP-like requests ({adaptive_depth_cp}, "
-    "{best_depth_cp}); with round goodput {adaptive_depth_alpaca_own} ({best_depth_alpaca_own}) and {adaptive_depth_cp_own} "
-    "({best_depth_cp_own}), on the datasheet's float32 {adaptive_depth_alpaca_float32} ({best_depth_alpaca_float32}) and "
+    "**{bar_cp}** on CP-like requests ({best_gain_cp}) on the engine that is matched to the paper's verification; "
+    "with round goodput {best_gain_alpaca_own} and {best_gain_cp_own}. On the datasheet's float32 it is "
+    "{best_gain_alpaca_float32} ({bar_alpaca_float32}) and {best_gain_cp_float32} ({bar_cp_float32}): there a "
+    "verification costs its arithmetic, so half a batch costs half.",
+    "The controller's depth within one of the best fixed depth: **{near_alpaca}** (it is mostly at "
+    "{adaptive_depth_alpaca}, best is {best_depth_alpaca}) and **{near_cp}** on CP-like requests "
+    "({adaptive_depth_cp}, {best_depth_cp}); with round goodput {adaptive_depth_alpaca_own} "
+    "({best_depth_alpaca_own}) and {adaptive_depth_cp_own} ({best_depth_cp_own}), on the datasheet's float32 {adaptive_depth_alpaca_float32} ({best_depth_alpaca_float32}) and "
     "{adaptive_depth_cp_float32} ({best_depth_cp_float32}). Learning it costs: {adaptive_gain_alpaca} and "
     "{adaptive_gain_cp} over serial.",
     "The whole, 2.28x in the paper: {pipeline_mix} on the mix with the paper's reward, {pipeline_mix_own} with round "
@@ -99,19 +99,19 @@ The last column's figures come from `measured.csv` (columns claim = key, value, 
 
 ## The set-up
 
-- LLaMA-7B on one V100, five drafters of 68M to 1.4B on a V100 each, batch 8, K = 8, all requests at once, 256 requests.
-  Homogeneous: 68M alone, padded, serial. [conf/experiment](../../conf/experiment) has one file per claim.
+- LLaMA-7B on one V100, five drafters of 68M to 1.4B on a V100 each, batch 8, K = 8, all requests at once, 256
+  requests. Homogeneous: 68M alone, padded, serial. [conf/experiment](../../conf/experiment) has one file per claim.
 - Half precision: LLaMA-30B in float32 is 130 GB and four V100s have 128. The claim about memory speaks for float32,
   though: in half precision even a padded cache of 32 such requests leaves room.
-- **Matched: one figure of time.** A padded verification of 16 Alpaca requests took 529.21 ms in the paper, a decomposed
-  one 335.46. On a datasheet's V100 these take {verify_padded_bfloat16} and {verify_packed_bfloat16} in half precision,
-  {verify_padded_float32} and {verify_packed_float32} in float32 (packed, so without any padding): attention is a few
-  percent of a verification, and no layout can save the 37 % that decomposing did. Slower linear layers would make 529 ms,
-  but leave nothing to save either. Slow *attention* gives both. So `device=v100_32gb_spin` has the target's attention at
-  0.0046 of the datasheet's rate: scores, masks and copies of a padded cache in PyTorch, two orders of magnitude from a
-  fused kernel. It is a guess at a cause; what is known is the time.
-- Checks of that figure which nothing was tuned for: decomposed {verify_decomposed_32_16} (paper 335.46), fixed 68M on CP
-  {fixed_cp} tokens/s (32.21; on which requests the paper does not say, on Alpaca-like ones it is {fixed_alpaca}).
+- **Matched: one figure of time.** A padded verification of 16 Alpaca requests took 529.21 ms in the paper, a
+  decomposed one 335.46. On a datasheet's V100 these take {verify_padded_bfloat16} and {verify_packed_bfloat16} in half
+  precision, {verify_padded_float32} and {verify_packed_float32} in float32 (packed, so without any padding): attention
+  is a few percent of a verification, and no layout can save the 37 % that decomposing did. Slower linear layers would
+  make 529 ms, but leave nothing to save either. Slow *attention* gives both. So `device=v100_32gb_spin` has the
+  target's attention at 0.0046 of the datasheet's rate: scores, masks and copies of a padded cache in PyTorch, two
+  orders of magnitude from a fused kernel. It is a guess at a cause; what is known is the time.
+- Checks of that figure which nothing was tuned for: decomposed {verify_decomposed_32_16} (paper 335.46), fixed 68M on
+  CP {fixed_cp} tokens/s (32.21; on which requests the paper does not say, on Alpaca-like ones it is {fixed_alpaca}).
 - Matched: the shares of requests for which 265M is best, by its draft goodput, as weights of a class of requests in
   `traces/llama_drafters_*_like.yaml`. Made up: all rates and lengths. **The gain of selection is therefore an input,
   not a finding**; what selectors make of it is a finding.
@@ -142,8 +142,8 @@ a request really has a large one is, because here verification takes most of a r
 because of its places: with two requests a drafter, six of eight must take larger ones. Without the limit it does what
 greedy does. Round goodput needs no such help.
 
-Our own `joint` and `contextual` stay with small drafters here: at their default optimism of 0.1 they hardly try a drafter
-that costs ten times as much before they know it. With 1 or 3 they are among the best.
+Our own `joint` and `contextual` stay with small drafters here: at their default optimism of 0.1 they hardly try a
+drafter that costs ten times as much before they know it. With 1 or 3 they are among the best.
 
 ### Decomposition
 
@@ -169,11 +169,12 @@ Throughput over serial:
 
 {depths}
 
-A pipeline hides drafting: it gains at most (drafting + verification) / verification, and each micro-batch pays again for
-what a verification costs however small it is: one request takes {verify_decomposed_32_1}, eight take
-{verify_decomposed_32_8} (decomposed). More micro-batches pay where a small verification costs its share only, or drafting
-takes longer than here. Where it does, in float32 on the datasheet's V100 (last two columns), speculation itself does not:
-there plain decoding serves {plain_mix_float32} tokens/s of the mix and all of SPIN {spin_mix_float32}.
+A pipeline hides drafting: it gains at most (drafting + verification) / verification, and each micro-batch pays again
+for what a verification costs however small it is: one request takes {verify_decomposed_32_1}, eight take
+{verify_decomposed_32_8} (decomposed). More micro-batches pay where a small verification costs its share only, or
+drafting takes longer than here. Where it does, in float32 on the datasheet's V100 (last two columns), speculation
+itself does not: there plain decoding serves {plain_mix_float32} tokens/s of the mix and all of SPIN
+{spin_mix_float32}.
 
 ### Scale
 
@@ -192,8 +193,8 @@ The laws of acceptance are the same for all three, though larger targets are har
 - *Pipeline.* {pipeline_cp} (paper 1.99x), best at {best_depth_cp} micro-batches (3). The paper's drafting must take a
   larger share of a round than ours, or its verifications cost less when small.
 - *KV ahead.* Preparing it gains little here, since a catch-up is a small part of a round: {on_demand} on demand.
-- *Padding.* "Of the speculative gain" is ours to define: what padded batches lose of fixed 68M's gain over plain decoding,
-  both without padding. It is most of a gain that is small.
+- *Padding.* "Of the speculative gain" is ours to define: what padded batches lose of fixed 68M's gain over plain
+  decoding, both without padding. It is most of a gain that is small.
 - *The engine.* On the datasheet's V100 the paper's claims do not hold together: in half precision SPIN serves
   {spin_mix_bfloat16} tokens/s of the mix and plain decoding {plain_mix_bfloat16}, decomposing has nothing to save, and
   each further micro-batch costs the weights again.

@@ -42,8 +42,7 @@ class Script:
 
 
 class Announcer(Script):
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
-        assert rounds_ahead == 1
+    def next_drafters(self, context: RoundContext) -> IntArray:
         return self._choices[context.num_rounds + 1]
 
 
@@ -132,7 +131,7 @@ def test_round_robin_announces_what_it_does(rounds_per_choice):
     announced = selector.choose(context(2)).tolist()
     for num_rounds in range(9):
         assert selector.choose(context(2, num_rounds)).tolist() == announced
-        announced = selector.next_drafters(context(2, num_rounds), 1).tolist()
+        announced = selector.next_drafters(context(2, num_rounds)).tolist()
 
 
 def spin(**changes) -> SpinSelector:
@@ -150,7 +149,7 @@ def test_spin_keeps_to_what_it_announced_within_its_capacities():
         if announced is not None:
             assert chosen.tolist() == announced.tolist()
         assert np.bincount(chosen, minlength=3).max() <= 2
-        announced = selector.next_drafters(context(4, num_rounds), 1)
+        announced = selector.next_drafters(context(4, num_rounds))
         selector.observe(outcome(range(4), chosen, [1] * 4, [1.0] * 4))
 
 
@@ -158,20 +157,23 @@ def test_spin_places_newcomers_beside_those_assigned_ahead():
     selector = spin()
     for num_rounds in range(2):
         selector.choose(context(3, num_rounds))
-    announced = selector.next_drafters(context(3, 1), 1)
+    announced = selector.next_drafters(context(3, 1))
     chosen = selector.choose(context(4, 2))  # a slot begins, and a request has arrived
     assert chosen[:3].tolist() == announced.tolist()
     assert np.bincount(chosen, minlength=3).max() <= 2
 
 
-def test_spin_knows_the_next_pass_however_many_rounds_are_in_flight():
-    selector, announced = spin(capacity=2), {}
+def test_spin_keeps_to_what_it_announced_in_micro_batches():
+    selector, announced = spin(), {}
     for num_rounds in range(12):
-        for row in range(4):
-            chosen = selector.choose(context(1, num_rounds, rows=[row])).tolist()
-            assert chosen == announced.get(row, chosen)
-            announced[row] = selector.next_drafters(context(1, num_rounds, rows=[row]), 4).tolist()
-            selector.observe(outcome([row], chosen, [1], [1.0]))
+        chosen = []
+        for half in ([0, 1], [2, 3]):
+            drafters = selector.choose(context(2, num_rounds, rows=half)).tolist()
+            assert drafters == announced.get(half[0], drafters)
+            announced[half[0]] = selector.next_drafters(context(2, num_rounds, rows=half)).tolist()
+            selector.observe(outcome(half, drafters, [1, 1], [1.0, 1.0]))
+            chosen += drafters
+        assert np.bincount(chosen, minlength=3).max() <= 2
 
 
 def test_exp3_weighs_a_loss_by_the_draw_that_it_came_from():
@@ -194,7 +196,7 @@ def test_exp3_weighs_a_loss_by_the_draw_that_it_came_from():
         selector.observe(outcome([0], first, [0], [1.0]))
         second = selector.choose(context(1, 1))  # with a probability other than 1 / 3
         if ahead:
-            selector.next_drafters(context(1, 1), 1)
+            selector.next_drafters(context(1, 1))
         selector.observe(outcome([0], second, [0], [1.0]))
         losses.append(selector.probabilities(np.array([0])).tolist())
     assert losses[0] == losses[1]

@@ -87,7 +87,7 @@ class SpinSelector:
         self._assign(self._assigned, to_place, context.rows, (self._num_passes - 1) // self._rounds_per_slot)
         return self._assigned[context.rows]
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+    def next_drafters(self, context: RoundContext) -> IntArray:
         """Assign for the next slot what will be in it with its next round, a pass from now; else as assigned."""
         slot = self._num_passes // self._rounds_per_slot
         if slot == (self._num_passes - 1) // self._rounds_per_slot:
