@@ -66,7 +66,8 @@ BARS = (
     "The controller's depth within one of the best fixed depth: **{near_alpaca}** (it is mostly at "
     "{adaptive_depth_alpaca}, best is {best_depth_alpaca}) and **{near_cp}** on CP-like requests "
     "({adaptive_depth_cp}, {best_depth_cp}); with round goodput {adaptive_depth_alpaca_own} "
-    "({best_depth_alpaca_own}) and {adaptive_depth_cp_own} ({best_depth_cp_own}), on the datasheet's float32 {adaptive_depth_alpaca_float32} ({best_depth_alpaca_float32}) and "
+    "({best_depth_alpaca_own}) and {adaptive_depth_cp_own} ({best_depth_cp_own}), on the "
+    "datasheet's float32 {adaptive_depth_alpaca_float32} ({best_depth_alpaca_float32}) and "
     "{adaptive_depth_cp_float32} ({best_depth_cp_float32}). Learning it costs: {adaptive_gain_alpaca} and "
     "{adaptive_gain_cp} over serial.",
     "The whole, 2.28x in the paper: {pipeline_mix} on the mix with the paper's reward, {pipeline_mix_own} with round "
@@ -107,8 +108,8 @@ The last column's figures come from `measured.csv` (columns claim = key, value, 
   decomposed one 335.46. On a datasheet's V100 these take {verify_padded_bfloat16} and {verify_packed_bfloat16} in half
   precision, {verify_padded_float32} and {verify_packed_float32} in float32 (packed, so without any padding): attention
   is a few percent of a verification, and no layout can save the 37 % that decomposing did. Slower linear layers would
-  make 529 ms, but leave nothing to save either. Slow *attention* gives both. So `device=v100_32gb_spin` has the
-  target's attention at 0.0046 of the datasheet's rate: scores, masks and copies of a padded cache in PyTorch, two
+  make 529 ms, but leave nothing to save either. Slow *attention* gives both. So `device=v100_32gb_spin` has
+  attention at 0.0046 of the datasheet's rate: scores, masks and copies of a padded cache in PyTorch, two
   orders of magnitude from a fused kernel. It is a guess at a cause; what is known is the time.
 - Checks of that figure which nothing was tuned for: decomposed {verify_decomposed_32_16} (paper 335.46), fixed 68M on
   CP {fixed_cp} tokens/s (32.21; on which requests the paper does not say, on Alpaca-like ones it is {fixed_alpaca}).
