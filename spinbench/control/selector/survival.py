@@ -147,8 +147,7 @@ class SurvivalEstimate:
         own = self._variance[whole]
         variance = own.sum(2)[:, :, None] + self._variance[by_place].sum(3)
         if optimism:
-            shared = own[:, :, :2].sum(2)[:, :, None] + self._variance[by_place[..., 0]]
-            log_odds += optimism * np.sqrt(shared) * self._is_model[:, None]
+            log_odds += (optimism * np.sqrt(own[:, :, 0]) * self._is_model)[:, :, None]
         # the mean of a logistic function under a normal law (MacKay 1992)
         chance = _logistic(log_odds / np.sqrt(1 + np.pi / 8 * variance))
         np.cumprod(chance, axis=2, out=chance)
