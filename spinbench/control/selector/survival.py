@@ -139,8 +139,9 @@ class SurvivalEstimate:
     def survival(self, rows: IntArray, optimism: float) -> FloatArray:
         """P(the first k tokens of a draft are all accepted), float [requests, sources, K].
 
-        Each factor is taken `optimism` standard deviations (of what requests share) above its mean, for models: a
-        source that nobody asked looks good until it was. Copies need none, since they are scored without being asked.
+        Each factor is taken `optimism` standard deviations of the source's weight above its mean, for models: one that
+        nobody asked looks good until it was. Places and categories get none, or each would be tried out by itself;
+        copies need none, since they are scored without being asked.
         """
         whole, by_place = self._weights(rows)
         log_odds = self._mean[whole].sum(2)[:, :, None] + self._mean[by_place].sum(3)
