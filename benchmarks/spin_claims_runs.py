@@ -82,8 +82,6 @@ def _row(run: Run) -> dict[str, Any]:
 def _selector_name(config: Any) -> str:
     name = config["selector"]["_target_"].rpartition(".")[2].removesuffix("Selector")
     reward = config["selector"].get("reward", "")
-    if name in ("Joint", "Contextual"):
-        return f"{name}, optimism {config['selector']['optimism']:g}"
     return "Spin, round goodput" if name == "Spin" and reward == "round_goodput" else name
 
 

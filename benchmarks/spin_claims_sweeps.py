@@ -62,7 +62,6 @@ def sweeps() -> Iterator[tuple[str, list[str]]]:
     yield "selection", ["experiment=selection", "selector=spin,spin_round_goodput", "selector.capacity=2"]
     free_k = ["drafting=by_selector", "~drafting.num_speculative_tokens"]
     yield "selection", ["experiment=selection", "selector=joint,contextual", *free_k]
-    yield "selection", ["experiment=selection", "selector=joint,contextual", *free_k, "selector.optimism=1.0,3.0"]
     yield "decomposition", ["experiment=decomposition"]
     yield "decomposition", ["experiment=decomposition", "verification=decomposed", "verification.width=32"]
     yield "pipeline", ["experiment=pipeline"]

@@ -143,9 +143,6 @@ a request really has a large one is, because here verification takes most of a r
 because of its places: with two requests a drafter, six of eight must take larger ones. Without the limit it does what
 greedy does. Round goodput needs no such help.
 
-Our own `joint` and `contextual` stay with small drafters here: at their default optimism of 0.1 they hardly try a
-drafter that costs ten times as much before they know it. With 1 or 3 they are among the best.
-
 ### Decomposition
 
 ![Verification time by batch and layout](decomposition.png)

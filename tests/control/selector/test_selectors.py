@@ -144,7 +144,7 @@ def test_spin_matches_the_whole_batch_ahead_of_a_slot():
     for _ in range(20):
         for rows in ([0, 1], [2, 3]):
             drafters = selector.choose(context(2, rows=rows)).tolist()
-            announced[rows] = selector.next_drafters(context(2, rows=rows), 2)
+            announced[rows] = selector.next_drafters(context(2, rows=rows))
             shown = [accepted[drafter][row] for drafter, row in zip(drafters, rows, strict=True)]
             selector.observe(outcome(rows, drafters, shown, [1.0, 1.0]))
     assert sorted(announced[:2]) == [1, 2]
