@@ -108,8 +108,8 @@ The last column's figures come from `measured.csv` (columns claim = key, value, 
   decomposed one 335.46. On a datasheet's V100 these take {verify_padded_bfloat16} and {verify_packed_bfloat16} in half
   precision, {verify_padded_float32} and {verify_packed_float32} in float32 (packed, so without any padding): attention
   is a few percent of a verification, and no layout can save the 37 % that decomposing did. Slower linear layers would
-  make 529 ms, but leave nothing to save either. Slow *attention* gives both. So `device=v100_32gb_spin` has
-  attention at 0.0046 of the datasheet's rate: scores, masks and copies of a padded cache in PyTorch, two
+  make 529 ms, but leave nothing to save either. Slow *attention* gives both. So `device=v100_32gb_spin` has the
+  attention of every model at 0.0046 of the datasheet's rate: scores, masks and copies of a padded cache in PyTorch, two
   orders of magnitude from a fused kernel. It is a guess at a cause; what is known is the time.
 - Checks of that figure which nothing was tuned for: decomposed {verify_decomposed_32_16} (paper 335.46), fixed 68M on
   CP {fixed_cp} tokens/s (32.21; on which requests the paper does not say, on Alpaca-like ones it is {fixed_alpaca}).
@@ -138,10 +138,10 @@ Tokens/s, padded, serial; best in bold:
 
 {selectors}
 
-By draft goodput 68M is the best for nearly everyone, because a step of 1.4B takes ten times as long; by the speed that
-a request really has a large one is, because here verification takes most of a round. SPIN with the paper's reward wins
-because of its places: with two requests a drafter, six of eight must take larger ones. Without the limit it does what
-greedy does. Round goodput needs no such help.
+By draft goodput 68M is the best for nearly everyone, because a step of 1.4B takes many times as long; by the speed that
+a request really has a larger one is, because here verification takes most of a round. SPIN with the paper's reward
+gains from its places: with two requests a drafter, six of eight must take larger ones. Round goodput needs no such help.
+Our `joint` and `contextual` (K chosen too, at most 8) end next to the best fixed drafter, which they had to find.
 
 ### Decomposition
 
@@ -170,9 +170,8 @@ Throughput over serial:
 A pipeline hides drafting: it gains at most (drafting + verification) / verification, and each micro-batch pays again
 for what a verification costs however small it is: one request takes {verify_decomposed_32_1}, eight take
 {verify_decomposed_32_8} (decomposed). More micro-batches pay where a small verification costs its share only, or
-drafting takes longer than here. Where it does, in float32 on the datasheet's V100 (last two columns), speculation
-itself does not: there plain decoding serves {plain_mix_float32} tokens/s of the mix and all of SPIN
-{spin_mix_float32}.
+drafting takes longer than here. In float32 on the datasheet's V100 (last two columns) a pipeline pays most, and
+speculation little: plain decoding serves {plain_mix_float32} tokens/s of the mix and all of SPIN {spin_mix_float32}.
 
 ### Scale
 
