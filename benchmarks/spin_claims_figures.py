@@ -57,13 +57,15 @@ def _drafters(table: pd.DataFrame) -> Figure:
     measures = {"draft_goodput": "by accepted tokens / drafting time", "speed": "by emitted tokens / whole round"}
     for axes, (measure, label) in zip(panels, measures.items(), strict=True):
         data = shares[shares["measure"] == measure]
-        sns.barplot(data=data, x="workload", y="share", hue="drafter", ax=axes, palette="crest")
+        sns.barplot(
+            data=data, x="workload", y="share", hue="drafter", ax=axes, palette="crest", legend=axes is panels[0]
+        )
         axes.set(title=label, xlabel="", ylabel="requests whose best drafter it is (%)", ylim=(0, 100))
         axes.set_xticks(range(len(NAMES)), list(NAMES.values()))
         for place, share in ((0, 3), (1, 40)):
             axes.plot([place - 0.16], [share], **{**PAPER, "label": "paper, 265M" if not place else None})
-        handles, labels = axes.get_legend_handles_labels()
-        axes.get_legend().remove()
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[0].legend().remove()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     return figure
 

@@ -31,7 +31,12 @@ def best_shares(table: pd.DataFrame) -> pd.DataFrame:
             speeds = pd.DataFrame([json.loads(text)[measure] for text in order["request_speed"]], order["drafter"])
             shares = speeds.idxmax().value_counts(normalize=True).reindex(order["drafter"], fill_value=0.0)
             rows += [
-                {"workload": workload, "measure": measure, "drafter": name.removeprefix("llama-"), "share": 100 * share}
+                {
+                    "workload": workload,
+                    "measure": measure,
+                    "drafter": str(name).removeprefix("llama-"),
+                    "share": 100 * share,
+                }
                 for name, share in shares.items()
             ]
     return pd.DataFrame(rows)

@@ -73,7 +73,7 @@ def collect(table: pd.DataFrame) -> dict[str, str]:
     for workload in NAMES:
         fixed = of(table, "motivation", workload=workload, layout="padded").set_index("drafter")["tokens_per_s"]
         facts[f"fixed_{workload}"] = f"{fixed['llama-68m']:.1f}"
-        facts[f"best_fixed_{workload}"] = f"{fixed.max():.1f} ({fixed.idxmax().removeprefix('llama-').upper()})"
+        facts[f"best_fixed_{workload}"] = f"{fixed.max():.1f} ({str(fixed.idxmax()).removeprefix('llama-').upper()})"
         chosen = of(table, "selection", workload=workload)
         with_places = chosen[chosen["capacity"] == 2].set_index("selector")["tokens_per_s"]
         simple = chosen[chosen["selector"].isin(["Greedy", "EpsilonGreedy"])]["tokens_per_s"].max()
@@ -118,7 +118,7 @@ def collect(table: pd.DataFrame) -> dict[str, str]:
             adaptive = of(table, sweep, workload=workload, depth="adaptive")
             main = int(adaptive["main_depth"].iloc[0])
             facts[f"adaptive_depth_{workload}{suffix}"] = str(main)
-            facts[f"near_{workload}{suffix}"] = "kept" if abs(main - int(fixed.idxmax())) <= 1 else "missed"
+            facts[f"near_{workload}{suffix}"] = "kept" if abs(main - int(str(fixed.idxmax()))) <= 1 else "missed"
     runs = step_ratios(table)
     for step in ("homogeneous", "pipeline"):
         facts[f"gpus_{step}"] = f"{runs[runs['step'] == step]['gpus'].max()}"

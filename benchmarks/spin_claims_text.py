@@ -138,8 +138,8 @@ Tokens/s, padded, serial; best in bold:
 
 {selectors}
 
-By draft goodput 68M is the best for nearly everyone, because a step of 1.4B takes many times as long; by the speed that
-a request really has a larger one is, because here verification takes most of a round. SPIN with the paper's reward
+By draft goodput 68M is the best for twice as many requests as by the speed that they really have: by that 1.1B is, for
+most, because here verification takes most of a round. SPIN with the paper's reward
 gains from its places: with two requests a drafter, six of eight must take larger ones. Round goodput needs none.
 Our `joint` and `contextual` (K chosen too, at most 8) end next to the best fixed drafter, which they had to find.
 
