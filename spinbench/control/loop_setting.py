@@ -12,6 +12,7 @@ from spinbench.control.full_information import LearnsFromAll
 from spinbench.control.layout import PackedLayout, VerificationLayout
 from spinbench.control.pipeline import Pipeline, SerialPipeline
 from spinbench.control.placement import SHARED, Placement
+from spinbench.control.selector.best_fixed import BestFixedSelector
 from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.merged import MERGED, MergedSelector
 from spinbench.control.selector.protocol import Selector
@@ -55,10 +56,10 @@ class LoopSetting:
                 "token trees (drafting=tree, selector=merged) are verified under a mask of their own, which only "
                 "verification=packed has"
             )
-        if self.tree and isinstance(self.selector, LearnsFromAll | ContextualSelector):
+        if self.tree and isinstance(self.selector, LearnsFromAll | ContextualSelector | BestFixedSelector):
             raise UserError(
-                "this selector takes accepted tokens for a drafter's first choices, and a draft's time for that of as "
-                "many tokens as it is deep, which those of a tree need not be: set another selector, or drafting=fixed"
+                "this selector weighs drafters by what chains of their first choices come to, or take, and trees come to "
+                "and take more: set another selector, or drafting=fixed"
             )
 
     @property
