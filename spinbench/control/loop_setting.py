@@ -58,8 +58,8 @@ class LoopSetting:
             )
         if self.tree and isinstance(self.selector, LearnsFromAll | ContextualSelector | BestFixedSelector):
             raise UserError(
-                "this selector weighs drafters by what chains of their first choices come to, or take, and trees come to "
-                "and take more: set another selector, or drafting=fixed"
+                "this selector weighs drafters by what chains of their first choices come to, or take; trees come to "
+                "more, and take more: set another selector, or drafting=fixed"
             )
 
     @property

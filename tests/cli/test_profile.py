@@ -125,7 +125,7 @@ def test_a_device_of_ones_own(spinbench: CommandLine) -> None:
     [
         (
             ["device=tpu"],
-            "device is 'tpu'; it must be this_machine, a100_80gb, h100_sxm, h200, l4, v100_32gb, or a YAML",
+            "device is 'tpu'; it must be this_machine, a100_80gb, h100_sxm, h200, l4, v100_32gb, v100_32gb_spin, or a YAML",
         ),
         (["device=this_machine"], "models.target is llama-7b-shape, a shape without weights: nothing can be timed"),
         (["engine.dtype=float64"], "Tesla V100-SXM2-32GB has no figure for engine.dtype=float64"),
