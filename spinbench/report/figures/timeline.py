@@ -9,6 +9,8 @@ from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_s
 from spinbench.report.section import Section, Setting
 
 NUM_ROUNDS = 6
+WIDE = 0.045
+"""Share of the axis that a job needs for its number."""
 
 
 def timeline_plot(section: Section) -> Plot | None:
@@ -23,11 +25,14 @@ def timeline_plot(section: Section) -> Plot | None:
     with plot_style():
         figure = new_figure(2.1 + 0.55 * len(lanes))
         axes = figure.subplots()
-        for job in data.to_dict("records"):
+        room_ms = data.groupby("lane")["start_ms"].shift(-1, fill_value=2 * end_ms) - data["end_ms"]
+        for job in data.assign(room_ms=room_ms).to_dict("records"):
             colour, place = SPAN_KINDS[job["kind"]], lanes.index(job["lane"])
             width_ms = max(job["end_ms"] - job["start_ms"], 0.003 * end_ms)  # the shortest job stays visible
             axes.barh(place, width_ms, left=job["start_ms"], color=colour, edgecolor=colour, height=0.75)
-            wide = width_ms > 0.045 * end_ms
+            wide = width_ms > WIDE * end_ms
+            if not wide and job["room_ms"] < WIDE * end_ms:
+                continue  # the number would lie on the next job
             axes.annotate(
                 str(job["requests"]),
                 (job["start_ms"] + (width_ms / 2 if wide else width_ms), place),
@@ -54,7 +59,7 @@ def timeline_plot(section: Section) -> Plot | None:
         data=data,
         title=title,
         alt=f"Jobs on {len(lanes)} lanes over {end_ms:.0f} milliseconds.",
-        caption="The number on a job: the requests it served. The whole run is in its trace.json, for Perfetto.",
+        caption="Numbers on or behind jobs: the requests served. The whole run is in its trace.json, for Perfetto.",
     )
 
 
@@ -76,7 +81,7 @@ def first_rounds(setting: Setting) -> pd.DataFrame:
             "end_ms": (shown["end_s"] - begin_s) * 1e3,
             "requests": shown["request_ids"].map(len),
         }
-    ).reset_index(drop=True)
+    ).sort_values("start_ms", ignore_index=True)
 
 
 def _finding(setting: Setting, data: pd.DataFrame, end_ms: float) -> str:
