@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.spin_claims_numbers import of
-from benchmarks.spin_claims_runs import claim_table, run_sweep
-from benchmarks.spin_claims_sweeps import SMALLEST, STEPS, sweeps
+from benchmarks.spin_claims.numbers import of
+from benchmarks.spin_claims.runs import claim_table, run_sweep
+from benchmarks.spin_claims.sweeps import SMALLEST, STEPS, sweeps
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.profile_file import read_profile
 from spinbench.cli.hydra_app import sweep_points

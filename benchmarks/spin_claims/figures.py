@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.spin_claims_numbers import (
+from benchmarks.spin_claims.numbers import (
     NAMES,
     PAPER_STEPS,
     best_shares,

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from benchmarks.spin_claims_sweeps import OF_BASELINE, OPEN, STEPS, open_folder
+from benchmarks.spin_claims.sweeps import OF_BASELINE, OPEN, STEPS, open_folder
 
 NAMES = {"alpaca": "Alpaca-like", "cp": "CP-like", "mix": "mix"}
 PAPER_STEPS = {"homogeneous": 1.0, "selection": 1.45, "decomposition": 1.81, "pipeline": 1.99}

@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.spin_claims_page import write_page
-from benchmarks.spin_claims_runs import claim_table, run_sweep
-from benchmarks.spin_claims_sweeps import LAYOUTS, TARGETS, sweeps
+from benchmarks.spin_claims.page import write_page
+from benchmarks.spin_claims.runs import claim_table, run_sweep
+from benchmarks.spin_claims.sweeps import LAYOUTS, TARGETS, sweeps
 from spinbench.calibration.profile_file import META_FILE
 from spinbench.cli.hydra_app import run_hydra_app
 from spinbench.cli.profile_command import ProfileCommand

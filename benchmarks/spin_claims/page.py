@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.spin_claims_figures import PIPELINE_LABELS, write_figures
-from benchmarks.spin_claims_numbers import NAMES, best_shares, depth_ratios, homogeneous, of, open_ratios, step_ratios
-from benchmarks.spin_claims_sweeps import DATASHEETS
-from benchmarks.spin_claims_text import BARS, CLAIMS, FRAME, Claim
+from benchmarks.spin_claims.figures import PIPELINE_LABELS, write_figures
+from benchmarks.spin_claims.numbers import NAMES, best_shares, depth_ratios, homogeneous, of, open_ratios, step_ratios
+from benchmarks.spin_claims.sweeps import DATASHEETS
+from benchmarks.spin_claims.text import BARS, CLAIMS, FRAME, Claim
 from spinbench.calibration.model_shape import SHAPES
 from spinbench.control.arrays import FloatArray
 

@@ -1,0 +1,1 @@
+"""The report on the claims of SPIN's paper: sweeps, runs, figures and page."""
