@@ -104,7 +104,7 @@ def loop_setting(
 
 def check_decisions(
     config: ReplayConfig, cost_model: CostModel | None = None, foresight: Foresight | None = None
-) -> None:
+) -> LoopSetting:
     """Raise UserError for decisions that the config cannot have on its engine, before anything is loaded."""
     infos = drafter_infos(config)
-    loop_setting(config, infos, frozenset(), 1, 1, cost_model, foresight)
+    return loop_setting(config, infos, frozenset(), 1, 1, cost_model, foresight)

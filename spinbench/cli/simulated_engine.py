@@ -27,7 +27,7 @@ from spinbench.metrics.store import Run
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import RoundsCompared, compare_rounds
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
-from spinbench.simulation.session import simulated_loop
+from spinbench.simulation.session import require_confidence, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.acceptance.table_file import read_table
@@ -59,7 +59,9 @@ class SimulatedEngine:
             read_law(find_trace(engine.source))
         else:
             table.check_matches(sampling=config.sampling.of_texts(), drafters=dict.fromkeys(names))
-        check_decisions(config, fit_cost_model(profile, names), Foresight.of_no_requests(infos))
+        setting = check_decisions(config, fit_cost_model(profile, names), Foresight.of_no_requests(infos))
+        known = table.num_rollout_tokens(names) if table is not None and engine.acceptance == "table" else 0
+        require_confidence(setting, known, f"engine.acceptance={engine.acceptance}, {engine.source}")
 
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:
@@ -118,7 +120,8 @@ class SimulatedEngine:
 
         def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
             queue = ArrivalQueue(trace.requests, config.arrivals)
-            return simulated_loop(setting, queue, streams, lengths, job_times, on_progress, wrap, start_s)
+            ends_early = profile.meta.device.type == "cpu"
+            return simulated_loop(setting, queue, streams, lengths, job_times, on_progress, wrap, start_s, ends_early)
 
         def judge(record: RunRecord) -> dict[str, Any]:
             most = engine.oracle_num_speculative_tokens

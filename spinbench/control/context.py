@@ -53,6 +53,8 @@ class RoundOutcome:
     by_lookup: BoolArray
     """The draft was copied, no model was asked."""
     drafted: IntArray
+    draft_steps: IntArray
+    """Tokens that a model was run for: those drafted and, where it was not sure of the next, that one."""
     accepted: IntArray
     lookup_order: IntArray
     """[requests, width]: match order in front of each emitted token; meaningless behind a request's accepted + 1."""

@@ -83,7 +83,8 @@ class FullInformation:
                 num_scored = output_tokens - self._known[rows, drafter]
                 asked = num_scored > 0
                 if asked.any():
-                    start = table.drafter_kv_tokens[rows, drafter]
+                    # a draft that its drafter ended of itself has run the token that is asked about behind
+                    start = np.minimum(table.drafter_kv_tokens[rows, drafter], stop - num_scored)
                     spans = TokenSpans(rows[asked], start[asked], stop[asked])
                     jobs.append(CatchUpJob(drafter, spans, num_scored[asked]))
         return jobs

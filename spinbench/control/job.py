@@ -4,10 +4,13 @@ A job names its requests by *row*: their place in the run's `RequestTable`. What
 with one entry per request, so that no engine spends Python time on a single token.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.layout import LayoutPlan
 
 
@@ -59,9 +62,12 @@ class DraftJob:
     spans: TokenSpans
     """Known tokens that the drafter's model has not seen yet, at least the newest one; empty for a lookup."""
     num_speculative_tokens: IntArray
+    """K: the most that is drafted."""
     by_lookup: BoolArray
     """Copy from the request's own tokens instead of running a model."""
     measure_confidence: bool
+    stop: ConfidenceStop | None = None
+    """Where a model's draft ends before K; None = at K. Copies are not concerned."""
 
     def only(self, places: IntArray | BoolArray) -> "DraftJob":
         """The job for some of the requests."""
@@ -71,7 +77,21 @@ class DraftJob:
             self.num_speculative_tokens[places],
             self.by_lookup[places],
             self.measure_confidence,
+            self.stop,
         )
+
+    def num_steps(self, result: "DraftResult") -> IntArray:
+        """Tokens that the model was run for, kept or not, int [requests]; 0 for a copy."""
+        if result.num_steps is not None:
+            return result.num_steps
+        return np.where(self.by_lookup, 0, self.num_speculative_tokens)
+
+    def as_run(self, result: "DraftResult") -> "DraftJob":
+        """The job that asks for no more than was run: what it cost."""
+        if result.num_steps is None:
+            return self
+        lengths = np.where(self.by_lookup, self.num_speculative_tokens, result.num_steps)
+        return replace(self, num_speculative_tokens=lengths, stop=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +132,9 @@ class DraftResult:
 
     num_drafted: IntArray
     confidence: FloatArray | None = None
+    """Over the drafted tokens and the one that ended the draft, if one did."""
+    num_steps: IntArray | None = None
+    """Tokens that the model was run for, drafted ones and others, 0 for a copy. None = for K."""
 
 
 @dataclass(frozen=True, slots=True)

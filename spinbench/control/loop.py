@@ -55,6 +55,7 @@ class ServingLoop:
         self._table = table
         self._text = text
         self._on_progress = on_progress
+        self._stop = setting.stop
         self._has_kv_cache = np.array([drafter.has_kv_cache for drafter in setting.drafters], np.bool_)
         self._ends = EndTokens(setting.eos_token_ids, table)
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size)
@@ -170,6 +171,7 @@ class ServingLoop:
             setting.drafters,
             setting.layout,
             setting.selector.needs_confidence,
+            self._stop,
         )
         self._num_rounds += 1
         self._rounds[round_.index] = round_
@@ -233,11 +235,12 @@ class ServingLoop:
         emitted = self._ends.cut(rows, result)
         accepted = emitted - 1
         drafter, drafted = round_.drafter, round_.drafted
-        by_model = (drafted > 0) & ~round_.by_lookup
-        # a drafter never takes its own last token in
-        followed = round_.context_tokens + np.minimum(accepted, drafted - 1)
-        table.drafter_kv_tokens[rows[by_model], drafter[by_model]] = followed[by_model]
+        ran = round_.draft_steps > 0
+        # a drafter never takes its own last token in, be that drafted or one that it was not sure of
+        followed = round_.context_tokens + np.minimum(accepted, round_.draft_steps - 1)
+        table.drafter_kv_tokens[rows[ran], drafter[ran]] = followed[ran]
         if self._full:
+            by_model = ran & (drafted > 0)
             output_tokens = round_.context_tokens - table.num_prompt_tokens[rows]
             columns = rows, drafter, output_tokens, drafted, accepted
             self._full.note_drafts(*(column[by_model] for column in columns))
@@ -258,6 +261,7 @@ class ServingLoop:
             drafter=drafter,
             by_lookup=round_.by_lookup & (drafted > 0),
             drafted=drafted,
+            draft_steps=round_.draft_steps,
             accepted=accepted,
             lookup_order=lookup_order,
             lookup_right=lookup_right,

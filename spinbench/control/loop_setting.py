@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.draft_length import DraftLength
+from spinbench.control.draft_length_confident import StopsOnConfidence
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.full_information import LearnsFromAll
 from spinbench.control.layout import VerificationLayout
@@ -28,6 +30,11 @@ class LoopSetting:
     pipeline: Pipeline = field(default_factory=SerialPipeline)
     placement: Placement = SHARED
     """Read by the body: decisions do not depend on it."""
+
+    @property
+    def stop(self) -> ConfidenceStop | None:
+        """Where models end their drafts of themselves; None = they draft what they are told to."""
+        return self.draft_length.stop if isinstance(self.draft_length, StopsOnConfidence) else None
 
     def __post_init__(self) -> None:
         if isinstance(self.selector, LearnsFromAll) and not isinstance(self.pipeline, SerialPipeline):

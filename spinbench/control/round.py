@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.context import RoundContext
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob
@@ -33,6 +34,7 @@ class Round:
         drafters: Sequence[DrafterInfo],
         layout: VerificationLayout,
         measure_confidence: bool,
+        stop: ConfidenceStop | None = None,
     ) -> None:
         count = len(context)
         self.index = index
@@ -44,6 +46,8 @@ class Round:
         self.by_lookup = np.zeros(count, np.bool_)
         self.catch_up_tokens = np.zeros(count, np.int64)
         self.drafted = np.zeros(count, np.int64)
+        self.draft_steps = np.zeros(count, np.int64)
+        """Tokens that a model was run for, of which it may not have been sure enough to draft the last."""
         self.confidence: FloatArray = np.full(count, np.nan)
         self.draft_start_s: FloatArray = np.full(count, np.nan)
         self.draft_end_s: FloatArray = np.full(count, np.nan)
@@ -51,6 +55,7 @@ class Round:
         self._drafters = drafters
         self._layout = layout
         self._measure_confidence = measure_confidence
+        self._stop = stop
         self._pending: dict[int, IntArray] = {}
         """Per drafter that still drafts, the places of its requests in the arrays."""
 
@@ -68,6 +73,7 @@ class Round:
         """Take a draft in; returns the verify job when it was the last one missing."""
         places = self._pending.pop(job.drafter)
         self.drafted[places] = result.num_drafted
+        self.draft_steps[places] = job.num_steps(result)
         if result.confidence is not None:
             self.confidence[places] = result.confidence
         self.draft_start_s[places] = done.start_s
@@ -93,7 +99,8 @@ class Round:
             jobs.append(CatchUpJob(drafter, spans))
             start = np.where(behind, newest - 1, start)
         lengths = self.num_speculative_tokens[places]
-        jobs.append(DraftJob(drafter, TokenSpans(rows, start, newest), lengths, by_lookup, self._measure_confidence))
+        spans = TokenSpans(rows, start, newest)
+        jobs.append(DraftJob(drafter, spans, lengths, by_lookup, self._measure_confidence, self._stop))
         self._pending[drafter] = places
         return jobs
 

@@ -159,7 +159,7 @@ class TorchBody:
     def _draft(self, job: DraftJob, text: LiveText) -> Outcome:
         drafts = self._drafters[job.drafter][1].draft(job, text)
         lengths = np.array([len(draft) for draft in drafts.of_request], np.int64)
-        return DraftResult(lengths, drafts.confidence), drafts.of_request
+        return DraftResult(lengths, drafts.confidence, drafts.num_steps), drafts.of_request
 
     def _hold_slots(self, job: Job) -> None:
         stop = job.spans.stop

@@ -11,6 +11,7 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, TokenSpans
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel
+from spinbench.runtime.confidence import DraftConfidence
 from spinbench.runtime.draft import Draft, DraftRecorder
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import TokenSampler
@@ -19,10 +20,11 @@ from spinbench.runtime.slot_table import SlotTable
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
-    """One draft per request, and the drafter's confidence if measured."""
+    """One draft per request, the drafter's confidence if measured, and tokens that its model was run for."""
 
     of_request: tuple[Draft, ...]
-    confidence: FloatArray | None = None
+    confidence: FloatArray | None
+    num_steps: IntArray
 
 
 class Drafter(Protocol):
@@ -52,10 +54,14 @@ class Drafter(Protocol):
 class ModelDrafter:
     """A causal LM with a KV pool of its own, batched over the group, whose sampler draws its tokens."""
 
-    def __init__(self, drafter: DrafterModel, slots: SlotTable, sampler: TokenSampler) -> None:
+    def __init__(
+        self, drafter: DrafterModel, slots: SlotTable, sampler: TokenSampler, ends_early: bool | None = None
+    ) -> None:
+        """`ends_early`: run no further what the job's rule has ended; None = where that needs no waiting, on a CPU."""
         self.runner = ModelRunner(drafter.model, slots)
         self._target_ids = drafter.target_ids
         self._sampler = sampler
+        self._ends_early = self._device.type == "cpu" if ends_early is None else ends_early
 
     @property
     def forward_s(self) -> float:
@@ -83,38 +89,46 @@ class ModelDrafter:
         return right
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
-        """The known tokens in one pass, then one row per request and step; longer drafts outlast shorter ones."""
-        # by falling K, so that the requests still drafting at a step are the first rows
-        order = np.argsort(-job.num_speculative_tokens, kind="stable")
-        lengths = job.num_speculative_tokens[order]
-        spans = TokenSpans(job.spans.rows[order], job.spans.start[order], job.spans.stop[order])
-        seeds, round_start = text.seeds[spans.rows], spans.stop
-        tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
-        rows = torch.from_numpy(np.cumsum(spans.num_tokens) - 1).to(self._device)
+        """The known tokens in one pass, then one row per request and step; a request whose draft ended has none.
+
+        On a CPU a draft that the job's rule ends is over. On a GPU all K steps run, so that the host need not wait for
+        the device but once, at the end; what the rule has ended is thrown away.
+        """
+        lengths, known = job.num_speculative_tokens, job.spans
+        sure = None
+        if job.stop is not None or job.measure_confidence:
+            sure = DraftConfidence(job.stop, len(lengths), self._device)
         steps = DraftRecorder(self._target_ids)
-        confidences: list[torch.Tensor] = []
-        for step in range(int(lengths[0])):
-            active = int(np.count_nonzero(lengths > step))
-            if step > 0:
-                spans = TokenSpans(spans.rows[:active], spans.stop[:active], spans.stop[:active] + 1)
-                tokens = tokens[:active]
-                rows = torch.arange(active, device=self._device)
+        num_steps = np.zeros(len(lengths), np.int64)
+        requests, spans = np.arange(len(lengths)), known
+        tokens = self._on_device(text.span_token_ids(known))
+        rows = self._on_device(np.cumsum(known.num_tokens) - 1)
+        for step in range(int(lengths.max())):
             logits = self.runner.packed(spans, tokens, rows)
-            drafted = self._sampler.draft(logits, seeds[:active], spans.stop, round_start[:active], self._target_ids)
-            steps.add(drafted)
-            tokens = drafted.token_ids
-            if job.measure_confidence:
-                confidences.append((logits.max(-1).values - logits.logsumexp(-1)).exp().float())
-        by_length = steps.drafts(lengths)
-        back = np.argsort(order)
-        means = None
-        if job.measure_confidence:
-            of_place = [
-                float(torch.stack([step[place] for step in confidences[:length]]).mean())
-                for place, length in enumerate(lengths.tolist())
-            ]
-            means = np.array(of_place)[back]
-        return Drafts(tuple(by_length[place] for place in back.tolist()), means)
+            seeds, round_start = text.seeds[spans.rows], known.stop[requests]
+            drafted = self._sampler.draft(logits, seeds, spans.stop, round_start, self._target_ids)
+            steps.add(drafted, requests)
+            num_steps[requests] += 1
+            goes_on = lengths[requests] > step + 1
+            if sure is not None:
+                places = self._on_device(requests)
+                sure.add(logits, places)
+                if job.stop is not None and self._ends_early:
+                    goes_on &= sure.goes_on(places)
+            if not goes_on.any():
+                break
+            requests, tokens = requests[goes_on], drafted.token_ids
+            if not goes_on.all():
+                tokens = tokens[self._on_device(np.flatnonzero(goes_on))]
+            newest = known.stop[requests] + step
+            spans = TokenSpans(known.rows[requests], newest, newest + 1)
+            rows = torch.arange(len(requests), device=self._device)
+        kept = lengths if sure is None or job.stop is None else sure.num_kept()
+        means = sure.means() if sure is not None and job.measure_confidence else None
+        return Drafts(tuple(steps.drafts(kept)), means, num_steps)
+
+    def _on_device(self, numbers: IntArray) -> torch.Tensor:
+        return torch.from_numpy(numbers).to(self._device)
 
     @property
     def _device(self) -> torch.device:
@@ -148,7 +162,8 @@ class PromptLookupDrafter:
             for row, length in zip(job.spans.rows.tolist(), job.num_speculative_tokens.tolist(), strict=True)
         ]
         drafts = tuple(Draft(torch.tensor(tokens, dtype=torch.int64, device=self._device)) for tokens in found)
-        return Drafts(drafts, np.array([float(bool(tokens)) for tokens in found]) if job.measure_confidence else None)
+        confidence = np.array([float(bool(tokens)) for tokens in found]) if job.measure_confidence else None
+        return Drafts(drafts, confidence, np.zeros(len(found), np.int64))
 
 
 class LookupThenModelDrafter:
@@ -175,11 +190,13 @@ class LookupThenModelDrafter:
         """Each request by the part that it is meant for, in the order of the requests."""
         of_place: dict[int, Draft] = {}
         confidence = np.zeros(len(job.spans)) if job.measure_confidence else None
+        num_steps = np.zeros(len(job.spans), np.int64)
         for drafter, by_lookup in ((self._lookup, True), (self._model, False)):
             places = np.flatnonzero(job.by_lookup == by_lookup)
             if len(places):
                 drafts = drafter.draft(job.only(places), text)
                 of_place.update(zip(places.tolist(), drafts.of_request, strict=True))
+                num_steps[places] = drafts.num_steps
                 if confidence is not None:
                     confidence[places] = drafts.confidence
-        return Drafts(tuple(of_place[place] for place in range(len(job.spans))), confidence)
+        return Drafts(tuple(of_place[place] for place in range(len(job.spans))), confidence, num_steps)

@@ -7,7 +7,8 @@ import numpy as np
 
 from spinbench.control.record import RunRecord
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.runtime.teacher_forcing import WrittenTexts, score_texts
+from spinbench.runtime.teacher_forcing import score_texts
+from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.lookup import lookup_columns
 from spinbench.workload.acceptance.table import AcceptanceTable, RecordedRequests
@@ -16,6 +17,7 @@ from tests.runtime import serving, tiny_models
 from tests.workload.acceptance.made_table import meta
 
 TRACE = serving.requests(8, max_new_tokens=24)
+ROLLOUT_TOKENS = 5
 SAMPLINGS = {"greedy": serving.GREEDY, "drafter_invariant": serving.NUCLEUS}
 
 
@@ -43,6 +45,7 @@ def texts(sampling: str) -> WrittenTexts:
         np.concatenate([answers[request.id] for request in TRACE]).astype(np.int64),
         np.cumsum([0, *lengths]).astype(np.int64),
         np.array([request.seed for request in TRACE]),
+        np.array([request.max_new_tokens for request in TRACE]),
     )
 
 
@@ -52,7 +55,7 @@ def table(sampling: str) -> AcceptanceTable:
     reasons = {request.request_id: request.finish_reason for request in plain(sampling).requests}
     lookup = lookup_columns(written.prompts, written.token_ids.astype(np.int32), written.offsets)
     return AcceptanceTable(
-        meta([model.name for model in drafters]),
+        meta([model.name for model in drafters], rollout_tokens=ROLLOUT_TOKENS),
         RecordedRequests(
             tuple(request.id for request in TRACE),
             np.array([len(prompt) for prompt in written.prompts]),
@@ -66,7 +69,10 @@ def table(sampling: str) -> AcceptanceTable:
         written.token_ids.astype(np.int32),
         lookup.match_order,
         lookup.lookup_run,
-        {model.name: score_texts(model, written, SAMPLINGS[sampling]) for model in drafters},
+        {
+            model.name: score_texts(model, written, SAMPLINGS[sampling], rollout_tokens=ROLLOUT_TOKENS)
+            for model in drafters
+        },
     )
 
 

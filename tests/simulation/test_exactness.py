@@ -101,6 +101,18 @@ def test_with_the_runtimes_durations_bandits_decide_the_same(selector, sampling)
     _assert_everything_is_equal(sampling, selector=selector, max_num_seqs=3)
 
 
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize(
+    "selector", ["fixed good", "fixed good+prompt_lookup", "fixed small_vocabulary", "random", "hedge"]
+)
+@pytest.mark.parametrize("policy", serving.CONFIDENT)
+def test_drafts_end_where_the_runtimes_end(policy, selector, sampling):
+    for max_num_seqs, most in ((1, 5), (3, 2), (8, 4)):
+        _assert_everything_is_equal(
+            sampling, selector=selector, policy=policy, max_num_seqs=max_num_seqs, draft_length=most
+        )
+
+
 def _assert_same_run(simulated: RunRecord, real: RunRecord) -> None:
     _assert_same_rounds(simulated.rounds, real.rounds, (*COUNTS, *TIMES))
     for name in (*SPAN_COUNTS, "start_s", "end_s"):

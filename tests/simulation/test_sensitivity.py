@@ -132,6 +132,10 @@ KNOBS: dict[str, Change] = {
     "drafting/budget.min_survival": Change(0.6),
     "drafting/budget.prior_rate": Change(0.1),
     "drafting/budget.decay": Change(0.5),
+    "drafting/confident.num_speculative_tokens": Change(3),
+    "drafting/confident.threshold": Change(0.6),
+    "drafting/confident.confidence": Change("token"),
+    "drafting/confident.copied_tokens": Change([0, 1, 2, 2]),
     "drafting/fixed.num_speculative_tokens": Change(2),
     "drafting/by_match_order.num_speculative_tokens": Change([2, 2, 3, 5]),
     "pipeline/micro_batches.depth": Change(3),
@@ -173,7 +177,10 @@ INERT: dict[str, tuple[str, Change | None]] = {
 }
 """The reason, and a change that must not show; None where it cannot be set in a simulation."""
 
-NEEDED: dict[str, dict[str, Any]] = {"selector=fixed": {"selector.drafter": DRAFTERS[0]}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "selector=fixed": {"selector.drafter": DRAFTERS[0]},
+    "drafting=confident": {**RECORDED, "engine.acceptance": "table"},
+}
 """Values that a choice has no default for."""
 NEEDED_CHOICES = {"selector=joint": BY_SELECTOR, "drafting=by_selector": {"selector": "joint"}}
 """Choices that go together."""

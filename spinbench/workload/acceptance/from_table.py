@@ -35,7 +35,10 @@ def _streams(table: AcceptanceTable, rows: Ints, lengths: Ints, drafters: tuple[
     recorded = table.requests
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     index = stretches(recorded.offsets[rows], lengths)
-    accepted = [table.column(name).rank[index] == 0 for name in models_of(drafters)]
+    models = [table.column(name) for name in models_of(drafters)]
+    accepted = [columns.rank[index] == 0 for columns in models]
+    known = table.num_rollout_tokens(drafters)
+    confidence = [columns.confidence(known)[:, index] for columns in models]
     return AcceptanceStreams(
         drafters=drafters,
         offsets=offsets,
@@ -44,6 +47,7 @@ def _streams(table: AcceptanceTable, rows: Ints, lengths: Ints, drafters: tuple[
         lookup_run=cut_at_end(table.lookup_run[:, index], offsets),
         stopped=recorded.stopped[rows] & (lengths == recorded.output_tokens[rows]),
         token_ids=table.token_ids[index],
+        confidence=np.stack(confidence, 1) if confidence else None,
     )
 
 

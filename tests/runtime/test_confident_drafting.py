@@ -1,0 +1,150 @@
+"""Drafts that end where the drafter is no longer sure: lossless, cheaper, and the same whether rows leave or not."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from spinbench.control.job import DraftJob
+from spinbench.control.record import RunRecord
+from spinbench.runtime import drafter as drafter_module
+from spinbench.runtime.confidence import probability_code, top_probability
+from spinbench.workload.acceptance.probability import encode_probability
+from tests.runtime import serving, tiny_models
+
+TRACE = serving.requests(8, max_new_tokens=16)
+REJECTION = serving.Sampling(temperature=0.8, kind="rejection")
+
+
+@functools.cache
+def _plain(family: str, sampled: bool) -> dict[str, tuple[int, ...]]:
+    target = tiny_models.target(family)
+    if not sampled:
+        return serving.hf_outputs(target, TRACE)
+    return serving.outputs(serving.serve(target, [], TRACE, selector="plain", sampling=serving.NUCLEUS))
+
+
+def _serve(family: str = "llama", **decisions) -> RunRecord:
+    target = tiny_models.target(family)
+    return serving.serve(target, tiny_models.drafters(target), TRACE, **decisions)
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
+@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
+@pytest.mark.parametrize(
+    "selector", ["fixed good", "fixed small_vocabulary", "fixed good+prompt_lookup", "random", "hedge"]
+)
+@pytest.mark.parametrize("policy", serving.CONFIDENT)
+def test_ending_drafts_is_lossless(policy, selector, max_num_seqs, sampled):
+    for most, layout in ((1, "packed"), (5, "padded")):
+        record = _serve(
+            selector=selector, policy=policy, draft_length=most, max_num_seqs=max_num_seqs, layout=layout,
+            sampling=serving.NUCLEUS if sampled else serving.GREEDY,
+        )  # fmt: skip
+        assert serving.outputs(record) == _plain("llama", sampled)
+
+
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_ending_drafts_is_lossless_in_every_family_and_layout(family):
+    for layout in serving.LAYOUTS:
+        record = _serve(family, selector="random", policy=serving.CONFIDENT[0], layout=layout, max_num_seqs=8)
+        assert serving.outputs(record) == _plain(family, False)
+
+
+@pytest.mark.parametrize("placement", ["shared", "own_devices"])
+def test_ending_drafts_is_lossless_under_preemption_and_in_a_pipeline(placement):
+    record = _serve(
+        selector="random", policy=serving.CONFIDENT[0], max_num_seqs=8, num_kv_blocks=20, depth=2, placement=placement
+    )
+    assert sum(request.num_preemptions for request in record.requests) > 0
+    assert serving.outputs(record) == _plain("llama", False)
+
+
+@pytest.mark.parametrize("policy", serving.CONFIDENT)
+def test_drafts_end_at_different_lengths_none_included(policy):
+    rounds = _serve(selector="fixed good", policy=policy, draft_length=5, max_num_seqs=8).rounds
+    assert set(rounds.drafted.tolist()) >= {0, 1, 2, 3}
+    assert (rounds.num_speculative_tokens >= rounds.drafted).all()
+    assert (rounds.accepted <= rounds.drafted).all()
+
+
+def test_a_lower_threshold_drafts_more():
+    drafted = [
+        _serve(selector="fixed good", policy=f"confident product {threshold}", max_num_seqs=8).rounds.drafted.mean()
+        for threshold in (0.3, 0.05, 0.001)
+    ]
+    assert drafted == sorted(drafted)
+    assert drafted[0] < drafted[-1]
+
+
+@pytest.mark.parametrize(
+    "sampling", [serving.GREEDY, serving.NUCLEUS, REJECTION], ids=["greedy", "invariant", "rejection"]
+)
+def test_running_all_steps_ends_drafts_at_the_same_tokens(sampling, monkeypatch):
+    """What a GPU does: the host hears of the ends once, behind the last step."""
+    decisions = {
+        "selector": "fixed good+prompt_lookup",
+        "policy": serving.CONFIDENT[0],
+        "max_num_seqs": 8,
+        "draft_length": 5,
+    }
+    early = _serve(sampling=sampling, **decisions)
+    waits: list[int] = []
+    own = drafter_module.ModelDrafter.__init__
+    monkeypatch.setattr(drafter_module.ModelDrafter, "__init__", functools.partialmethod(own, ends_early=False))
+    asked = drafter_module.DraftConfidence.goes_on
+    monkeypatch.setattr(
+        drafter_module.DraftConfidence, "goes_on", lambda self, places: (waits.append(1), asked(self, places))[1]
+    )
+    late = _serve(sampling=sampling, **decisions)
+    assert not waits
+    assert serving.outputs(early) == serving.outputs(late)
+    for name in ("row", "drafted", "accepted", "context_tokens", "num_speculative_tokens", "catch_up_tokens"):
+        assert np.array_equal(getattr(early.rounds, name), getattr(late.rounds, name)), name
+    work = [
+        int(record.spans.num_tokens[[kind == "draft" for kind in record.spans.kind]].sum()) for record in (early, late)
+    ]
+    assert work[0] < work[1]
+
+
+def test_rows_leave_the_batch_and_the_spans_count_what_was_run():
+    target = tiny_models.target("llama")
+    rows_of_passes: list[int] = []
+    own = drafter_module.ModelRunner.packed
+
+    def counted(self, spans, token_ids, logit_rows):
+        if self is not None and len(logit_rows) <= 8:
+            rows_of_passes.append(len(token_ids))
+        return own(self, spans, token_ids, logit_rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drafter_module.ModelRunner, "packed", counted)
+        models = tiny_models.drafters(target)[:1]
+        record = serving.serve(
+            target, models, TRACE, selector="fixed good", policy=serving.CONFIDENT[0], draft_length=5, max_num_seqs=8,
+            layout="padded",
+        )  # fmt: skip
+    drafting = [kind in ("draft", "catch_up", "prefill") for kind in record.spans.kind]
+    assert sum(rows_of_passes) == int(record.spans.num_tokens[drafting].sum())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_codes_on_the_device_are_those_of_the_table(dtype):
+    logits = 4 * torch.randn(4000, 50, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    probability = top_probability(logits)
+    torch.testing.assert_close(probability, logits.softmax(-1).max(-1).values)
+    assert probability_code(probability).tolist() == encode_probability(probability.double().numpy()).tolist()
+    assert probability_code(torch.tensor([1.0, 0.5, 0.25, 0.0])).tolist() == [0, 16, 32, 255]
+
+
+def test_a_part_of_a_job_keeps_its_rule():
+    seen: list[DraftJob] = []
+    own = drafter_module.ModelDrafter.draft
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            drafter_module.ModelDrafter, "draft", lambda self, job, text: (seen.append(job), own(self, job, text))[1]
+        )
+        _serve(selector="fixed good+prompt_lookup", policy=serving.CONFIDENT[1], max_num_seqs=8)
+    assert seen
+    assert all(job.stop is not None for job in seen)
