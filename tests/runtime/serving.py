@@ -69,7 +69,7 @@ BANDITS = ("greedy", "ucb1", "ucbspec", "exp3spec", "thompson", "hedge")
 """Further selectors: their decisions go through the same code, so that they are tried on fewer set-ups."""
 PLANNERS = ("contextual", "joint")
 """Selectors that choose K as well."""
-CONFIDENT = ("confident product 0.03", "confident token 0.25")
+CONFIDENT = ("confident product 0.003", "confident token 0.15")
 """Policies that end drafts by confidence, with thresholds that tiny models are above and below."""
 POLICIES = ("goodput", "adaptive", "budget")
 """Draft-length policies that learn."""

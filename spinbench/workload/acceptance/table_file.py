@@ -218,7 +218,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not of an acceptance table; its key 'kind' would be {KIND!r}")
     found = raw.get("format")
     if not isinstance(found, int) or found < 1:
-        raise UserError(f"{path}: key 'format' is {found!r}, expected {FORMAT}")
+        raise UserError(f"{path}: key 'format' is {found!r}, expected 1 to {FORMAT}")
     if found > FORMAT:
         raise UserError(f"{path}: written in format {found}, this version reads up to {FORMAT}: update spinbench")
     return raw

@@ -146,10 +146,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a run's meta": (lambda f: _rewrite_meta(f, kind=...), "not of an acceptance table"),
     "a list": (lambda f: (f / "meta.json").write_text("[1]"), "not of an acceptance table"),
     "future": (
-        lambda f: _rewrite_meta(f, format=2),
-        "written in format 2, this version reads up to 1: update spinbench",
+        lambda f: _rewrite_meta(f, format=3),
+        "written in format 3, this version reads up to 2: update spinbench",
     ),
-    "no format": (lambda f: _rewrite_meta(f, format="one"), "key 'format' is 'one', expected 1"),
+    "no format": (lambda f: _rewrite_meta(f, format="one"), "key 'format' is 'one', expected 1 to 2"),
     "no digest": (lambda f: _rewrite_meta(f, files={}), "damaged, truncated or of another table"),
     "key missing": (lambda f: _rewrite_meta(f, target=...), "key 'target': field required"),
     "key unknown": (lambda f: _rewrite_meta(f, targets=1), "key 'targets': extra inputs are not permitted"),
