@@ -79,8 +79,8 @@ def test_both_engines_lay_out_alike(spinbench: CommandLine, prepared: Path, simu
     assert (real.loc[real["kind"] == "verify", "peak_key_tokens"] > 0).all()
 
 
-def test_both_engines_end_drafts_at_the_same_tokens(spinbench: CommandLine, prepared: Path, simulate) -> None:
-    recorded = _without(tiny_overrides(spinbench.models, prepared), "arrivals", "hydra")
+def test_both_engines_end_drafts_at_the_same_tokens(spinbench: CommandLine, simulate) -> None:
+    recorded = _without(tiny_overrides(spinbench.models, spinbench.folder), "arrivals", "hydra")
     rollouts = spinbench.folder / "rollouts"
     assert spinbench("record", *recorded, f"out={rollouts}", "rollout_tokens=4").code == 0
     both = ["selector=round_robin", "drafting=confident", "drafting.num_speculative_tokens=4"]

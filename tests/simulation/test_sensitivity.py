@@ -134,7 +134,7 @@ KNOBS: dict[str, Change] = {
     "drafting/budget.decay": Change(0.5),
     "drafting/confident.num_speculative_tokens": Change(3),
     "drafting/confident.threshold": Change(0.6),
-    "drafting/confident.confidence": Change("token"),
+    "drafting/confident.confidence": Change("token", {"drafting.num_speculative_tokens": 3}),
     "drafting/confident.copied_tokens": Change([0, 1, 2, 2]),
     "drafting/fixed.num_speculative_tokens": Change(2),
     "drafting/by_match_order.num_speculative_tokens": Change([2, 2, 3, 5]),
