@@ -53,7 +53,7 @@ def context_of(rng: np.random.Generator, count: int, num_drafters: int) -> Round
     return RoundContext(
         rows=rng.choice(NUM_REQUESTS, count, replace=False), category=rng.integers(0, 8, count),
         num_rounds=nothing + 9, context_tokens=rng.integers(50, 800, count), output_tokens=nothing + 30,
-        remaining_tokens=nothing + 60, lookup_match_order=rng.integers(0, 4, count),
+        remaining_tokens=nothing + 60, lookup_match_order=rng.integers(0, 4, count), ngram_confidence=rng.random(count),
         newest_token_ids=rng.integers(0, 40_000, count), last_drafter=nothing, last_drafted=nothing,
         last_accepted=nothing, last_confidence=np.full(count, np.nan), missing_kv_tokens=missing, num_waiting=0,
     )  # fmt: skip
@@ -70,6 +70,7 @@ def outcome_of(rng: np.random.Generator, seen: RoundContext, drafter: np.ndarray
         draft_steps=np.where(by_lookup, 0, drafted), accepted=accepted,
         lookup_order=np.repeat(seen.lookup_match_order[:, None], width, 1),
         lookup_right=np.repeat((np.arange(width) < copied[:, None])[..., None], 3, 2),
+        ngram_confidence=np.zeros((len(seen), width)), ngram_right=np.zeros((len(seen), width), np.bool_),
         draft_time_s=0.01 * drafted, verify_time_s=0.05, group_size=np.ones(len(seen), np.int64),
         finished=np.zeros(len(seen), np.bool_),
     )  # fmt: skip

@@ -19,11 +19,12 @@ from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
 from spinbench.runtime.body import TorchBody
-from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
+from spinbench.runtime.drafter import Drafter, ModelDrafter, NgramDrafter, PromptLookupDrafter, with_lookup
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampling, TokenSampler, make_sampler
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.verifier import Verifier
+from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.request import Request
 
 BLOCK_SIZE = 16
@@ -40,7 +41,7 @@ class Bench:
     def __init__(
         self,
         target: TargetModel,
-        drafters: Sequence[tuple[DrafterMeta, DrafterInfo, DrafterModel | None]],
+        drafters: Sequence[tuple[DrafterMeta, DrafterInfo, DrafterModel | NgramModel | None]],
         sampling: Sampling,
         limits: ProfileLimits,
     ) -> None:
@@ -57,13 +58,14 @@ class Bench:
         of_model: dict[str, ModelDrafter] = {}
         for meta, info, model in drafters:
             lane: Drafter = PromptLookupDrafter(info, self.device)
-            if model is not None and meta.model is not None:
+            if isinstance(model, NgramModel):
+                lane = with_lookup(info, NgramDrafter(model, self.device), self.device)
+            elif model is not None and meta.model is not None:
                 if meta.model not in of_model:
                     of_model[meta.model] = ModelDrafter(model, self._slots, sampler)
                     self._runners[meta.model] = of_model[meta.model].runner
                     self._choose[meta.model] = _draft_choice(sampler, model.target_ids)
-                by_model = of_model[meta.model]
-                lane = LookupThenModelDrafter(lane, by_model) if info.kind == "lookup_then_model" else by_model
+                lane = with_lookup(info, of_model[meta.model], self.device)
             lanes.append((info, lane))
         self._lane_places = {info.name: place for place, (info, _) in enumerate(lanes)}
         self.body = TorchBody(Verifier(self._runners[target.name], sampler), lanes, self._slots)

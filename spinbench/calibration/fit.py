@@ -179,7 +179,8 @@ def _rising_s(seconds: Mapping[int, float], beside_s: float) -> list[float]:
 def _as_passes(drafter: DrafterMeta, models: Mapping[str, ModelCost]) -> DrafterCost:
     model = models[drafter.model] if drafter.model is not None else None
     of_model = AS_PASSES if model is not None else None
-    return DrafterCost(drafter.name, model, of_model, of_model, NOTHING if drafter.kind != "model" else None)
+    of_draft = NOTHING if drafter.asks_ngrams else of_model
+    return DrafterCost(drafter.name, model, of_model, of_draft, NOTHING if drafter.copies else None)
 
 
 def _gaps(rows: Iterable[tuple[GapPoint, Timing]]) -> dict[JobKind, GapCost]:

@@ -87,8 +87,8 @@ class _JobFit:
                 replace(
                     cost,
                     catch_up=self._cost(catch_up, drafter.model) if drafter.model is not None else None,
-                    draft=self._cost(draft, drafter.model) if drafter.model is not None else None,
-                    lookup=self._lookup_cost(draft, drafter) if drafter.kind != "model" else None,
+                    draft=self._draft_cost(draft, drafter),
+                    lookup=self._lookup_cost(draft, drafter) if drafter.copies else None,
                 )
             )
         return tuple(costs)
@@ -115,7 +115,14 @@ class _JobFit:
         if copied:
             # behind a model, a lookup has the work of parting its requests from the model's
             features |= {("job", self._kind(point.lane)): 1.0, ("request", "lookup"): float(copied)}
-        if by_model:
+        if by_model and not model:
+            table = f"{self._kind(point.lane)} table"
+            features |= {
+                ("job", table): 1.0,
+                ("request", table): float(len(by_model)),
+                ("pass", table): float(max(by_model)),
+            }
+        elif by_model:
             features |= {
                 ("factor", model): self._by_itself.job_s(point.job(self._places[point.lane])),
                 ("job", model): 1.0,
@@ -137,6 +144,15 @@ class _JobFit:
             request_s=solved[("request", "")],
             pass_s=solved.get(("pass", ""), 0.0),
         )
+
+    def _draft_cost(self, solved: dict[Coefficient, float], drafter: DrafterMeta) -> JobCost | None:
+        if drafter.model is not None:
+            return self._cost(solved, drafter.model)
+        if not drafter.asks_ngrams:
+            return None
+        table = f"{drafter.kind} table"
+        job_s, request_s, pass_s = (solved.get((what, table), 0.0) for what in ("job", "request", "pass"))
+        return JobCost(pass_factor=0.0, job_s=job_s, request_s=request_s, pass_s=pass_s)
 
     def _lookup_cost(self, solved: dict[Coefficient, float], drafter: DrafterMeta) -> JobCost:
         return JobCost(

@@ -61,7 +61,7 @@ def _different_models(drafters: Sequence[DrafterMeta]) -> list[list[DrafterMeta]
     """Drafters in lists of different models, so that none finds its weights in the caches; lookups go first."""
     lists: list[list[DrafterMeta]] = [[]]
     for drafter in sorted(drafters, key=lambda drafter: drafter.kind != "prompt_lookup"):
-        fits = (group for group in lists if drafter.model not in [other.model for other in group])
+        fits = (group for group in lists if drafter.model is None or drafter.model not in [d.model for d in group])
         group = next(fits, None)
         if group is None:
             lists.append([drafter])
@@ -125,9 +125,10 @@ class _Draw:
         if place % 2:
             drafted = np.full(batch, drafted[0])
         copied = np.full(batch, drafter.kind == "prompt_lookup")
-        if drafter.kind == "lookup_then_model":
+        if drafter.kind in ("lookup_then_model", "lookup_then_ngram"):
             copied = self._rng.random(batch) < 0.5
-        starts = stops - np.where(copied, 0, self._rng.integers(1, 3, batch))
+        # what has no KV cache takes nothing in
+        starts = stops - np.where(copied | (drafter.model is None), 0, self._rng.integers(1, 3, batch))
         draft = JobPoint(
             "draft", drafter.name, "", self._role, _ints(starts), _ints(stops), _ints(drafted), _ints(copied)
         )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafter import DrafterInfo, DrafterKind
 from spinbench.errors import UserError
 from spinbench.workload.sampling_kind import SamplingKind
 
@@ -54,9 +54,19 @@ class DrafterMeta(MetaSection):
     """One drafter."""
 
     name: Name
-    kind: Literal["model", "prompt_lookup", "lookup_then_model"]
+    kind: DrafterKind
     model: str | None
-    """Which of the models drafts; None for prompt lookup."""
+    """Which of the models drafts; None for prompt lookup and n-gram tables."""
+
+    @property
+    def asks_ngrams(self) -> bool:
+        """Whether it drafts from an n-gram table where it does not copy."""
+        return DrafterInfo(self.name, self.kind).asks_ngrams
+
+    @property
+    def copies(self) -> bool:
+        """Whether it copies where it can."""
+        return DrafterInfo(self.name, self.kind).copies
 
 
 class SamplingMeta(MetaSection):

@@ -21,6 +21,7 @@ from spinbench.runtime.body import TorchBody, make_body
 from spinbench.runtime.kv_pool import KvShape
 from spinbench.runtime.sampler import Sampling
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
+from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.request import Request, Trace
 
 
@@ -30,7 +31,7 @@ class Assembly:
 
     trace: Trace
     target: TargetModel
-    drafters: tuple[tuple[DrafterInfo, DrafterModel | None], ...]
+    drafters: tuple[tuple[DrafterInfo, DrafterModel | NgramModel | None], ...]
     """No model for prompt lookup."""
     prompts: dict[str, tuple[int, ...]]
     """Token ids by request id."""
@@ -53,7 +54,7 @@ def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
     costs = run_costs(config, engine, infos, {config.models.target: target.weights_sha256, **digests})
     setting = loop_setting(config, infos, target.eos_token_ids, num_blocks, len(trace.requests), costs)
     num_slots = num_blocks * config.kv.block_size
-    _check_memory(num_slots, [target.model, *(model.model for model in models if model is not None)])
+    _check_memory(num_slots, [target.model, *(model.model for model in models if isinstance(model, DrafterModel))])
     drafters = tuple(zip(infos, models, strict=True))
     lanes = setting.placement, config.placement.drafter_threads
     body = make_body(target, drafters, sampling(config), num_blocks, config.kv.block_size, *lanes)

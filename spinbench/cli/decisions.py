@@ -18,7 +18,8 @@ from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.placement import Placement
 from spinbench.control.selector.oracle import OracleSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
-from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
+from spinbench.errors import UserError
+from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP, is_ngram
 from spinbench.workload.load import load_trace
 from spinbench.workload.request import Trace
 
@@ -51,9 +52,13 @@ def drafter_infos(config: ReplayConfig, macs_per_token: Mapping[str, int] | None
             infos.append(DrafterInfo(name, "prompt_lookup", 0, lookup.max_match_tokens, lookup.min_match_tokens))
         elif name.endswith(LOOKUP_SUFFIX):
             cost, shortest = macs.get(name.removesuffix(LOOKUP_SUFFIX), 0), lookup.min_match_tokens_before_model
-            infos.append(DrafterInfo(name, "lookup_then_model", cost, lookup.max_match_tokens, shortest))
+            kind = "lookup_then_ngram" if is_ngram(name) else "lookup_then_model"
+            infos.append(DrafterInfo(name, kind, cost, lookup.max_match_tokens, shortest))
         else:
-            infos.append(DrafterInfo(name, "model", macs.get(name, 0)))
+            infos.append(DrafterInfo(name, "ngram" if is_ngram(name) else "model", macs.get(name, 0)))
+    tables = {name.removesuffix(LOOKUP_SUFFIX) for name in config.models.drafters if is_ngram(name)}
+    if len(tables) > 1:
+        raise UserError(f"models.drafters has n-gram tables {', '.join(sorted(tables))}; a run can have one of them")
     return tuple(infos)
 
 
@@ -99,6 +104,7 @@ def loop_setting(
         max_num_batched_tokens=config.scheduler.max_num_batched_tokens,
         pipeline=make_part("pipeline", config.pipeline),
         placement=Placement(config.placement.kind),
+        switching=config.switching,
     )
 
 

@@ -19,7 +19,8 @@ from spinbench.control.selector.plain import PlainSelector
 from spinbench.errors import UserError
 from spinbench.runtime.huggingface import Assistance, HuggingFaceGenerator
 from spinbench.runtime.static_batches import GenerateBody, StaticBatchLoop
-from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
+from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP, is_ngram
+from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.arrivals import ArrivalQueue
 from spinbench.workload.request import Request
 
@@ -50,7 +51,8 @@ class HuggingFaceEngine:
             trace, target, prompts = load_prompts(config, engine, self._shelf)
             setting = _setting(config, target.eos_token_ids)
             name = _assisting(config, setting)
-            model = None if name in (None, PROMPT_LOOKUP) else self._shelf.drafter(name)
+            model = None if name is None or name == PROMPT_LOOKUP else self._shelf.drafter(name)
+            assert not isinstance(model, NgramModel)
             num_tokens = setting.draft_length.max_num_speculative_tokens if engine.draft_length == "drafting" else None
             assistance = None
             if name is not None:
@@ -79,6 +81,7 @@ class HuggingFaceEngine:
                 "verification": None,
                 "pipeline": None,
                 "placement": None,
+                "switching": None,
                 "num_speculative_tokens": 0 if name is None else num_tokens,
                 "dtype": engine.dtype,
                 "models": model_facts(target, [] if name is None else [(name, model)]),
@@ -112,9 +115,10 @@ def _assisting(config: ReplayConfig, setting: LoopSetting) -> str | None:
             "among several: set selector=plain, or selector=fixed selector.drafter=NAME"
         )
     name = str(config.selector["drafter"])
-    if name != PROMPT_LOOKUP and name.endswith(LOOKUP_SUFFIX):
+    if is_ngram(name) or (name != PROMPT_LOOKUP and name.endswith(LOOKUP_SUFFIX)):
         raise UserError(
-            f"selector.drafter is {name}; engine=huggingface knows models and {PROMPT_LOOKUP}, not both in one"
+            f"selector.drafter is {name}; engine=huggingface knows networks and {PROMPT_LOOKUP}, not both in one, "
+            "and no n-gram tables"
         )
     if config.scheduler.max_num_seqs > 1:
         raise UserError(

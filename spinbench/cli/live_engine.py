@@ -16,10 +16,12 @@ from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.warm_up import warm_up
 from spinbench.control.loop import ServingLoop
 from spinbench.models.load import DrafterModel, TargetModel, macs_per_token
+from spinbench.models.ngram_file import packaged_ngrams
 from spinbench.models.packed_drafter import packaged_drafters
 from spinbench.runtime.kv_pool import KvShape
 from spinbench.runtime.session import live_loop
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
+from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.arrivals import ArrivalQueue
 
 
@@ -71,7 +73,9 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
     )
 
 
-def model_facts(target: TargetModel, drafters: Iterable[tuple[str, DrafterModel | None]]) -> dict[str, Any]:
+def model_facts(
+    target: TargetModel, drafters: Iterable[tuple[str, DrafterModel | NgramModel | None]]
+) -> dict[str, Any]:
     """`models` of meta.json, from drafters by their names in the run: a model behind a lookup is one of its own."""
     return {
         "target": {
@@ -103,6 +107,6 @@ def text_decoder(target: TargetModel) -> Callable[[Sequence[int]], str] | None:
 def _drafter_kind(name: str) -> str:
     """Where a drafter comes from: packaged, path or hub."""
     name = name.removesuffix(LOOKUP_SUFFIX)
-    if name in packaged_drafters():
+    if name in (*packaged_drafters(), *packaged_ngrams()):
         return "packaged"
     return "path" if Path(name).expanduser().exists() else "hub"

@@ -3,6 +3,9 @@
 import torch
 
 from spinbench.models.load import DrafterModel, TargetModel, load_drafter, load_target
+from spinbench.models.ngram_file import load_ngrams
+from spinbench.workload.acceptance.drafter_name import is_ngram
+from spinbench.workload.acceptance.ngram_model import NgramModel
 
 
 class ModelShelf:
@@ -11,7 +14,7 @@ class ModelShelf:
     def __init__(self) -> None:
         self._key: tuple[str, torch.dtype, torch.device] | None = None
         self._target: TargetModel | None = None
-        self._drafters: dict[str, DrafterModel] = {}
+        self._drafters: dict[str, DrafterModel | NgramModel] = {}
 
     def target(self, spec: str, dtype: torch.dtype, device: torch.device) -> TargetModel:
         """The target; loaded if it is another than last time. Raises UserError as `load_target` does."""
@@ -22,10 +25,11 @@ class ModelShelf:
             self._key = key
         return self._target
 
-    def drafter(self, spec: str) -> DrafterModel:
-        """A drafter for the target on the shelf. Raises UserError as `load_drafter` does."""
+    def drafter(self, spec: str) -> DrafterModel | NgramModel:
+        """A drafter for the target on the shelf. Raises UserError as `load_drafter` and `load_ngrams` do."""
         if self._target is None:
             raise RuntimeError("a drafter is loaded for a target, and there is none yet")
         if spec not in self._drafters:
-            self._drafters[spec] = load_drafter(spec, self._target)
+            load = load_ngrams if is_ngram(spec) else load_drafter
+            self._drafters[spec] = load(spec, self._target)
         return self._drafters[spec]

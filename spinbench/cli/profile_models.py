@@ -14,7 +14,8 @@ from spinbench.cli.profile_config import ProfileConfig
 from spinbench.control.drafter import DrafterInfo
 from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
+from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP, is_ngram, model_of
+from spinbench.workload.acceptance.ngram_model import NgramModel
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class LoadedModels:
     """The target and its drafters in memory."""
 
     target: TargetModel
-    drafters: tuple[tuple[DrafterMeta, DrafterInfo, DrafterModel | None], ...]
+    drafters: tuple[tuple[DrafterMeta, DrafterInfo, DrafterModel | NgramModel | None], ...]
     metas: tuple[ModelMeta, ...]
 
     @property
@@ -30,7 +31,7 @@ class LoadedModels:
         """Sizes by name, the target's first."""
         found = {self.target.name: shape_of(self.target.name, self.target.model)}
         for meta, _, model in self.drafters:
-            if model is not None and meta.model is not None:
+            if isinstance(model, DrafterModel) and meta.model is not None:
                 found.setdefault(meta.model, shape_of(meta.model, model.model))
         return found
 
@@ -42,7 +43,11 @@ def drafter_metas(config: ProfileConfig) -> tuple[DrafterMeta, ...]:
         if name == PROMPT_LOOKUP:
             metas.append(DrafterMeta(name=name, kind="prompt_lookup", model=None))
         elif name.endswith(LOOKUP_SUFFIX):
-            metas.append(DrafterMeta(name=name, kind="lookup_then_model", model=name.removesuffix(LOOKUP_SUFFIX)))
+            kind = "lookup_then_ngram" if is_ngram(name) else "lookup_then_model"
+            model = None if is_ngram(name) else name.removesuffix(LOOKUP_SUFFIX)
+            metas.append(DrafterMeta(name=name, kind=kind, model=model))
+        elif is_ngram(name):
+            metas.append(DrafterMeta(name=name, kind="ngram", model=None))
         else:
             metas.append(DrafterMeta(name=name, kind="model", model=name))
     return tuple(metas)
@@ -84,8 +89,9 @@ def load_models(config: ProfileConfig, shelf: ModelShelf, dtype: str, device: to
     lookup = config.models.prompt_lookup
     drafters = []
     for meta in drafter_metas(config):
-        model = shelf.drafter(meta.model) if meta.model is not None else None
-        if model is not None:
+        name = model_of(meta.name)
+        model = None if name is None else shelf.drafter(name)
+        if isinstance(model, DrafterModel):
             metas.setdefault(model.name, model_meta(model.name, model.model, model.weights_sha256))
         info = DrafterInfo(
             meta.name,

@@ -15,9 +15,10 @@ from spinbench.cli.record_config import RecordConfig, plain_replay
 from spinbench.cli.record_texts import RecordedTexts
 from spinbench.cli.record_work import RecordWork, digest
 from spinbench.models.load import DrafterModel
-from spinbench.runtime.teacher_forcing import score_texts
+from spinbench.runtime.teacher_forcing import ngram_columns, score_texts
 from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.lookup import lookup_columns
+from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.acceptance.table import AcceptanceTable, DrafterColumns
 from spinbench.workload.acceptance.table_file import SCORES
 from spinbench.workload.acceptance.table_meta import DrafterMeta, ModelMeta, SamplingMeta, TableMeta, TraceMeta
@@ -44,7 +45,11 @@ def table_without_drafters(
 
 
 def record_drafter(
-    table: AcceptanceTable, drafter: DrafterModel, config: RecordConfig, assembly: Assembly, work: RecordWork
+    table: AcceptanceTable,
+    drafter: DrafterModel | NgramModel,
+    config: RecordConfig,
+    assembly: Assembly,
+    work: RecordWork,
 ) -> AcceptanceTable:
     """The table with this drafter's columns, which are kept in `work` as well, or taken from there.
 
@@ -59,6 +64,16 @@ def record_drafter(
         requests.max_new_tokens,
     )
     rollout_tokens = config.rollout_tokens
+    if isinstance(drafter, NgramModel):
+        columns = ngram_columns(drafter, texts, rollout_tokens)
+        meta = DrafterMeta(
+            name=drafter.name,
+            kind="ngram",
+            sha256=drafter.weights_sha256,
+            macs_per_token=0,
+            rollout_tokens=columns.num_rollout_tokens,
+        )
+        return _stamped(table.with_drafter(meta, columns))
     law = table.meta.sampling
     seeds = requests.seeds if law.temperature > 0 else None
     prompts = [list(prompt) for prompt in texts.prompts]
@@ -81,8 +96,11 @@ def record_drafter(
         macs_per_token=drafter.macs_per_token,
         rollout_tokens=columns.num_rollout_tokens,
     )
-    more = table.with_drafter(meta, columns)
-    return replace(more, meta=more.meta.model_copy(update={"versions": versions(), "created": _now()}))
+    return _stamped(table.with_drafter(meta, columns))
+
+
+def _stamped(table: AcceptanceTable) -> AcceptanceTable:
+    return replace(table, meta=table.meta.model_copy(update={"versions": versions(), "created": _now()}))
 
 
 def _now() -> str:

@@ -59,6 +59,7 @@ def plain_replay(config: RecordConfig, drafters: tuple[str, ...] = ()) -> Replay
         verification={"_target_": "spinbench.control.layout.PackedLayout"},
         pipeline={"_target_": "spinbench.control.pipeline.SerialPipeline"},
         placement=PlacementSection(kind="shared", drafter_threads=1),
+        switching="on_demand",
         scheduler=config.scheduler,
         kv=config.kv,
         sampling=config.sampling,

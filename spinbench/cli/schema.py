@@ -12,6 +12,7 @@ from spinbench.cli.config_error import explain_validation_error
 from spinbench.cli.hydra_error import explain_omegaconf_error
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.placement import PlacementKind
+from spinbench.control.switching import SwitchingKind
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
 from spinbench.workload.acceptance.table_meta import SamplingMeta
@@ -183,6 +184,7 @@ class ServingConfig(Section):
     verification: Part
     pipeline: Part
     placement: PlacementSection
+    switching: SwitchingKind
     scheduler: SchedulerSection
     kv: KvSection
     sampling: SamplingSection

@@ -20,6 +20,8 @@ class RoundContext:
     remaining_tokens: IntArray
     lookup_match_order: IntArray
     """Longest n-gram (0 to 3 tokens) at the end of the context that occurred before in it."""
+    ngram_confidence: FloatArray
+    """How sure the run's n-gram table is of its next token, 0 without one: known for nothing."""
     newest_token_ids: IntArray
     """Each context's last token, -1 where only lengths are known."""
     last_drafter: IntArray
@@ -60,6 +62,10 @@ class RoundOutcome:
     """[requests, width]: match order in front of each emitted token; meaningless behind a request's accepted + 1."""
     lookup_right: BoolArray
     """[requests, width, 3]: whether a copy from the latest match of 1, 2, 3 tokens was that token, whoever drafted."""
+    ngram_confidence: FloatArray
+    """[requests, width]: of the n-gram table in front of each emitted token; meaningless as `lookup_order` is."""
+    ngram_right: BoolArray
+    """[requests, width]: whether the n-gram table would have said that token, whoever drafted."""
     draft_time_s: FloatArray
     """Duration of the draft job that each request was part of, catch-up not counted; 0 without a drafter."""
     verify_time_s: float

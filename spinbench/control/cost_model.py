@@ -67,13 +67,13 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class DrafterCost:
-    """What a drafter costs: a model's passes, a lookup, or either."""
+    """What a drafter costs: a model's passes, a look into an n-gram table, a lookup, or two of them."""
 
     name: str
     model: ModelCost | None
     catch_up: JobCost | None
     draft: JobCost | None
-    """For the requests whose tokens come from the model."""
+    """For the requests whose tokens come from the model, or without one from the n-gram table: no passes then."""
     lookup: JobCost | None
     """For the requests whose tokens are copied."""
 
@@ -132,14 +132,18 @@ class CostModel:
     ) -> Amount:
         """Seconds of a draft job of requests that are alike; `context_tokens` may be a mean, or an array of cases.
 
-        `by_lookup` None: as the drafter does by itself, a model if it has one. 0 for no request or no token.
+        `by_lookup` None: as the drafter does by itself, by a model or n-gram table if it has one. 0 for no request or
+        no token.
         """
         if num_requests < 1 or num_speculative_tokens < 1:
             return 0.0 * context_tokens
         cost = self.drafters[drafter]
-        if by_lookup or (by_lookup is None and cost.model is None):
+        if by_lookup or (by_lookup is None and cost.draft is None):
             return _present(cost, cost.lookup, DraftJob).of(0.0 * context_tokens, num_requests, 0)
-        model, draft = _present(cost, cost.model, DraftJob), _present(cost, cost.draft, DraftJob)
+        draft = _present(cost, cost.draft, DraftJob)
+        if cost.model is None:
+            return draft.of(0.0 * context_tokens, num_requests, num_speculative_tokens)
+        model = cost.model
         attention = model.ragged
         if unseen_tokens == 1:
             first_s = attention.decode_s(context_tokens)
@@ -200,8 +204,10 @@ class CostModel:
             drafting = [place for place, copies in enumerate(by_lookup) if not copies]
             starts, stops = [starts[place] for place in drafting], [stops[place] for place in drafting]
             lengths = [lengths[place] for place in drafting]
-        model, draft = _present(drafter, drafter.model, DraftJob), _present(drafter, drafter.draft, DraftJob)
-        count, longest = len(stops), max(lengths)
+        draft, count, longest = _present(drafter, drafter.draft, DraftJob), len(stops), max(lengths)
+        if drafter.model is None:
+            return total + draft.of(0.0, count, longest)
+        model = drafter.model
         passes_s = self._ragged_s(model, starts, stops, sum(stops) - sum(starts), count)
         attention, passes_s = model.ragged, passes_s + (longest - 1) * model.ragged.pass_s
         # one row a step, with stop + 1 to stop + length - 1 keys: length / 2 more than stop in the mean

@@ -23,7 +23,7 @@ class StopsOnConfidence(Protocol):
 
 
 class ConfidentDraftLength:
-    """At most K tokens of a model, ended by its confidence; as many of a copy as its match is long.
+    """At most K tokens of a model or an n-gram table, ended by its confidence; of a copy, by the length of its match.
 
     A draft is given up before the first token that its drafter is not sure of, and is verified without it. The rule is
     that of DISCO (arXiv 2405.04304) and SVIP (2411.18462) in spirit, without their trained or entropy-based thresholds.

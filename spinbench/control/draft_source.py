@@ -1,4 +1,4 @@
-"""Where drafted tokens can come from: each model once, and copying; several drafters may share a source."""
+"""Where drafted tokens can come from: models, the n-gram table, copying; several drafters may share a source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NO_SOURCE = -1
 
 @dataclass(frozen=True)
 class DraftSources:
-    """The models of a run, in order, and behind them copying, where a drafter copies.
+    """The models of a run, in order, behind them the n-gram table, and last copying, where drafters have them.
 
     `NAME` and `NAME+prompt_lookup` ask one model, and all lookups copy the same tokens, so that what is learned of one
     holds for the other. Among the drafters of a source the first that can is taken: a drafter of that alone before one
@@ -25,6 +25,8 @@ class DraftSources:
     """
 
     num_models: int
+    ngrams: bool
+    """Whether there is a source that is an n-gram table: the first behind the models."""
     copies: bool
     """Whether there is a source that copies: the last one."""
     max_match_tokens: int
@@ -40,23 +42,27 @@ class DraftSources:
         of_model: dict[str, list[int]] = {
             drafter.name.removesuffix(LOOKUP_SUFFIX): [] for drafter in drafters if drafter.has_kv_cache
         }
+        of_ngrams: list[int] = []
         copying: list[int] = []
         never = 1 + max((drafter.max_match_tokens for drafter in drafters), default=0)
         shortest: list[int] = []
         # drafters that do one thing come first
-        for place in sorted(range(len(drafters)), key=lambda place: drafters[place].kind == "lookup_then_model"):
+        for place in sorted(range(len(drafters)), key=lambda place: drafters[place].kind.startswith("lookup_then")):
             drafter = drafters[place]
             if drafter.has_kv_cache:
                 of_model[drafter.name.removesuffix(LOOKUP_SUFFIX)].append(place)
-            if drafter.kind != "model":
+            if drafter.asks_ngrams:
+                of_ngrams.append(place)
+            if drafter.copies:
                 copying.append(place)
         for drafter in drafters:
-            shortest.append(never if drafter.kind == "model" else drafter.min_match_tokens)
+            shortest.append(drafter.min_match_tokens if drafter.copies else never)
         return cls(
             num_models=len(of_model),
+            ngrams=bool(of_ngrams),
             copies=bool(copying),
             max_match_tokens=max((drafters[place].max_match_tokens for place in copying), default=0),
-            by_source=(*map(tuple, of_model.values()), *([tuple(copying)] if copying else [])),
+            by_source=(*map(tuple, of_model.values()), *(tuple(free) for free in (of_ngrams, copying) if free)),
             min_match_tokens=tuple(shortest),
         )
 
@@ -70,7 +76,7 @@ class DraftSources:
         order = np.minimum(np.arange(NgramIndex.MAX_ORDER + 1), self.max_match_tokens)
         table = np.full((len(order), len(self)), NO_DRAFTER, np.int64)
         for source, places in enumerate(self.by_source):
-            is_copy = source == self.num_models
+            is_copy = self.copies and source == len(self) - 1
             for place in reversed(places):
                 copies: BoolArray = order >= self.min_match_tokens[place]
                 table[copies if is_copy else ~copies, source] = place
@@ -80,12 +86,12 @@ class DraftSources:
         """What each request's drafter would draft from, int [requests]; -1 where nothing can be drafted."""
         shortest = np.append(self.min_match_tokens, self.max_match_tokens + 1)[drafter]
         copies: BoolArray = np.minimum(match_order, self.max_match_tokens) >= shortest
-        return np.where(copies, self.num_models, np.append(self.source_of_drafter, NO_SOURCE)[drafter])
+        return np.where(copies, len(self) - 1, np.append(self.source_of_drafter, NO_SOURCE)[drafter])
 
     @cached_property
     def source_of_drafter(self) -> IntArray:
-        """Model of each drafter, as a source, int [drafters]; -1 for one that only copies."""
+        """Model or n-gram table of each drafter, as a source, int [drafters]; -1 for one that only copies."""
         found = np.full(len(self.min_match_tokens), NO_SOURCE, np.int64)
-        for source, places in enumerate(self.by_source[: self.num_models]):
+        for source, places in enumerate(self.by_source[: self.num_models + self.ngrams]):
             found[list(places)] = source
         return found

@@ -7,19 +7,21 @@ import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
 
+DrafterKind = Literal["model", "ngram", "prompt_lookup", "lookup_then_model", "lookup_then_ngram"]
+
 
 @dataclass(frozen=True, slots=True)
 class DrafterInfo:
-    """One arm: a model with weights and a KV cache, prompt lookup with neither, or both in one.
+    """One arm: a model with weights and a KV cache, an n-gram table or prompt lookup with neither, or two in one.
 
-    `lookup_then_model` copies where the newest tokens occurred before and asks its model elsewhere: small models are
-    poor at copying, and copying is free.
+    `lookup_then_model` and `lookup_then_ngram` copy where the newest tokens occurred before and ask their model or
+    table elsewhere: small models are poor at copying, and copying is free.
     """
 
     name: str
-    kind: Literal["model", "prompt_lookup", "lookup_then_model"]
+    kind: DrafterKind
     macs_per_token: int = 0
-    """Multiply-adds for one drafted token; 0 for prompt lookup."""
+    """Multiply-adds for one drafted token; 0 without a network."""
     max_match_tokens: int = 3
     """Prompt lookup: longest n-gram looked up (at most `NgramIndex.MAX_ORDER`)."""
     min_match_tokens: int = 1
@@ -28,10 +30,20 @@ class DrafterInfo:
     @property
     def has_kv_cache(self) -> bool:
         """Whether tokens must be prefilled into this drafter before it can draft."""
-        return self.kind != "prompt_lookup"
+        return self.kind in ("model", "lookup_then_model")
+
+    @property
+    def asks_ngrams(self) -> bool:
+        """Whether it drafts from an n-gram table where it does not copy."""
+        return self.kind in ("ngram", "lookup_then_ngram")
+
+    @property
+    def copies(self) -> bool:
+        """Whether it copies where it can."""
+        return self.kind in ("prompt_lookup", "lookup_then_model", "lookup_then_ngram")
 
     def drafts_by_lookup(self, match_order: IntArray) -> BoolArray:
         """Whether it copies, rather than asks a model, for requests whose newest tokens match `match_order` long."""
-        if self.kind == "lookup_then_model":
+        if self.kind in ("lookup_then_model", "lookup_then_ngram"):
             return match_order >= self.min_match_tokens
         return np.full(len(match_order), self.kind == "prompt_lookup")

@@ -121,10 +121,15 @@ class FullInformation:
         """Whether each drafter would have been right at `width` output positions from `first`, [n, width, drafters]."""
         places = (self._first[rows] + first)[:, None] + np.arange(width)
         right = self._right[np.minimum(places, len(self._right) - 1)]
-        if any(info.kind != "model" for info in self._drafters):
+        if any(info.asks_ngrams for info in self._drafters):
+            said = self._text.ngram_hindsight(rows, first, width)[1]
+            for drafter, info in enumerate(self._drafters):
+                if info.asks_ngrams:
+                    right[..., drafter] = said
+        if any(info.copies for info in self._drafters):
             order, copied = self._text.lookup_hindsight(rows, first, width)
             for drafter, info in enumerate(self._drafters):
-                if info.kind != "model":
+                if info.copies:
                     by_lookup = info.drafts_by_lookup(order.reshape(-1)).reshape(order.shape)
                     longest = np.minimum(order, info.max_match_tokens)
                     finds = longest >= info.min_match_tokens

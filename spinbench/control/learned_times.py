@@ -63,7 +63,7 @@ class LearnedTimes:
                 source = int(self._sources.source_of_drafter[drafter])
                 steps, count = int(outcome.draft_steps[asked].max()), int(np.count_nonzero(asked))
             else:
-                source, steps, count = self._sources.num_models, 1, int(np.count_nonzero(group))
+                source, steps, count = len(self._sources) - 1, 1, int(np.count_nonzero(group))
             self._draft[source].observe((1, steps, steps * count), share)
 
 

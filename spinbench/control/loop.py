@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation, LearnsFromAll
@@ -29,6 +29,7 @@ from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
 from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
+from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
 from spinbench.workload.arrivals import ArrivalQueue
 
@@ -57,6 +58,8 @@ class ServingLoop:
         self._on_progress = on_progress
         self._stop = setting.stop
         self._has_kv_cache = np.array([drafter.has_kv_cache for drafter in setting.drafters], np.bool_)
+        """[drafters]"""
+        self._asks_ngrams = any(drafter.asks_ngrams for drafter in setting.drafters)
         self._ends = EndTokens(setting.eos_token_ids, table)
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
@@ -74,6 +77,9 @@ class ServingLoop:
             self._full = FullInformation(table, text, setting.drafters, most)
         self._num_scoring = 0
         """Drafters that are still asked about the newest tokens."""
+        self._ahead: CatchUpAhead | None = None
+        if setting.switching == "ahead" and setting.drafters:
+            self._ahead = CatchUpAhead(table, setting.drafters, setting.selector)
         self._finished_requests = 0
         self._emitted_tokens = 0
 
@@ -91,11 +97,20 @@ class ServingLoop:
                     self._time_s = done.end_s
                 elif deadline_s is not None:
                     self._time_s = deadline_s
+            end_s = self._body.now()
+            self._await_preparations()
         except KeyboardInterrupt:
             for row in (*self._scheduler.running, *self._scheduler.waiting):
                 self._recorder.add_request(row, None, "aborted")
             return self._recorder.finish(self._body.now(), complete=False)
-        return self._recorder.finish(self._body.now(), complete=True)
+        return self._recorder.finish(end_s, complete=True)
+
+    def _await_preparations(self) -> None:
+        """Nobody needs them any more, but they are under way: see them end, so that the record has every job."""
+        while self._ahead and self._ahead.num_in_flight:
+            done = self._body.next_event(None)
+            if done is not None:
+                self._handle(done)
 
     def _take_arrivals(self) -> None:
         for request, arrival_s in self._arrivals.take_due(self._time_s, self._scheduler.num_outstanding):
@@ -153,16 +168,20 @@ class ServingLoop:
         if preempted:
             self._body.release(np.array(preempted, np.int64))
             context, drafters, lengths = context.only(running), drafters[running], lengths[running]
-        if most == 1:
-            self._start_round(context, drafters, lengths)
-        elif len(context):
-            for part in setting.pipeline.split(context, drafters, most):
-                self._start_round(context.only(part), drafters[part], lengths[part])
-
-    def _start_round(self, context: RoundContext, drafters: IntArray, lengths: IntArray) -> None:
-        setting, table = self._setting, self._table
         if not len(context):
             return  # all were preempted for requests that are in flight
+        parts = [(context, drafters, lengths)]
+        if most > 1:
+            split = setting.pipeline.split(context, drafters, most)
+            parts = [(context.only(part), drafters[part], lengths[part]) for part in split]
+        started = [(self._start_round(*part), part[0]) for part in parts]
+        if self._ahead:
+            for round_, own in started:
+                for job in self._ahead.jobs(round_, own, len(self._rounds)):
+                    self._body.submit(job)
+
+    def _start_round(self, context: RoundContext, drafters: IntArray, lengths: IntArray) -> Round:
+        setting, table = self._setting, self._table
         round_ = Round(
             self._num_rounds,
             context,
@@ -178,11 +197,12 @@ class ServingLoop:
         table.in_round[context.rows] = table.last_round[context.rows] = round_.index
         for job in round_.first_jobs(table):
             self._body.submit(job)
+        return round_
 
     def _context(self, rows: IntArray) -> RoundContext:
         table = self._table
         context_tokens, output_tokens = table.num_tokens[rows], table.num_output_tokens(rows)
-        missing = context_tokens[:, None] - table.drafter_kv_tokens[rows]
+        missing = context_tokens[:, None] - table.planned_kv_tokens(rows, slice(None))
         return RoundContext(
             rows=rows,
             category=table.category[rows],
@@ -191,6 +211,7 @@ class ServingLoop:
             output_tokens=output_tokens,
             remaining_tokens=table.max_tokens[rows] - context_tokens,
             lookup_match_order=self._text.match_order(rows, output_tokens),
+            ngram_confidence=self._ngram_hindsight(rows, output_tokens, 1)[0][:, 0],
             newest_token_ids=self._text.newest_token_ids(rows, output_tokens),
             last_drafter=table.last_drafter[rows],
             last_drafted=table.last_drafted[rows],
@@ -200,8 +221,17 @@ class ServingLoop:
             num_waiting=len(self._scheduler.waiting),
         )
 
+    def _ngram_hindsight(self, rows: IntArray, output_tokens: IntArray, width: int) -> tuple[FloatArray, BoolArray]:
+        if self._asks_ngrams:
+            return self._text.ngram_hindsight(rows, output_tokens, width)
+        return np.zeros((len(rows), width)), np.zeros((len(rows), width), np.bool_)
+
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
+        prepared_in = self._ahead.done(job) if self._ahead and isinstance(job, CatchUpJob) else None
+        if prepared_in is not None:
+            self._recorder.add_span(done, prepared_in)
+            return
         # all requests of a job are in the same round, or in none while all drafters are asked for the one that follows
         round_ = self._rounds.get(int(self._table.in_round[job.spans.rows[0]]))
         between = self._num_rounds if self._num_scoring else -1
@@ -235,7 +265,8 @@ class ServingLoop:
         emitted = self._ends.cut(rows, result)
         accepted = emitted - 1
         drafter, drafted = round_.drafter, round_.drafted
-        ran = round_.draft_steps > 0
+        # without a draft the drafter is -1, whose place is behind all others'
+        ran = (round_.draft_steps > 0) & np.append(self._has_kv_cache, False)[drafter]
         # a drafter never takes its own last token in, be that drafted or one that it was not sure of
         followed = round_.context_tokens + np.minimum(accepted, round_.draft_steps - 1)
         table.drafter_kv_tokens[rows[ran], drafter[ran]] = followed[ran]
@@ -245,6 +276,7 @@ class ServingLoop:
             columns = rows, drafter, output_tokens, drafted, accepted
             self._full.note_drafts(*(column[by_model] for column in columns))
         table.last_drafter[rows] = drafter
+        table.last_model_drafter[rows[by_model]] = drafter[by_model]
         table.last_drafted[rows] = drafted
         table.last_accepted[rows] = accepted
         table.last_confidence[rows] = round_.confidence
@@ -255,7 +287,9 @@ class ServingLoop:
         self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
         output_tokens = table.num_output_tokens(rows)
         finished = self._commit(rows, result.token_ids, emitted, done.end_s)
-        lookup_order, lookup_right = self._text.lookup_hindsight(rows, output_tokens, int(emitted.max()))
+        width = int(emitted.max())
+        lookup_order, lookup_right = self._text.lookup_hindsight(rows, output_tokens, width)
+        ngram_confidence, ngram_right = self._ngram_hindsight(rows, output_tokens, width)
         outcome = RoundOutcome(
             rows=rows,
             drafter=drafter,
@@ -265,6 +299,8 @@ class ServingLoop:
             accepted=accepted,
             lookup_order=lookup_order,
             lookup_right=lookup_right,
+            ngram_confidence=ngram_confidence,
+            ngram_right=ngram_right,
             draft_time_s=round_.draft_time_s,
             verify_time_s=done.end_s - done.start_s,
             group_size=round_.group_size,

@@ -11,6 +11,7 @@ from spinbench.control.layout import VerificationLayout
 from spinbench.control.pipeline import Pipeline, SerialPipeline
 from spinbench.control.placement import SHARED, Placement
 from spinbench.control.selector.protocol import Selector
+from spinbench.control.switching import SwitchingKind
 from spinbench.errors import UserError
 
 
@@ -30,6 +31,7 @@ class LoopSetting:
     pipeline: Pipeline = field(default_factory=SerialPipeline)
     placement: Placement = SHARED
     """Read by the body: decisions do not depend on it."""
+    switching: SwitchingKind = "on_demand"
 
     @property
     def stop(self) -> ConfidenceStop | None:

@@ -60,13 +60,19 @@ class ProfiledTimes:
 
     def _draft_prices(self, count: int, mean_tokens: float) -> DraftPrices:
         drafters = [self._costs.drafters[places[0]] for places in self._sources.by_source]
-        prices = [
-            _model_price(drafter, count, mean_tokens) if source < self._sources.num_models else _copy_price(drafter)
-            for source, drafter in enumerate(drafters)
-        ]
+        prices = [self._price(source, drafter, count, mean_tokens) for source, drafter in enumerate(drafters)]
         gap = self._costs.gaps.get("draft", NO_GAP)
         job_s, request_s, step_s, step_request_s = np.array(prices).reshape(-1, 4).T
         return DraftPrices(job_s + gap.gap_s, request_s + gap.request_s, step_s, step_request_s)
+
+    def _price(
+        self, source: int, drafter: DrafterCost, count: int, mean_tokens: float
+    ) -> tuple[float, float, float, float]:
+        if source < self._sources.num_models:
+            return _model_price(drafter, count, mean_tokens)
+        if self._sources.ngrams and source == self._sources.num_models:
+            return _ngram_price(drafter)
+        return _copy_price(drafter)
 
     def _missing_table(self) -> FloatArray:
         """Seconds by source and missing tokens; beyond the profiled contexts as at their end."""
@@ -82,6 +88,13 @@ def _copy_price(drafter: DrafterCost) -> tuple[float, float, float, float]:
     if job is None:
         raise UserError(f"the profile has no lookups of drafter {drafter.name!r}")
     return job.job_s, job.request_s, 0.0, 0.0
+
+
+def _ngram_price(drafter: DrafterCost) -> tuple[float, float, float, float]:
+    job = drafter.draft
+    if job is None:
+        raise UserError(f"the profile has no drafts of drafter {drafter.name!r}")
+    return job.job_s, job.request_s, job.pass_s, 0.0
 
 
 def _model_price(drafter: DrafterCost, count: int, mean_tokens: float) -> tuple[float, float, float, float]:

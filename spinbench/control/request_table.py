@@ -37,13 +37,19 @@ class RequestTable:
         self.max_tokens = self.num_prompt_tokens + self.max_new_tokens
         self.num_blocks = np.zeros(count, np.int64)
         self.drafter_kv_tokens = np.zeros((count, num_drafters), np.int64)
-        """[requests, drafters]: tokens whose KV each drafter holds."""
+        """[requests, drafters]: tokens whose KV each drafter holds: what was computed, for the text as it is."""
+        self.queued_kv_tokens = np.zeros((count, num_drafters), np.int64)
+        """[requests, drafters]: the same once the catch-ups that wait on the drafter's lane are done; 0 = none was."""
+        self.num_kv_drops = np.zeros(count, np.int64)
+        """How often a request lost its KV: what a job of before computed holds no more."""
         self.in_round = np.full(count, IDLE, np.int64)
         """Index of the round that each request is in now, or `IDLE`, or `IN_PREFILL`."""
         self.last_round = np.full(count, IDLE, np.int64)
         """Index of the last round that each request was in, -1 = none yet."""
         self.num_rounds = np.zeros(count, np.int64)
         self.last_drafter = np.full(count, NO_DRAFTER, np.int64)
+        self.last_model_drafter = np.full(count, NO_DRAFTER, np.int64)
+        """The last drafter whose model drafted for the request."""
         self.last_drafted = np.zeros(count, np.int64)
         self.last_accepted = np.zeros(count, np.int64)
         self.last_confidence = np.full(count, np.nan)
@@ -66,9 +72,14 @@ class RequestTable:
         """Tokens that may still be emitted."""
         return self.max_tokens[rows] - self.num_tokens[rows]
 
+    def planned_kv_tokens(self, rows: IntArray, drafter: IntArray | int | slice) -> IntArray:
+        """Tokens whose KV a drafter holds when it comes to a job submitted now: its lane keeps the order."""
+        return np.maximum(self.drafter_kv_tokens[rows, drafter], self.queued_kv_tokens[rows, drafter])
+
     def drop_kv(self, row: int) -> int:
         """Forget a request's KV (preemption, or the end); returns the blocks that it held."""
         blocks = int(self.num_blocks[row])
         self.num_blocks[row] = 0
-        self.drafter_kv_tokens[row] = 0
+        self.drafter_kv_tokens[row] = self.queued_kv_tokens[row] = 0
+        self.num_kv_drops[row] += 1
         return blocks

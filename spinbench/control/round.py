@@ -91,7 +91,9 @@ class Round:
         rows, newest = self.rows[places], self.context_tokens[places]
         by_lookup = self._drafters[drafter].drafts_by_lookup(self.lookup_match_order[places])
         self.by_lookup[places] = by_lookup
-        start = np.where(by_lookup, newest, table.drafter_kv_tokens[rows, drafter])
+        # where nothing has a KV cache, nothing has to be taken in
+        stateless = by_lookup if self._drafters[drafter].has_kv_cache else np.True_
+        start = np.where(stateless, newest, table.planned_kv_tokens(rows, drafter))
         behind = newest - start > MAX_UNSEEN_TOKENS
         if behind.any():
             spans = TokenSpans(rows[behind], start[behind], newest[behind] - 1)

@@ -5,9 +5,11 @@ from typing import Protocol
 
 import numpy as np
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.job import TokenSpans
 from spinbench.control.ngram_index import NgramIndex
+from spinbench.workload.acceptance.ngram_model import NO_TOKEN, NgramModel, contexts_before
+from spinbench.workload.acceptance.probability import decode_probability
 from spinbench.workload.request import Request
 
 
@@ -34,6 +36,12 @@ class Text(Protocol):
         """
         ...
 
+    def ngram_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[FloatArray, BoolArray]:
+        """What the run's n-gram table says in front of `width` output positions of each request, from
+        `num_output_tokens` on: its confidence, and whether the token that it names is the one that stands there,
+        [requests, width] each. At and behind the newest token's end only the first confidence has a meaning."""
+        ...
+
     def prompt_token_ids(self, row: int) -> tuple[int, ...]:
         """The prompt; empty where only its length is known."""
         ...
@@ -46,7 +54,10 @@ class Text(Protocol):
 class LiveText:
     """Tokens as a real model emits them, with the n-gram index that prompt lookup reads."""
 
-    def __init__(self, requests: Sequence[Request], prompts: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, requests: Sequence[Request], prompts: Mapping[str, tuple[int, ...]], ngrams: NgramModel | None = None
+    ) -> None:
+        """`ngrams` is the table that a drafter of the run asks."""
         self.seeds = np.array([request.seed for request in requests], np.int64)
         self.num_prompt_tokens = [len(prompts[request.id]) for request in requests]
         self._token_ids = [
@@ -54,7 +65,8 @@ class LiveText:
             for request in requests
         ]
         self._num_tokens = list(self.num_prompt_tokens)
-        self._ngrams = [NgramIndex(prompts[request.id]) for request in requests]
+        self._lookups = [NgramIndex(prompts[request.id]) for request in requests]
+        self._ngrams = ngrams
 
     def append(self, rows: IntArray, token_ids: IntArray, num_tokens: IntArray) -> None:
         """Write the tokens behind the others."""
@@ -62,11 +74,11 @@ class LiveText:
             start = self._num_tokens[row]
             self._token_ids[row][start : start + count] = tokens[:count]
             self._num_tokens[row] = start + count
-            self._ngrams[row].extend(tokens[:count].tolist())
+            self._lookups[row].extend(tokens[:count].tolist())
 
     def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """From each request's index."""
-        return np.array([self._ngrams[row].match_order() for row in rows.tolist()], np.int64)
+        return np.array([self._lookups[row].match_order() for row in rows.tolist()], np.int64)
 
     def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """As written."""
@@ -77,9 +89,29 @@ class LiveText:
         codes = np.zeros((len(rows), width), np.int64)
         for place, (row, first) in enumerate(zip(rows.tolist(), num_output_tokens.tolist(), strict=True)):
             start = self.num_prompt_tokens[row] + first
-            known = np.frombuffer(self._ngrams[row].hindsight[start : start + width], np.uint8)
+            known = np.frombuffer(self._lookups[row].hindsight[start : start + width], np.uint8)
             codes[place, : len(known)] = known
         return codes & 3, (codes[..., None] >> np.arange(2, 2 + NgramIndex.MAX_ORDER) & 1).astype(np.bool_)
+
+    def ngram_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[FloatArray, BoolArray]:
+        """By asking the table again; confidence 0 without one."""
+        shape = len(rows), width
+        if self._ngrams is None:
+            return np.zeros(shape), np.zeros(shape, np.bool_)
+        contexts = np.full((*shape, self._ngrams.context_tokens), NO_TOKEN)
+        tokens = np.full(shape, NO_TOKEN)
+        for place, (row, first) in enumerate(zip(rows.tolist(), num_output_tokens.tolist(), strict=True)):
+            text, start = self._token_ids[row], self.num_prompt_tokens[row] + first
+            stop = min(start + width, len(text))
+            contexts[place, : stop - start] = contexts_before(text, start, stop, self._ngrams.context_tokens)
+            tokens[place, : stop - start] = text[start:stop]
+        said, code = self._ngrams.predict(contexts.reshape(-1, self._ngrams.context_tokens))
+        return decode_probability(code).reshape(shape), said.reshape(shape) == tokens
+
+    def context_ends(self, rows: IntArray, count: int) -> IntArray:
+        """The newest `count` tokens of each context, int [requests, count]; `NO_TOKEN` before its first one."""
+        ends = zip(rows.tolist(), (self._num_tokens[row] for row in rows.tolist()), strict=True)
+        return np.stack([contexts_before(self._token_ids[row], end, end + 1, count)[0] for row, end in ends])
 
     def prompt_token_ids(self, row: int) -> tuple[int, ...]:
         """As given."""
@@ -105,4 +137,4 @@ class LiveText:
 
     def lookup(self, row: int, num_tokens: int, max_order: int, min_order: int) -> list[int]:
         """What prompt lookup drafts, see `NgramIndex.draft`."""
-        return self._ngrams[row].draft(num_tokens, max_order, min_order)
+        return self._lookups[row].draft(num_tokens, max_order, min_order)

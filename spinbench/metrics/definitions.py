@@ -23,6 +23,7 @@ from spinbench.metrics.lanes import (
 )
 from spinbench.metrics.latency import LATENCIES, LatencySamples, completed_requests, latency_samples
 from spinbench.metrics.slo import requests_within_slo
+from spinbench.metrics.switching import switch_stalls_ms
 from spinbench.metrics.tables import RunTables
 
 MetricValue = int | float | None | list[float] | list[float | None] | dict[str, float]
@@ -38,6 +39,7 @@ class Measured:
     positions: PositionRates
     drafts: pd.DataFrame
     """The (round, request) rows in which at least one token was drafted."""
+    switch_stalls_ms: np.ndarray
     slo_ms: Mapping[str, float] | None
 
 
@@ -218,6 +220,21 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "num_preemptions", "preemptions", "sum of num_preemptions", lambda m: _sum(m.tables.requests, "num_preemptions")
     ),
+    Metric(
+        "num_switches",
+        "switches",
+        "(round, request) pairs whose drafter keeps KV and is not that of the request's round before",
+        lambda m: len(m.switch_stalls_ms),
+    ),
+    *(
+        Metric(
+            f"{statistic}_switch_stall_ms",
+            "ms",
+            f"{statistic} over switches of the time between verification and draft in which the new drafter caught up",
+            lambda m, statistic=statistic: _statistic(statistic, m.switch_stalls_ms),
+        )
+        for statistic in ("mean", "p99")
+    ),
 )
 
 
@@ -229,6 +246,7 @@ def summarise(tables: RunTables, slo_ms: Mapping[str, float] | None = None) -> d
         latencies=latency_samples(tables),
         positions=position_rates(tables.rounds),
         drafts=tables.rounds[tables.rounds["drafted"] > 0],
+        switch_stalls_ms=switch_stalls_ms(tables),
         slo_ms=slo_ms,
     )
     return {metric.key: metric.compute(measured) for metric in METRICS}

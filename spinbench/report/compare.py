@@ -57,6 +57,25 @@ def oracle_table(section: Section) -> pd.DataFrame:
     return table if table.empty else table.sort_values(["batch", "share_of_oracle"], ascending=[True, False])
 
 
+def switching_table(section: Section) -> pd.DataFrame:
+    """Per setting that changed drafters: how often, and how long requests waited for it; empty where none differ."""
+    rows = [
+        {
+            "method": setting.label,
+            "batch": setting.batch,
+            "switches": setting.median("num_switches"),
+            "mean_stall_ms": setting.median("mean_switch_stall_ms"),
+            "p99_stall_ms": setting.median("p99_switch_stall_ms"),
+        }
+        for setting in section.settings
+        if (setting.values("num_switches") > 0).any()
+    ]
+    table = pd.DataFrame(rows)
+    if len(table.drop(columns=["method", "batch"], errors="ignore").drop_duplicates()) < 2:
+        return pd.DataFrame()
+    return table
+
+
 def fastest(table: pd.DataFrame) -> list[str]:
     """The methods of a comparison table that may be the fastest: the best median, then those that reach it."""
     ranked = table.sort_values("tokens_per_s", ascending=False, kind="stable")

@@ -11,7 +11,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from spinbench.errors import UserError
 from spinbench.report.cells import HEADERS, comparison_cells, frame_cells, markdown_table
 from spinbench.report.colours import colour_map
-from spinbench.report.compare import comparison_table, fastest, fastest_by_category, headlines, oracle_table
+from spinbench.report.compare import (
+    comparison_table,
+    fastest,
+    fastest_by_category,
+    headlines,
+    oracle_table,
+    switching_table,
+)
 from spinbench.report.figures.acceptance import acceptance_plot, positions_plot
 from spinbench.report.figures.latency import latency_plot
 from spinbench.report.figures.padding import padding_plot
@@ -48,6 +55,7 @@ class SectionPage:
     comparisons: list[Table]
     categories: Table | None
     oracle: Table | None
+    switching: Table | None
     figures: list[tuple[Plot, str, str]]
     """Each with the paths of its image and its CSV, relative to the page."""
     nothing_padded: bool
@@ -119,6 +127,7 @@ def _section_page(section: Section, out: Path, prefix: str, number: int | None) 
         comparisons=[_comparison(section, batch, out, prefix) for batch in section.batches],
         categories=_categories(section, out, prefix),
         oracle=_oracle(section, out, prefix),
+        switching=_switching(section, out, prefix),
         figures=figures,
         nothing_padded=plots[5] is None,
         sample_label=f"{shown.label} at batch {shown.batch}",
@@ -170,6 +179,15 @@ def _oracle(section: Section, out: Path, prefix: str) -> Table | None:
     }
     csv = _save_csv(table, out, f"{prefix}share-of-oracle")
     return Table("Beside the oracle", _plain_markdown(table.rename(columns=headers)), csv)
+
+
+def _switching(section: Section, out: Path, prefix: str) -> Table | None:
+    table = switching_table(section)
+    if table.empty:
+        return None
+    headers = {"mean_stall_ms": "mean stall (ms)", "p99_stall_ms": "p99 stall (ms)"}
+    csv = _save_csv(table, out, f"{prefix}switches")
+    return Table("Changes of drafter", _plain_markdown(table.rename(columns=headers)), csv)
 
 
 def _differences(losslessness: Losslessness, out: Path, prefix: str) -> Table | None:

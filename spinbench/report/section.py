@@ -36,7 +36,7 @@ class Setting:
     engine: str
     verification: str
     pipeline: str
-    """Pipeline and placement; `serial shared` where jobs run one after another."""
+    """Pipeline and placement, and whether KV is prepared; `serial shared` where jobs run one after another."""
     num_speculative_tokens: int | None
     is_baseline: bool
     runs: tuple[Run, ...]
@@ -227,7 +227,8 @@ def _setting_key(run: Run) -> tuple[str, ...]:
 
 
 def _pipeline(meta: Mapping[str, Any]) -> str:
-    return f"{meta.get('pipeline') or 'serial'} {meta.get('placement') or 'shared'}".replace("_", " ")
+    ahead = ", KV ahead" if meta.get("switching") == "ahead" else ""
+    return f"{meta.get('pipeline') or 'serial'} {meta.get('placement') or 'shared'}{ahead}".replace("_", " ")
 
 
 def _check_meta(run: Run) -> None:

@@ -26,12 +26,20 @@ from spinbench.control.placement import SHARED, Placement
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.draft import Draft
-from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, PromptLookupDrafter
+from spinbench.runtime.drafter import (
+    Drafter,
+    LookupThenModelDrafter,
+    ModelDrafter,
+    NgramDrafter,
+    PromptLookupDrafter,
+    with_lookup,
+)
 from spinbench.runtime.lane import Lanes, split_cores
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampling, make_sampler
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.verifier import Verifier
+from spinbench.workload.acceptance.ngram_model import NgramModel
 
 Outcome = tuple[Result, tuple[Draft, ...]]
 """A job's result, and the draft of each of its requests."""
@@ -42,7 +50,7 @@ class TorchBody:
 
     A span's lane is the model that worked. Slots, drafts and the loop's own state are touched by the loop's thread
     alone; a lane reads the text and slots of its job's requests, which nobody changes meanwhile, and writes into the KV
-    pool of its own model.
+    pool of its own model. Only a catch-up may outlive its requests, so it is given their slots as it is submitted.
     """
 
     def __init__(
@@ -89,6 +97,14 @@ class TorchBody:
     def now(self) -> float:
         """Seconds since the run began."""
         return time.perf_counter() - self._start_s
+
+    @property
+    def ngrams(self) -> NgramModel | None:
+        """The n-gram table that a drafter asks, None without one."""
+        parts = [
+            drafter.model if isinstance(drafter, LookupThenModelDrafter) else drafter for _, drafter in self._drafters
+        ]
+        return next((part.model for part in parts if isinstance(part, NgramDrafter)), None)
 
     @property
     def forward_s(self) -> float:
@@ -141,7 +157,7 @@ class TorchBody:
             case PrefillJob(spans):
                 return lambda: (self._verifier.prefill(spans, text), ())
             case CatchUpJob():
-                return partial(self._catch_up, job, text)
+                return partial(self._catch_up, job, self._slots.held(job.spans.rows.tolist()), text)
             case DraftJob():
                 return partial(self._draft, job, text)
             case VerifyJob():
@@ -149,11 +165,11 @@ class TorchBody:
                 drafts = {row: self._drafts.pop(row) for row in rows if row in self._drafts}
                 return lambda: (self._verifier.verify(job, drafts, text), ())
 
-    def _catch_up(self, job: CatchUpJob, text: LiveText) -> Outcome:
+    def _catch_up(self, job: CatchUpJob, slots: Slots, text: LiveText) -> Outcome:
         drafter = self._drafters[job.drafter][1]
         if job.num_scored is not None:
             return ScoreResult(drafter.score(job.spans, job.num_scored, text)), ()
-        drafter.catch_up(job.spans, text)
+        drafter.catch_up(job.spans, slots, text)
         return None, ()
 
     def _draft(self, job: DraftJob, text: LiveText) -> Outcome:
@@ -177,7 +193,7 @@ class TorchBody:
 
 def make_body(
     target: TargetModel,
-    drafters: Sequence[tuple[DrafterInfo, DrafterModel | None]],
+    drafters: Sequence[tuple[DrafterInfo, DrafterModel | NgramModel | None]],
     sampling: Sampling,
     num_blocks: int,
     block_size: int,
@@ -189,12 +205,12 @@ def make_body(
     slots = SlotTable(num_blocks, block_size)
     verifier = Verifier(ModelRunner(target.model, slots), sampler)
     lanes: list[tuple[DrafterInfo, Drafter]] = []
+    device = target.model.device
     for info, model in drafters:
-        lookup = PromptLookupDrafter(info, target.model.device)
-        if model is None:
-            lanes.append((info, lookup))
-        elif info.kind == "lookup_then_model":
-            lanes.append((info, LookupThenModelDrafter(lookup, ModelDrafter(model, slots, sampler))))
+        if isinstance(model, NgramModel):
+            lanes.append((info, with_lookup(info, NgramDrafter(model, device), device)))
+        elif model is not None:
+            lanes.append((info, with_lookup(info, ModelDrafter(model, slots, sampler), device)))
         else:
-            lanes.append((info, ModelDrafter(model, slots, sampler)))
+            lanes.append((info, PromptLookupDrafter(info, device)))
     return TorchBody(verifier, lanes, slots, placement, drafter_threads)

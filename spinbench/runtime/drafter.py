@@ -15,7 +15,9 @@ from spinbench.runtime.confidence import DraftConfidence
 from spinbench.runtime.draft import Draft, DraftRecorder
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import TokenSampler
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.slot_table import Slots, SlotTable
+from spinbench.workload.acceptance.ngram_model import NgramModel
+from spinbench.workload.acceptance.probability import decode_probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class Drafter(Protocol):
         """Host time spent inside a model's forward so far."""
         ...
 
-    def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
-        """Fill in the KV of tokens that this drafter has not seen."""
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
+        """Fill in the KV of tokens that this drafter has not seen, in `slots`, which the requests may have left."""
         ...
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
@@ -68,10 +70,10 @@ class ModelDrafter:
         """Host time spent inside the model's forward so far."""
         return self.runner.forward_s
 
-    def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
         """One packed pass; no logits are computed beyond one row."""
         tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
-        self.runner.packed(spans, tokens, torch.zeros(1, dtype=torch.int64, device=self._device))
+        self.runner.packed(spans, tokens, torch.zeros(1, dtype=torch.int64, device=self._device), slots)
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
         """One packed pass, with the logits of the scored rows."""
@@ -147,7 +149,7 @@ class PromptLookupDrafter:
         """No model, no forward."""
         return 0.0
 
-    def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
         """Nothing: the request's own index has seen every token."""
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
@@ -166,32 +168,70 @@ class PromptLookupDrafter:
         return Drafts(drafts, confidence, np.zeros(len(found), np.int64))
 
 
-class LookupThenModelDrafter:
-    """Copies for the requests that are marked so, and runs a model for the others."""
+class NgramDrafter:
+    """Names what most often followed the newest tokens in texts of the target; the rule is `NgramModel`."""
 
-    def __init__(self, lookup: PromptLookupDrafter, model: ModelDrafter) -> None:
+    def __init__(self, model: NgramModel, device: torch.device) -> None:
+        self.model = model
+        self._device = device
+
+    @property
+    def forward_s(self) -> float:
+        """No network, no forward."""
+        return 0.0
+
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
+        """Nothing: it keeps nothing of a request."""
+
+    def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
+        """Never asked: control asks the table itself."""
+        raise TypeError("an n-gram table has no KV cache to be filled")
+
+    def draft(self, job: DraftJob, text: LiveText) -> Drafts:
+        """K tokens per request, or up to where it is no longer sure.
+
+        A law that names one token is sure of it, so that rejection knows it for certain.
+        """
+        lengths = job.num_speculative_tokens
+        tokens, codes = self.model.draft(
+            text.context_ends(job.spans.rows, self.model.context_tokens), int(lengths.max())
+        )
+        kept = lengths if job.stop is None else np.minimum(job.stop.num_kept(codes), lengths)
+        on_device = torch.from_numpy(tokens).to(self._device)
+        drafts = tuple(Draft(on_device[place, :length]) for place, length in enumerate(kept.tolist()))
+        if not job.measure_confidence:
+            return Drafts(drafts, None, lengths)
+        own = np.arange(tokens.shape[1]) < np.minimum(kept + 1, lengths)[:, None]
+        means = np.where(own, decode_probability(codes), 0.0).sum(1) / own.sum(1)
+        return Drafts(drafts, means, lengths)
+
+
+class LookupThenModelDrafter:
+    """Copies for the requests that are marked so, and asks a model or an n-gram table for the others."""
+
+    def __init__(self, lookup: PromptLookupDrafter, model: ModelDrafter | NgramDrafter) -> None:
         self._lookup = lookup
-        self._model = model
+        self.model = model
 
     @property
     def forward_s(self) -> float:
         """Host time spent inside the model's forward so far."""
-        return self._model.forward_s
+        return self.model.forward_s
 
-    def catch_up(self, spans: TokenSpans, text: LiveText) -> None:
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
         """The model's own."""
-        self._model.catch_up(spans, text)
+        self.model.catch_up(spans, slots, text)
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
         """The model's own."""
-        return self._model.score(spans, num_scored, text)
+        return self.model.score(spans, num_scored, text)
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """Each request by the part that it is meant for, in the order of the requests."""
         of_place: dict[int, Draft] = {}
         confidence = np.zeros(len(job.spans)) if job.measure_confidence else None
         num_steps = np.zeros(len(job.spans), np.int64)
-        for drafter, by_lookup in ((self._lookup, True), (self._model, False)):
+        for drafter, by_lookup in ((self._lookup, True), (self.model, False)):
             places = np.flatnonzero(job.by_lookup == by_lookup)
             if len(places):
                 drafts = drafter.draft(job.only(places), text)
@@ -200,3 +240,8 @@ class LookupThenModelDrafter:
                 if confidence is not None:
                     confidence[places] = drafts.confidence
         return Drafts(tuple(of_place[place] for place in range(len(job.spans))), confidence, num_steps)
+
+
+def with_lookup(info: DrafterInfo, drafter: ModelDrafter | NgramDrafter, device: torch.device) -> Drafter:
+    """`drafter` itself, or behind a lookup where `info` copies."""
+    return LookupThenModelDrafter(PromptLookupDrafter(info, device), drafter) if info.copies else drafter

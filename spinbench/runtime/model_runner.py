@@ -13,7 +13,7 @@ from spinbench.runtime.attention import use_paged_attention
 from spinbench.runtime.kv_pool import KvPool, KvShape
 from spinbench.runtime.packed_linear import copy_sharing_weights, pack_linears
 from spinbench.runtime.paged_batch import PagedBatch, packed_batch, tiled_batch
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.slot_table import Slots, SlotTable
 
 
 class ModelRunner:
@@ -32,9 +32,14 @@ class ModelRunner:
         self.forward_s = 0.0
         """Host time spent inside the model's forward so far."""
 
-    def packed(self, spans: TokenSpans, token_ids: torch.Tensor, logit_rows: torch.Tensor) -> torch.Tensor:
-        """Run `token_ids` [rows], the spans' tokens behind each other; logits [len(logit_rows), vocab]."""
-        batch = packed_batch(spans, self._slots, self.pool, self.share)
+    def packed(
+        self, spans: TokenSpans, token_ids: torch.Tensor, logit_rows: torch.Tensor, slots: Slots | None = None
+    ) -> torch.Tensor:
+        """Run `token_ids` [rows], the spans' tokens behind each other; logits [len(logit_rows), vocab].
+
+        `slots` where the requests may have gone from the table meanwhile.
+        """
+        batch = packed_batch(spans, slots or self._slots, self.pool, self.share)
         return self.run(token_ids, _positions(spans), batch, logit_rows)
 
     def tiled(

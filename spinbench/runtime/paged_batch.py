@@ -8,7 +8,7 @@ import torch
 from spinbench.control.job import TokenSpans
 from spinbench.control.layout import LayoutPlan
 from spinbench.runtime.kv_pool import KvPool
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.tile import KeySlots, TiledRows, tiled_rows
 
 
@@ -51,7 +51,7 @@ def causal_tail(num_rows: int, num_keys: int, dtype: torch.dtype, device: torch.
     return mask
 
 
-def packed_batch(spans: TokenSpans, slots: SlotTable, pool: KvPool, share: int) -> PagedBatch:
+def packed_batch(spans: TokenSpans, slots: Slots, pool: KvPool, share: int) -> PagedBatch:
     """Rows of `spans` behind each other; each request's rows see its context and themselves.
 
     `share` is the number of query heads that use one key head.

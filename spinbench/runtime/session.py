@@ -23,7 +23,7 @@ def live_loop(
 
     `interface` is what the loop talks to where that is not the body itself.
     """
-    text = LiveText(queue.requests, prompts)
+    text = LiveText(queue.requests, prompts, body.ngrams)
     lengths = {request.id: len(prompts[request.id]) for request in queue.requests}
     table = RequestTable(queue.requests, lengths, len(setting.drafters))
     body.begin(text)

@@ -1,8 +1,44 @@
 """Where each request's tokens lie in the KV pools: the memory behind the blocks that the scheduler counts."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
 
 from spinbench.control.arrays import IntArray
+
+
+class Slots(Protocol):
+    """Says where requests lie."""
+
+    def slots(self, row: int, start: int, stop: int) -> IntArray:
+        """Pool slots of positions `start` to `stop`, int [stop - start]."""
+        ...
+
+    def first_slot(self, row: int) -> int:
+        """Where the request begins if its slots are consecutive, else -1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSlots:
+    """Where some requests lay at a time, however they go on: a job of theirs may outlive them.
+
+    Such a job may write into slots that have another owner by then. No harm comes of it, as all jobs of a model are on
+    one lane: what the new owner reads there, its own jobs wrote later.
+    """
+
+    of_row: Mapping[int, tuple[IntArray, int]]
+    """Slots of all positions, and the first one or -1."""
+
+    def slots(self, row: int, start: int, stop: int) -> IntArray:
+        """As they were."""
+        return self.of_row[row][0][start:stop]
+
+    def first_slot(self, row: int) -> int:
+        """As it was."""
+        return self.of_row[row][1]
 
 
 class SlotTable:
@@ -47,6 +83,10 @@ class SlotTable:
     def first_slot(self, row: int) -> int:
         """Where the request begins if its slots are consecutive, else -1."""
         return self._first_slot[row]
+
+    def held(self, rows: Iterable[int]) -> HeldSlots:
+        """Where these requests lie now; what they are given later is not told."""
+        return HeldSlots({row: (self._slots[row], self._first_slot[row]) for row in rows})
 
     def release(self, row: int) -> None:
         """Free a request's slots."""

@@ -16,7 +16,8 @@ from spinbench.runtime.rollout import Rollouts
 from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.written_texts import WrittenTexts
-from spinbench.workload.acceptance.probability import encode_probability
+from spinbench.workload.acceptance.ngram_model import NgramModel, contexts_before
+from spinbench.workload.acceptance.probability import LOWEST, encode_probability
 from spinbench.workload.acceptance.table import OUTSIDE_VOCABULARY, DrafterColumns
 
 BLOCK_SIZE = 16
@@ -31,6 +32,26 @@ class PassLimits:
     max_tokens: int = 4096
     max_logit_rows: int = 512
     """Rows of answers, for each of which there are logits over the vocabulary."""
+
+
+def ngram_columns(ngrams: NgramModel, texts: WrittenTexts, rollout_tokens: int = 1) -> DrafterColumns:
+    """The columns of an n-gram table, which names one token and ranks no others."""
+    said, code = [np.zeros(0, np.int64)], [np.zeros((0, rollout_tokens), np.int64)]
+    for row, prompt in enumerate(texts.prompts):
+        tokens = texts.tokens(row)
+        contexts = contexts_before(tokens, len(prompt), len(tokens), ngrams.context_tokens)
+        drafted, codes = ngrams.draft(contexts, rollout_tokens)
+        said.append(drafted[:, 0])
+        code.append(codes)
+    codes, named = np.ascontiguousarray(np.concatenate(code).astype(np.uint8).T), np.concatenate(said)
+    confidence = codes[0]
+    right = named == texts.token_ids
+    return DrafterColumns(
+        rank=np.where(right, 0, OUTSIDE_VOCABULARY).astype(np.uint8),
+        probability=np.where(right, confidence, LOWEST).astype(np.uint8),
+        top_probability=confidence,
+        rollout=codes[1:] if rollout_tokens > 1 else None,
+    )
 
 
 def score_texts(

@@ -180,7 +180,9 @@ class SimulatedBody:
         kept = np.minimum(job.stop.num_kept(codes), most)
         num_drafted[asks] = kept
         num_steps = np.zeros_like(num_drafted)
-        num_steps[asks] = np.minimum(kept + 1, most) if self._drafts_end_early else most
+        # a look into an n-gram table is done for all K tokens at once
+        ends_early = self._drafts_end_early and info.has_kv_cache
+        num_steps[asks] = np.minimum(kept + 1, most) if ends_early else most
         return DraftResult(num_drafted, num_steps=num_steps)
 
     def _verify(self, job: VerifyJob) -> VerifyResult:

@@ -52,7 +52,7 @@ def require_confidence(setting: LoopSetting, num_rollout_tokens: int, where: str
     `num_rollout_tokens` is how many tokens of a draft it knows it of; `where` says where acceptance is from.
     """
     policy = setting.draft_length
-    asks_models = any(drafter.has_kv_cache for drafter in setting.drafters)
+    asks_models = any(drafter.has_kv_cache or drafter.asks_ngrams for drafter in setting.drafters)
     if isinstance(policy, StopsOnConfidence) and asks_models and policy.max_model_tokens > num_rollout_tokens:
         most = policy.max_model_tokens
         raise UserError(

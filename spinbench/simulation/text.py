@@ -1,6 +1,6 @@
 """Text that is already known: recorded, or lengths only."""
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 
 
@@ -24,6 +24,10 @@ class RecordedText:
     def lookup_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[IntArray, BoolArray]:
         """As recorded."""
         return self._streams.lookup_at(rows, num_output_tokens, width)
+
+    def ngram_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[FloatArray, BoolArray]:
+        """As recorded."""
+        return self._streams.ngram_at(rows, num_output_tokens, width)
 
     def prompt_token_ids(self, row: int) -> tuple[int, ...]:
         """Prompts are not recorded."""

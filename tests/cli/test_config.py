@@ -58,7 +58,8 @@ def test_the_default_is_spin_on_smollm2_with_its_drafters_and_prompt_lookup() ->
     assert config.selector["reward"] == "draft_goodput"
     assert config.models.drafters == [
         "smollm2-d128-general", "smollm2-d576-slim-code-maths", "smollm2-d576-slim-prose-chat", "smollm2-d576-slim-general",
-        "smollm2-d576-general", "prompt_lookup", "smollm2-d576-slim-general+prompt_lookup",
+        "smollm2-d576-general", "smollm2-ngram", "prompt_lookup", "smollm2-d576-slim-general+prompt_lookup",
+        "smollm2-ngram+prompt_lookup",
     ]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def test_the_peer_leaves_the_same_files_and_texts(spinbench: CommandLine) -> Non
     for table in ("requests", "rounds", "spans"):
         assert list(getattr(peer, table)) == list(getattr(ours, table))
     assert (peer.meta["engine"], peer.meta["method"], peer.meta["baseline"]) == ("huggingface", "hf generate", False)
-    assert [peer.meta[key] for key in ("verification", "pipeline", "placement")] == [None] * 3
+    assert [peer.meta[key] for key in ("verification", "pipeline", "placement", "switching")] == [None] * 4
     unknown = ("spec_decode_acceptance_rate", "acceptance_length", "padding_share")
     assert [peer.summary[key] for key in unknown] == [None] * 3
     assert peer.summary["output_throughput"] > 0
@@ -69,7 +69,7 @@ def test_the_peer_leaves_the_same_files_and_texts(spinbench: CommandLine) -> Non
         ),
         (
             ["models.drafters=[{good}+prompt_lookup]", "selector=fixed", "selector.drafter={good}+prompt_lookup", ONE],
-            ("knows models and prompt_lookup, not both in one",),
+            ("knows networks and prompt_lookup, not both in one",),
         ),
     ],
 )

@@ -41,6 +41,7 @@ def test_pipelines_leave_the_same_text_and_are_told_apart(spinbench: CommandLine
         "serial": [],
         "together": ["pipeline=micro_batches", "pipeline.depth=3", "placement=drafters_together"],
         "own": ["pipeline=micro_batches", "pipeline.depth=adaptive", "placement=own_devices", "engine.num_threads=2"],
+        "ahead": ["switching=ahead", "placement=own_devices"],
     }
     for name, overrides in points.items():
         done = spinbench.replay("selector=round_robin", *overrides, f"hydra.run.dir=runs/{name}")
@@ -51,10 +52,16 @@ def test_pipelines_leave_the_same_text_and_are_told_apart(spinbench: CommandLine
         "serial": ("serial", "shared"),
         "together": ("depth 3 by_drafter", "drafters_together"),
         "own": ("adaptive depth by_drafter", "own_devices"),
+        "ahead": ("serial", "own_devices"),
     }
     assert spinbench("report", "runs", "-o", "report").code == 0
     page = (spinbench.folder / "report" / "report.md").read_text()
-    for label in ("serial shared", "depth 3 by drafter drafters together", "adaptive depth by drafter own devices"):
+    for label in (
+        "serial shared",
+        "depth 3 by drafter drafters together",
+        "adaptive depth by drafter own devices",
+        "serial own devices, KV ahead",
+    ):
         assert f"round robin {label}" in page
 
 

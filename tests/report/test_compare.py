@@ -11,15 +11,21 @@ from spinbench.report.compare import (
     fastest_by_category,
     headline,
     selector_sentence,
+    switching_table,
 )
+from spinbench.report.page import write_report
 from spinbench.report.section import load_sections
 
 from .made_runs import write_made_run
 
 
 def _set_throughput(folder: Path, tokens_per_s: float) -> None:
+    _set_summary(folder, output_throughput=tokens_per_s)
+
+
+def _set_summary(folder: Path, **values: float) -> None:
     summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps({**summary, "output_throughput": tokens_per_s}))
+    (folder / "summary.json").write_text(json.dumps({**summary, **values}))
 
 
 @pytest.fixture
@@ -107,3 +113,18 @@ def test_categories_name_the_fastest_fixed_drafter(runs: Path) -> None:
     assert table.loc["code", "best_fixed_drafter"] == "fixed smollm2-d256-code"
     assert (table["best_speedup"] >= table["best_fixed_speedup"]).all()
     assert len(table) == 8
+
+
+def test_changes_of_drafter_are_compared_where_they_differ(tmp_path: Path) -> None:
+    for switching, stall_ms in (("on_demand", 8.0), ("ahead", 8.0)):
+        run = write_made_run(tmp_path / switching, "spin", 4, 0, switching=switching)
+        _set_summary(run, num_switches=5, mean_switch_stall_ms=stall_ms, p99_switch_stall_ms=9.0)
+    write_made_run(tmp_path / "plain", "plain", 4, 0)
+    assert switching_table(load_sections([tmp_path])[0][0]).empty  # both the same: nothing to compare
+    _set_summary(tmp_path / "ahead", mean_switch_stall_ms=1.0)
+    table = switching_table(load_sections([tmp_path])[0][0])
+    assert dict(zip(table["method"], table["mean_stall_ms"], strict=True)) == {
+        "spin serial shared": 8.0,
+        "spin serial shared, KV ahead": 1.0,
+    }
+    assert "| spin serial shared, KV ahead" in write_report([tmp_path], tmp_path / "report").read_text()

@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from spinbench.control.record import RunRecord
+from spinbench.models.distill.dataset import SelfPlayLine
+from spinbench.models.distill.ngram import count_ngrams
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.runtime.teacher_forcing import score_texts
+from spinbench.runtime.teacher_forcing import ngram_columns, score_texts
 from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.lookup import lookup_columns
+from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.acceptance.table import AcceptanceTable, RecordedRequests
 from spinbench.workload.acceptance.walk import walk
 from tests.runtime import serving, tiny_models
@@ -30,6 +33,18 @@ def models() -> tuple[TargetModel, list[DrafterModel]]:
         answers = serving.outputs(serving.serve(target, [], TRACE, selector="plain", sampling=sampling))
         ends |= {answers["r1"][9], answers["r5"][7]}
     return replace(target, eos_token_ids=frozenset(ends)), tiny_models.drafters(target)
+
+
+@functools.cache
+def ngrams() -> NgramModel:
+    """Counted from every second answer, so that it is right and sure for some, wrong or without a word for others."""
+    lines = []
+    for sampling in SAMPLINGS:
+        answers = serving.outputs(plain(sampling))
+        for request in TRACE[::2]:
+            prompt = request.prompt_token_ids or ()
+            lines.append(SelfPlayLine(len(prompt), np.array([*prompt, *answers[request.id]])))
+    return NgramModel("tiny-ngram", count_ngrams(lines, np.arange(len(lines)), 3), "4" * 64)
 
 
 @functools.cache
@@ -55,7 +70,7 @@ def table(sampling: str) -> AcceptanceTable:
     reasons = {request.request_id: request.finish_reason for request in plain(sampling).requests}
     lookup = lookup_columns(written.prompts, written.token_ids.astype(np.int32), written.offsets)
     return AcceptanceTable(
-        meta([model.name for model in drafters], rollout_tokens=ROLLOUT_TOKENS),
+        meta([*(model.name for model in drafters), ngrams().name], rollout_tokens=ROLLOUT_TOKENS),
         RecordedRequests(
             tuple(request.id for request in TRACE),
             np.array([len(prompt) for prompt in written.prompts]),
@@ -72,7 +87,8 @@ def table(sampling: str) -> AcceptanceTable:
         {
             model.name: score_texts(model, written, SAMPLINGS[sampling], rollout_tokens=ROLLOUT_TOKENS)
             for model in drafters
-        },
+        }
+        | {ngrams().name: ngram_columns(ngrams(), written, ROLLOUT_TOKENS)},
     )
 
 

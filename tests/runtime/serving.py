@@ -35,10 +35,12 @@ from spinbench.control.selector.spin import SpinSelector
 from spinbench.control.selector.thompson import ThompsonSelector
 from spinbench.control.selector.ucb1 import Ucb1Selector
 from spinbench.control.selector.ucbspec import UcbSpecSelector
+from spinbench.control.switching import SwitchingKind
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.body import make_body
 from spinbench.runtime.sampler import Sampling
 from spinbench.runtime.session import live_loop
+from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from spinbench.workload.request import Request
 from tests.runtime.tiny_models import VOCAB
@@ -91,12 +93,17 @@ def requests(count: int, max_new_tokens: int, seed: int = 0) -> list[Request]:
     ]
 
 
-def drafter_infos(models: Sequence[DrafterModel]) -> list[DrafterInfo]:
-    """The models, prompt lookup, and the first model behind a lookup."""
-    infos = [DrafterInfo(model.name, "model") for model in models]
+def drafter_infos(models: Sequence[DrafterModel | NgramModel]) -> list[DrafterInfo]:
+    """The models, prompt lookup, the first model behind a lookup, and an n-gram table alone and behind a lookup."""
+    networks = [model for model in models if isinstance(model, DrafterModel)]
+    infos = [DrafterInfo(model.name, "model") for model in networks]
     infos.append(DrafterInfo("prompt_lookup", "prompt_lookup"))
-    if models:
-        infos.append(DrafterInfo(f"{models[0].name}+prompt_lookup", "lookup_then_model", min_match_tokens=1))
+    if networks:
+        infos.append(DrafterInfo(f"{networks[0].name}+prompt_lookup", "lookup_then_model", min_match_tokens=1))
+    for model in models:
+        if isinstance(model, NgramModel):
+            infos.append(DrafterInfo(model.name, "ngram"))
+            infos.append(DrafterInfo(f"{model.name}+prompt_lookup", "lookup_then_ngram", min_match_tokens=2))
     return infos
 
 
@@ -165,7 +172,7 @@ def make_policy(name: str, setting: SelectorSetting, most: int) -> DraftLength:
 
 def loop_setting(
     target: TargetModel,
-    models: Sequence[DrafterModel],
+    models: Sequence[DrafterModel | NgramModel],
     num_requests: int,
     *,
     selector: str,
@@ -179,6 +186,7 @@ def loop_setting(
     depth: int | Literal["adaptive"] = 1,
     split: Split = "by_drafter",
     placement: PlacementKind = "shared",
+    switching: SwitchingKind = "on_demand",
 ) -> LoopSetting:
     """The decisions of a run, on either engine."""
     infos = tuple(drafter_infos(models))
@@ -204,12 +212,13 @@ def loop_setting(
         max_num_batched_tokens=64,
         pipeline=SerialPipeline() if depth == 1 else MicroBatchPipeline(depth, split, 8, 2, 2),
         placement=Placement(placement),
+        switching=switching,
     )
 
 
 def serve(
     target: TargetModel,
-    models: Sequence[DrafterModel],
+    models: Sequence[DrafterModel | NgramModel],
     trace: Sequence[Request],
     *,
     sampling: Sampling = GREEDY,
@@ -217,7 +226,8 @@ def serve(
 ) -> RunRecord:
     """Serve `trace` on the runtime; `decisions` are those of `loop_setting`."""
     setting = loop_setting(target, models, len(trace), **decisions)
-    drafters = list(zip(setting.drafters, [*models, None, *models[:1]], strict=True))
+    by_name = {model.name: model for model in models}
+    drafters = [(info, by_name.get(info.name.removesuffix("+prompt_lookup"))) for info in setting.drafters]
     body = make_body(target, drafters, sampling, setting.num_kv_blocks, setting.block_size, setting.placement)
     prompts = {request.id: request.prompt_token_ids or () for request in trace}
     try:

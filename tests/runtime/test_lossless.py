@@ -8,7 +8,7 @@ import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from tests.runtime import serving, tiny_models
+from tests.runtime import recorded, serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=16)
 
@@ -105,6 +105,20 @@ def test_layouts_of_rectangles_are_lossless(family, layout, sampled):
             layout=layout, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
         )  # fmt: skip
         assert serving.outputs(record) == (_plain(family, True) if sampled else _expected(family))
+
+
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
+@pytest.mark.parametrize("selector", ["fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random", "joint", "hedge"])
+def test_drafting_from_an_ngram_table_is_lossless(selector, max_num_seqs, sampling):
+    target, models = recorded.models()
+    record = serving.serve(
+        target, [*models, recorded.ngrams()], recorded.TRACE, selector=selector, max_num_seqs=max_num_seqs,
+        draft_length=5, sampling=recorded.SAMPLINGS[sampling],
+    )  # fmt: skip
+    assert serving.outputs(record) == serving.outputs(recorded.plain(sampling))
+    by = record.rounds.drafter >= len(record.rounds.drafters) - 2  # the table, alone and behind a lookup
+    assert record.rounds.accepted[by].sum() > 0
 
 
 class RaggedDraftLength:

@@ -9,6 +9,7 @@ from spinbench.runtime import rollout
 from spinbench.runtime.sampler import Sampler
 from spinbench.runtime.teacher_forcing import PassLimits, score_texts
 from spinbench.runtime.written_texts import WrittenTexts
+from spinbench.workload.acceptance.ngram_model import NO_TOKEN
 from spinbench.workload.acceptance.probability import LOWEST, encode_probability
 from tests.runtime import recorded, serving, tiny_models
 
@@ -48,6 +49,20 @@ def test_rollouts_are_the_drafters_own_drafts(number, sampling):
     # right and wrong drafts, and some behind the end of a text that ended early
     assert 0.1 < needed[1:].mean() < 1
     assert (columns.rank[needed[-1]] > 0).any()
+
+
+def test_rollouts_of_an_ngram_table_are_its_own_drafts():
+    ngrams, texts = recorded.ngrams(), recorded.texts("greedy")
+    own = recorded.table("greedy").columns[ngrams.name].confidence(MOST)
+    for row, prompt in enumerate(texts.prompts):
+        tokens = texts.tokens(row)
+        for place in range(len(prompt), len(tokens)):
+            context, codes = tokens[:place].tolist(), []
+            for _ in range(MOST):
+                token, code = ngrams.predict(np.array([([NO_TOKEN] * 3 + context)[-ngrams.context_tokens :]]))
+                context.append(int(token[0]))
+                codes.append(int(code[0]))
+            assert own[:, texts.offsets[row] + place - len(prompt)].tolist() == codes
 
 
 @pytest.mark.parametrize("limits", [PassLimits(7, 3), PassLimits(40, 100)])

@@ -7,7 +7,7 @@ import numpy as np
 
 from spinbench.control.draft_length import DraftLength, FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import Job
+from spinbench.control.job import Body, Job
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
 from spinbench.control.layout_decomposed import DecomposedLayout
 from spinbench.control.layout_grouped import GroupedLayout
@@ -18,6 +18,7 @@ from spinbench.control.record import RunRecord
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
+from spinbench.control.switching import SwitchingKind
 from spinbench.simulation.body import JobTimes
 from spinbench.simulation.session import simulated_loop
 from spinbench.workload.acceptance.streams import AcceptanceStreams
@@ -95,6 +96,8 @@ def simulate(
     eos_token_ids: frozenset[int] = frozenset(),
     pipeline: Pipeline | None = None,
     placement: PlacementKind = "shared",
+    switching: SwitchingKind = "on_demand",
+    interface: Callable[[Body], Body] | None = None,
 ) -> RunRecord:
     """A run of `trace`, whose streams are in its order."""
     infos = tuple(infos if infos is not None else (DrafterInfo(name, "model") for name in streams.drafters))
@@ -112,12 +115,13 @@ def simulate(
         max_num_batched_tokens=2048,
         pipeline=pipeline or SerialPipeline(),
         placement=Placement(placement),
+        switching=switching,
     )
     queue = ArrivalQueue(trace, pattern or ArrivalPattern(kind="trace"))
     lengths = {
         request.id: request.prompt_len_tokens or len(request.prompt_token_ids or ()) for request in queue.requests
     }
-    return simulated_loop(setting, queue, streams, lengths, times).run()
+    return simulated_loop(setting, queue, streams, lengths, times, interface=interface).run()
 
 
 def micro_batches(depth: int | Literal["adaptive"], split: Split = "by_drafter", **changes: int) -> MicroBatchPipeline:

@@ -1,12 +1,14 @@
 """The simulator decides, drafts and accepts what the runtime did, request by request and round by round."""
 
 import itertools
+import time
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
+from spinbench.runtime.drafter import ModelDrafter
 from spinbench.simulation.body import JobTimes
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import simulated_loop
@@ -40,8 +42,8 @@ def _lane_times_of(run: RunRecord) -> RecordedTimes:
     return RecordedTimes(run.spans.kind, run.spans.start_s.tolist(), run.spans.end_s.tolist(), run.spans.lane)
 
 
-def _simulate(times: JobTimes, sampling: str = "greedy", **decisions) -> RunRecord:
-    target, models = recorded.models()
+def _simulate(times: JobTimes, sampling: str = "greedy", ngrams: bool = False, **decisions) -> RunRecord:
+    target, models = _models(ngrams)
     setting = serving.loop_setting(target, models, len(recorded.TRACE), **decisions)
     queue = ArrivalQueue(recorded.TRACE, ArrivalPattern(kind="trace"))
     names = [drafter.name for drafter in setting.drafters]
@@ -60,10 +62,15 @@ SPAN_COUNTS = [field.name for field in fields(SpanColumns) if field.name not in 
 COUNTS = [field.name for field in fields(RoundColumns) if field.name not in (*TIMES, "request_ids", "drafters")]
 
 
-def _assert_everything_is_equal(sampling: str, **decisions) -> None:
+def _models(ngrams: bool):
     target, models = recorded.models()
+    return target, [*models, recorded.ngrams()] if ngrams else models
+
+
+def _assert_everything_is_equal(sampling: str, ngrams: bool = False, **decisions) -> None:
+    target, models = _models(ngrams)
     real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
-    simulated = _simulate(_times_of(real), sampling, **decisions)
+    simulated = _simulate(_times_of(real), sampling, ngrams, **decisions)
     _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
     for name in TIMES:
         assert np.allclose(getattr(simulated.rounds, name), getattr(real.rounds, name), atol=1e-9, equal_nan=True)
@@ -95,6 +102,16 @@ def test_with_the_runtimes_durations_everything_is_equal(selector, layout, max_n
         )
 
 
+NGRAM_SELECTORS = ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random", "spin", "hedge", *serving.PLANNERS)
+
+
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize("max_num_seqs", [1, 8])
+@pytest.mark.parametrize("selector", NGRAM_SELECTORS)
+def test_with_an_ngram_table_everything_is_equal(selector, max_num_seqs, sampling):
+    _assert_everything_is_equal(sampling, ngrams=True, selector=selector, max_num_seqs=max_num_seqs, draft_length=5)
+
+
 @pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
 @pytest.mark.parametrize("selector", serving.BANDITS)
 def test_with_the_runtimes_durations_bandits_decide_the_same(selector, sampling):
@@ -111,6 +128,13 @@ def test_drafts_end_where_the_runtimes_end(policy, selector, sampling):
         _assert_everything_is_equal(
             sampling, selector=selector, policy=policy, max_num_seqs=max_num_seqs, draft_length=most
         )
+
+
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize("selector", ["fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random"])
+@pytest.mark.parametrize("policy", ["confident product 0.5", "confident token 0.6"])
+def test_drafts_of_an_ngram_table_end_where_the_runtimes_end(policy, selector, sampling):
+    _assert_everything_is_equal(sampling, ngrams=True, selector=selector, policy=policy, max_num_seqs=8, draft_length=4)
 
 
 def _assert_same_run(simulated: RunRecord, real: RunRecord) -> None:
@@ -136,6 +160,32 @@ def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, plac
     _assert_same_run(simulated, real)
     starts, ends = real.spans.start_s, real.spans.end_s
     assert bool((starts[1:] < ends[:-1]).any()) == (placement != "shared")
+
+
+@pytest.mark.parametrize("num_kv_blocks", [200, 20], ids=["roomy", "preempted"])
+@pytest.mark.parametrize("placement", ["shared", "drafters_together", "own_devices"])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("selector", ["round_robin", "spin", "exp3spec", "joint"])
+def test_prepared_switches_are_repeated_exactly(selector, depth, placement, num_kv_blocks, monkeypatch):
+    catch_up, slow = ModelDrafter.catch_up, placement == "own_devices"
+
+    def mutated(self, *job):
+        time.sleep(0.005 if slow else 0)  # so long that requests finish, or are preempted, meanwhile
+        catch_up(self, *job)
+
+    monkeypatch.setattr(ModelDrafter, "catch_up", mutated)
+    target, models = recorded.models()
+    decisions = {
+        "selector": selector, "depth": depth, "placement": placement, "max_num_seqs": 8, "num_kv_blocks": num_kv_blocks,
+        "switching": "ahead",
+    }  # fmt: skip
+    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    simulated = _simulate(_lane_times_of(real), **decisions)
+    _assert_same_run(simulated, real)
+    drafted_in = {index for index, kind in zip(real.spans.round_index, real.spans.kind, strict=True) if kind == "draft"}
+    assert drafted_in
+    if num_kv_blocks == 20:
+        assert sum(request.num_preemptions for request in real.requests) > 0
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -143,6 +143,7 @@ KNOBS: dict[str, Change] = {
     "pipeline/micro_batches.max_depth": Change(1, ADAPTIVE),
     "pipeline/micro_batches.passes_per_trial": Change(2, ADAPTIVE),
     "pipeline/micro_batches.trials_per_probe": Change(3, ADAPTIVE),
+    "switching": Change("ahead", choices=RANDOM),
     "verification/grouped.window_tokens": Change(0),
     "verification/decomposed.width": Change(64),
     "verification/decomposed.pieces": Change("unequal", {"verification.width": 64}),
@@ -157,6 +158,10 @@ KNOBS: dict[str, Change] = {
 """By group, or group/choice, and key."""
 
 INERT: dict[str, tuple[str, Change | None]] = {
+    "drafting/by_match_order.min_ngram_confidence": (
+        "for drafters with an n-gram table, which these runs have none of; see tests/control/test_draft_length.py",
+        Change(0.5),
+    ),
     "engine/runtime.dtype": ("number format of real models; a simulation's is its profile's", None),
     "engine/runtime.device": ("hardware of real models; a simulation's is its profile's", None),
     "engine/runtime.profile": ("costs that real runs go by; a simulation's are its profile's", None),

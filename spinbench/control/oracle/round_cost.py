@@ -55,7 +55,7 @@ def draft_table(model: CostModel, foresight: Foresight, max_num_speculative_toke
     table = np.full((len(foresight.drafters), 2, max_num_speculative_tokens + 1, len(contexts)), np.inf)
     for drafter, info in enumerate(foresight.drafters):
         for by_lookup in (False, True):
-            if info.kind != ("model" if by_lookup else "prompt_lookup"):
+            if info.copies if by_lookup else info.kind != "prompt_lookup":
                 for length in range(1, max_num_speculative_tokens + 1):
                     seconds = model.draft_s(drafter, 1, length, contexts, by_lookup=by_lookup)
                     table[drafter, int(by_lookup), length] = seconds + gap_s

@@ -43,6 +43,10 @@ class EpsilonGreedySelector:
         """Explore or exploit where a choice is due; drafters that nobody tried come first."""
         return self._held.choose(context, self._pick)
 
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Picked now where a choice is due with the next round."""
+        return self._held.choose_next(context, self._pick)
+
     def _pick(self, rows: IntArray) -> IntArray:
         best = random_argmax(self._estimate.of(rows), self._rng)
         explored = self._rng.integers(self._num_drafters, size=len(rows))

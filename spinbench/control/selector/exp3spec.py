@@ -44,15 +44,24 @@ class Exp3SpecSelector:
         self._num_rounds = np.zeros(self._learners.count)
         self._drawn_with = np.ones(setting.num_requests)
         """Per request, the probability of the drafter that it has."""
+        self._picked_with = np.ones(setting.num_requests)
+        """The same of the drafter that was picked last, which may be for the next round."""
 
     def choose(self, context: RoundContext) -> IntArray:
         """A draw where one is due."""
-        return self._held.choose(context, self._pick)
+        due = self._held.due(context)
+        chosen = self._held.choose(context, self._pick)
+        self._drawn_with[due] = self._picked_with[due]
+        return chosen
+
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Picked now where a choice is due with the next round."""
+        return self._held.choose_next(context, self._pick)
 
     def _pick(self, rows: IntArray) -> IntArray:
         probability = self.probabilities(rows)
         drawn = random_draw(probability, self._rng)
-        self._drawn_with[rows] = probability[np.arange(len(rows)), drawn]
+        self._picked_with[rows] = probability[np.arange(len(rows)), drawn]
         return drawn
 
     def probabilities(self, rows: IntArray) -> FloatArray:

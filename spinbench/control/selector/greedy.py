@@ -40,6 +40,10 @@ class GreedySelector:
         """The best where a choice is due."""
         return self._held.choose(context, self.best)
 
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Picked now where a choice is due with the next round."""
+        return self._held.choose_next(context, self.best)
+
     def best(self, rows: IntArray) -> IntArray:
         """The drafter of highest estimated goodput for each request."""
         return random_argmax(self._estimate.of(rows), self._rng)

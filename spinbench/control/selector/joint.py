@@ -60,13 +60,14 @@ class JointSelector:
         rows, ahead = context.rows, self._ahead
         outlook = ahead.outlook(context)
         prices, num_models = outlook.prices, ahead.sources.num_models
+        first_copy = num_models + ahead.sources.ngrams
         cells = ahead.survival.cells(rows)
         self._cell[rows] = cells[:, 0]
         self._drafting_s, self._row_s = prices.drafting_s, float(prices.row_slopes_s.mean() + prices.row_s.mean())
         worth = self._worth.of(cells, outlook.tokens_per_s)
         value = outlook.survival.copy()
-        value[:, :num_models] *= worth[:, None, :1]
-        value[:, num_models:] *= worth[:, None]
+        value[:, :first_copy] *= worth[:, None, :1]
+        value[:, first_copy:] *= worth[:, None]
         plan = BatchChoice(value, prices, outlook.tokens_per_s, num_models, outlook.missing_share).best()
         self._lengths[rows] = plan.num_speculative_tokens
         chosen = outlook.drafter[np.arange(len(rows)), np.maximum(plan.source, 0)]

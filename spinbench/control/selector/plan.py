@@ -96,7 +96,7 @@ class BatchChoice:
             value = -self.tokens_per_s * float(self.prices.verify_s[0])
             return Plan(np.full(count, NO_SOURCE), np.zeros(count, np.int64), value)
         own = total[:, usable]
-        if not chosen:
+        if not chosen and len(usable) == 1:
             return self._along(own[:, 0], np.full(count, usable[0]), most)
         deepest = int(depths[usable].max())
         steps = np.arange(1, deepest + 1)

@@ -1,7 +1,7 @@
 """What a selector is."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -60,4 +60,21 @@ class Selector(Protocol):
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Learn from a finished round, given in the order of its context."""
+        ...
+
+
+@runtime_checkable
+class Announces(Protocol):
+    """A selector that knows in advance who will draft for a request, so that its KV can be prepared (switching=ahead).
+
+    SPIN makes an assignment ahead of its time for this (arXiv 2503.15921): what the round under way brings comes too
+    late for it.
+    """
+
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Per request of a round that has just begun, the drafter that it will have in its next one, int [requests].
+
+        -1 where that is not known. Requests come back with the `rounds_ahead`-th call of `choose` from now, 1 = the
+        next one, unless they are preempted or finished. Called once for each round; `choose` should keep to it.
+        """
         ...

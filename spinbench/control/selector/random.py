@@ -24,7 +24,14 @@ class RandomSelector:
 
     def choose(self, context: RoundContext) -> IntArray:
         """A new draw where one is due, else the drafter that the request has."""
-        return self._held.choose(context, lambda rows: self._rng.integers(self._num_drafters, size=len(rows)))
+        return self._held.choose(context, self._pick)
+
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Picked now where a choice is due with the next round."""
+        return self._held.choose_next(context, self._pick)
+
+    def _pick(self, rows: IntArray) -> IntArray:
+        return self._rng.integers(self._num_drafters, size=len(rows))
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Nothing to learn."""

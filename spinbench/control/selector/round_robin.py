@@ -31,5 +31,9 @@ class RoundRobinSelector:
         self._num_seen += len(new)
         return (self._first[context.rows] + context.num_rounds // self._rounds_per_choice) % self._num_drafters
 
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Whose turn it is then."""
+        return (self._first[context.rows] + (context.num_rounds + 1) // self._rounds_per_choice) % self._num_drafters
+
     def observe(self, outcome: RoundOutcome) -> None:
         """Nothing to learn."""

@@ -19,7 +19,8 @@ class SpinSelector:
 
     Time is cut in slots of `rounds_per_slot` rounds with one assignment each; `slots_per_epoch` slots make an epoch, of
     which the first `exploring_slots` assign at random and the others by maximum-weight matching. A request that
-    arrives within a slot is assigned at once, by the rule of that slot.
+    arrives within a slot is assigned at once, by the rule of that slot. Where KV is prepared (switching=ahead), the
+    assignment of a slot is made as the last round before it begins, so without what that round brings.
     """
 
     needs_confidence = False
@@ -52,6 +53,8 @@ class SpinSelector:
         self._exploring_slots = exploring_slots
         self._estimate = GoodputEstimate(reward, setting, decay, prior_rounds, per_request)
         self._assigned = np.full(setting.num_requests, NO_DRAFTER, np.int64)
+        self._assigned_next = np.full(setting.num_requests, NO_DRAFTER, np.int64)
+        """For the slot behind this one, as far as it was made ahead of its time."""
         self._num_rounds = 0
 
     @staticmethod
@@ -71,19 +74,34 @@ class SpinSelector:
         """Reassign everyone when a slot begins; else keep the assignment and place newcomers."""
         slot = self._num_rounds // self._rounds_per_slot
         if self._num_rounds % self._rounds_per_slot == 0:
-            self._assigned.fill(NO_DRAFTER)
+            self._assigned, self._assigned_next = self._assigned_next, self._assigned
+            self._assigned_next.fill(NO_DRAFTER)
         self._num_rounds += 1
-        assigned = self._assigned[context.rows]
-        newcomers = context.rows[assigned == NO_DRAFTER]
-        if len(newcomers):
-            held = np.bincount(assigned[assigned != NO_DRAFTER], minlength=self._num_drafters)
-            places = np.maximum(self._capacities - held, 0)
-            exploring = slot % self._slots_per_epoch < self._exploring_slots
-            if exploring:
-                self._assigned[newcomers] = self._random(len(newcomers), places)
-            else:
-                self._assigned[newcomers] = match_requests(self._estimate.of(newcomers), places)
-        return self._assigned[context.rows]
+        return self._assign(self._assigned, context.rows, slot)
+
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Assign for the next slot what will be in it; else as assigned."""
+        slot = (self._num_rounds - 1) // self._rounds_per_slot
+        slot_then = (self._num_rounds - 1 + rounds_ahead) // self._rounds_per_slot
+        if slot_then == slot:
+            return self._assigned[context.rows]
+        if slot_then > slot + 1:  # a slot of fewer rounds than are in flight
+            return np.full(len(context), NO_DRAFTER, np.int64)
+        return self._assign(self._assigned_next, context.rows, slot_then)
+
+    def _assign(self, assigned: IntArray, rows: IntArray, slot: int) -> IntArray:
+        """Give those of `rows` that have no drafter in `assigned` one by the rule of the slot; returns everyone's."""
+        present = assigned[rows]
+        newcomers = rows[present == NO_DRAFTER]
+        if not len(newcomers):
+            return present
+        held = np.bincount(present[present != NO_DRAFTER], minlength=self._num_drafters)
+        places = np.maximum(self._capacities - held, 0)
+        if slot % self._slots_per_epoch < self._exploring_slots:
+            assigned[newcomers] = self._random(len(newcomers), places)
+        else:
+            assigned[newcomers] = match_requests(self._estimate.of(newcomers), places)
+        return assigned[rows]
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Update the goodput estimates."""

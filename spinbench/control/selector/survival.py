@@ -12,6 +12,9 @@ from spinbench.control.ngram_index import NgramIndex
 NUM_ORDERS = NgramIndex.MAX_ORDER + 1
 STREAKS = np.array([1, 2, 4, 8, 16])
 """Where the classes of streaks begin, in tokens; the first class is a streak of none."""
+CONFIDENCES = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+"""Where the classes of the n-gram table's confidence begin."""
+NUM_CONFIDENCES = len(CONFIDENCES) + 1
 NUM_CELLS = NUM_ORDERS * (len(STREAKS) + 1)
 MAX_CATEGORIES = 64
 """Categories beyond this share a weight with others."""
@@ -21,6 +24,8 @@ PRIOR_LOG_ODDS_MODEL = -0.5
 """A model's token, about 0.38: what is believed before anything was drafted."""
 PRIOR_LOG_ODDS_COPY = (-3.0, -1.0, 0.0, 1.5)
 """A copied token by matched tokens: 0.05, 0.27, 0.5, 0.82."""
+PRIOR_CHANCES_NGRAM = (0.02, 0.07, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
+"""The n-gram table's next token by class of confidence: what the table itself says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,15 @@ class SurvivalEstimate:
 
     The log-odds of the k-th token of a source are a sum of weights: of the source; of (source, match order, k); of
     (source, category); of (request, source); for a model, of the request; for k = 1, of the newest token (one weight
-    for all models, one for copies); for a copy, of its cell = (match order by then, streak by then), a streak being
-    tokens that copies would have got right without a miss. So a new request begins with what others showed (partial
-    pooling), and a drafter that it never had with what its other drafters showed.
+    for all models, one for each other kind of source); for a copy, of its cell = (match order by then, streak by then),
+    a streak being tokens that copies would have got right without a miss; of how sure the n-gram table is of the next
+    token, which tells how easy the text is here (for each kind of source; for the table's own drafts also by k). So a
+    new request begins with what others showed (partial pooling), and a drafter that it never had with what its other
+    drafters showed.
 
     The posterior is a normal law per weight, updated by one Newton step per observation with the doubt about all other
-    weights integrated out (assumed density filtering, as Graepel et al. 2010 do for click prediction). A copy is scored
-    at every round, drafted or not, since control knows both what it would have copied and what was emitted.
+    weights integrated out (assumed density filtering, as Graepel et al. 2010 do for click prediction). Copies and
+    the table are scored at every round, drafted or not, since control knows what they would have said.
     """
 
     def __init__(
@@ -63,6 +70,7 @@ class SurvivalEstimate:
         self._category = np.zeros(num_requests, np.int64)
         self._token = np.zeros(num_requests, np.int64)
         self._streak = np.zeros(num_requests, np.int64)
+        self._confidence = np.zeros(num_requests, np.int64)
         count, memory, own_memory = len(sources), prior.memory_rounds, prior.memory_rounds / 10
         blocks = (  # weights, standard deviation, observations remembered
             (1, 1e-6, np.inf),  # always 0: stands where a draft has no such weight
@@ -72,7 +80,9 @@ class SurvivalEstimate:
             (count * MAX_CATEGORIES, prior.category, memory),
             (num_requests * count, prior.own, own_memory),
             (num_requests, prior.own, own_memory),
-            (2 * NUM_TOKEN_CLASSES, prior.token, memory),
+            (3 * NUM_TOKEN_CLASSES, prior.token, memory),
+            (NUM_CONFIDENCES * self._most, prior.shared, memory),
+            (2 * NUM_CONFIDENCES, prior.place, memory),
         )
         sizes, deviations, memories = (np.array(column) for column in zip(*blocks, strict=True))
         sizes = sizes.astype(np.int64)
@@ -83,6 +93,9 @@ class SurvivalEstimate:
         self._least_variance = np.repeat(4 / memories, sizes)
         self._mean[first[1] : first[1] + sources.num_models] = PRIOR_LOG_ODDS_MODEL
         self._mean[first[3] : first[4]] = np.repeat(PRIOR_LOG_ODDS_COPY, len(STREAKS) + 1)
+        own_confidence = np.full((self._most, NUM_CONFIDENCES), PRIOR_LOG_ODDS_MODEL)
+        own_confidence[0] = np.log(np.divide(PRIOR_CHANCES_NGRAM, np.subtract(1, PRIOR_CHANCES_NGRAM)))
+        self._mean[first[8] : first[9]] = own_confidence.reshape(-1)
         self._lay_out(first)
 
     def _lay_out(self, first: IntArray) -> None:
@@ -99,9 +112,15 @@ class SurvivalEstimate:
         self._per_category = np.array([0, 1, 0, 0])
         self._per_row = np.stack((nothing, nothing, nothing + count, is_model.astype(np.int64)), 1)
         orders = np.arange(NUM_ORDERS)[:, None, None]
-        self._by_place = np.zeros((NUM_ORDERS, count, self._most, 3), np.int64)
+        is_copy = self._sources.copies & (source == count - 1)
+        self._by_place = np.zeros((NUM_ORDERS, count, self._most, 4), np.int64)
         self._by_place[..., 0] = first[2] + (source[:, None] * NUM_ORDERS + orders) * self._most + place
-        self._by_place[:, :, 0, 1] = first[7] + np.where(is_model, 0, NUM_TOKEN_CLASSES)
+        self._by_place[:, :, 0, 1] = first[7] + np.where(is_model, 0, np.where(is_copy, 1, 2)) * NUM_TOKEN_CLASSES
+        if self._sources.ngrams:
+            self._by_place[..., 3] = np.where(is_model | is_copy, first[9] + is_copy * NUM_CONFIDENCES, first[8])[
+                :, None
+            ]
+            self._by_place[:, self._sources.num_models, :, 3] += place * NUM_CONFIDENCES
         self._first_cell = int(first[3])
         self._cell_of_order = np.minimum(orders[:, 0] + place, NgramIndex.MAX_ORDER) * (len(STREAKS) + 1)
 
@@ -110,6 +129,7 @@ class SurvivalEstimate:
         self._order[context.rows] = np.minimum(context.lookup_match_order, self._sources.max_match_tokens)
         self._category[context.rows] = context.category % MAX_CATEGORIES
         self._token[context.rows] = context.newest_token_ids % NUM_TOKEN_CLASSES
+        self._confidence[context.rows] = np.searchsorted(CONFIDENCES, context.ngram_confidence, side="right")
 
     def cells(self, rows: IntArray) -> IntArray:
         """Class of each place in a copy, below `NUM_CELLS`, int [requests, K]; the first is that of the context."""
@@ -148,15 +168,23 @@ class SurvivalEstimate:
             seen[asked, source] = place < np.minimum(accepted + 1, known)
             right[asked, source] = place < accepted
         whole, by_place = self._weights(rows)
+        if sources.ngrams:
+            wrong = ~outcome.ngram_right | (np.arange(outcome.ngram_right.shape[1]) > outcome.accepted[:, None])
+            run = np.where(wrong.any(1), wrong.argmax(1), wrong.shape[1])
+            self._see_free(sources.num_models, run, outcome.accepted, seen, right)
         if sources.copies:
             run, streak = self._copies(outcome)
-            known = np.where(self._order[rows] > 0, np.minimum(run + 1, outcome.accepted + 1), 0)
-            seen[:, -1] = place < known[:, None]
-            right[:, -1] = place < run[:, None]
+            self._see_free(len(sources) - 1, run, outcome.accepted, seen, right)
+            seen[:, -1] &= self._order[rows, None] > 0
             self._streak[rows] = streak
         at, source, k = np.nonzero(seen)
         if len(at):
             self._update(np.concatenate((whole[at, source], by_place[at, source, k]), 1), right[at, source, k])
+
+    def _see_free(self, source: int, run: IntArray, accepted: IntArray, seen: BoolArray, right: BoolArray) -> None:
+        """Note what is known, whoever drafted, of a source that would have been right for `run` emitted tokens."""
+        seen[:, source] = self._place < np.minimum(run + 1, accepted + 1)[:, None]
+        right[:, source] = self._place < run[:, None]
 
     def _copies(self, outcome: RoundOutcome) -> tuple[IntArray, IntArray]:
         """Emitted tokens that a copy got right from the first one on, and requests' streaks by now, [requests] each.
@@ -189,11 +217,13 @@ class SurvivalEstimate:
         self._mean[touched] += after * np.bincount(inverse, (share * (right[:, None] - chance)).reshape(-1))
 
     def _weights(self, rows: IntArray) -> tuple[IntArray, IntArray]:
-        """Weights of whole drafts, [requests, sources, 4], and of places in them, [requests, sources, K, 3]."""
+        """Weights of whole drafts, [requests, sources, 4], and of places in them, [requests, sources, K, 4]."""
         category = self._category[rows][:, None, None] * self._per_category
         whole = self._whole + rows[:, None, None] * self._per_row + category
         by_place = self._by_place[self._order[rows]]
         by_place[:, :, 0, 1] += self._token[rows][:, None]
+        if self._sources.ngrams:
+            by_place[..., 3] += self._confidence[rows][:, None, None]
         if self._sources.copies:
             by_place[:, -1, :, 2] = self._first_cell + self.cells(rows)
         return whole, by_place

@@ -61,6 +61,10 @@ class ThompsonSelector:
         """A draw where a choice is due."""
         return self._held.choose(context, self._pick)
 
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Picked now where a choice is due with the next round."""
+        return self._held.choose_next(context, self._pick)
+
     def observe(self, outcome: RoundOutcome) -> None:
         """Add what was accepted and rejected, and the time."""
         place, drafted = np.arange(self._width), outcome.drafted[:, None]

@@ -45,6 +45,10 @@ class UpperConfidence:
         """The largest index where a choice is due."""
         return self._held.choose(context, self._pick)
 
+    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+        """Picked now where a choice is due with the next round."""
+        return self._held.choose_next(context, self._pick)
+
     def _pick(self, rows: IntArray) -> IntArray:
         own = self._learners.of(rows)
         num_rounds = self._num_rounds[own]

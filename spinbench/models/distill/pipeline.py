@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from spinbench.models.distill.card import CardFacts, model_card
 from spinbench.models.distill.category import categorise_text
 from spinbench.models.distill.config import DistillConfig
 from spinbench.models.distill.dataset import Corpus, SelfPlayLine, read_self_play, split_lines
+from spinbench.models.distill.ngram_drafter import make_ngrams, ngram_name
 from spinbench.models.distill.pack import load_packed, packed_tensors, write_drafter
 from spinbench.models.distill.presets import chosen_recipes, recipes_for
 from spinbench.models.distill.recipe import DrafterRecipe
@@ -44,10 +46,14 @@ def run_distill(
     """
     shown = Console(stderr=True) if console is None else console
     known = recipes_for(target) if recipes is None else recipes
-    chosen = chosen_recipes(config, known)  # wrong names and missing sources fail before the work
+    table = ngram_name(target)
+    chosen = chosen_recipes(config, known, table)  # wrong names and missing sources fail before the work
     check_sources(chosen, Path(config.output_dir))
-    corpus = make_corpus(config, target, shown)
+    corpus = make_corpus(config if chosen else replace(config, soft_labels=False), target, shown)
     scores: dict[str, dict[str, Score]] = {}
+    if table in config.drafters or config.drafters == ("all",):
+        scores[table] = make_ngrams(target, corpus, Path(config.output_dir) / table, config.num_speculative_tokens)
+        shown.print(score_table(table, scores[table], config.num_speculative_tokens))
     for recipe in chosen:
         scores[recipe.name] = make_drafter(recipe, known, config, target, corpus, shown)
         shown.print(score_table(recipe.name, scores[recipe.name], config.num_speculative_tokens))

@@ -17,14 +17,20 @@ def recipes_for(target: TargetModel) -> tuple[DrafterRecipe, ...]:
     return SMOLLM2 if target.name == DEFAULT_MODEL else ladder(target)
 
 
-def chosen_recipes(config: DistillConfig, available: Sequence[DrafterRecipe]) -> tuple[DrafterRecipe, ...]:
-    """The recipes that the config names, in its order, with its seed and share of passes applied."""
+def chosen_recipes(
+    config: DistillConfig, available: Sequence[DrafterRecipe], counted: str = ""
+) -> tuple[DrafterRecipe, ...]:
+    """The recipes that the config names, in its order, with its seed and share of passes applied.
+
+    `counted` is the target's n-gram table, which may be named as well and has no recipe.
+    """
     by_name = {recipe.name: recipe for recipe in available}
-    names = list(by_name) if config.drafters == ("all",) else list(config.drafters)
+    names = list(by_name) if config.drafters == ("all",) else [name for name in config.drafters if name != counted]
     for name in names:
         if name not in by_name:
             raise UserError(
-                f"distill.drafters: no recipe {name!r} for this target; choose among all, {', '.join(by_name)}"
+                f"distill.drafters: no recipe {name!r} for this target; choose among all, "
+                f"{', '.join([*by_name, *filter(None, [counted])])}"
             )
     return tuple(
         replace(

@@ -4,11 +4,18 @@ PROMPT_LOOKUP = "prompt_lookup"
 """The drafter without a model."""
 LOOKUP_SUFFIX = f"+{PROMPT_LOOKUP}"
 """Behind a model's name: a drafter that copies where it can and asks the model elsewhere."""
+NGRAM_SUFFIX = "-ngram"
+"""At the end of a model's name: an n-gram table, not a network."""
 
 
 def model_of(drafter: str) -> str | None:
     """The model whose predictions a drafter uses; None for prompt lookup."""
     return None if drafter == PROMPT_LOOKUP else drafter.removesuffix(LOOKUP_SUFFIX)
+
+
+def is_ngram(drafter: str) -> bool:
+    """Whether a drafter asks an n-gram table, behind a lookup or alone."""
+    return drafter.removesuffix(LOOKUP_SUFFIX).endswith(NGRAM_SUFFIX)
 
 
 def models_of(drafters: tuple[str, ...]) -> tuple[str, ...]:

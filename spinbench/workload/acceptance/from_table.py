@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from spinbench.errors import UserError
-from spinbench.workload.acceptance.drafter_name import models_of
+from spinbench.workload.acceptance.drafter_name import is_ngram, models_of
 from spinbench.workload.acceptance.runs import cut_at_end, run_lengths, stretches
 from spinbench.workload.acceptance.streams import AcceptanceStreams, Ints
 from spinbench.workload.acceptance.table import AcceptanceTable
@@ -47,8 +48,17 @@ def _streams(table: AcceptanceTable, rows: Ints, lengths: Ints, drafters: tuple[
         lookup_run=cut_at_end(table.lookup_run[:, index], offsets),
         stopped=recorded.stopped[rows] & (lengths == recorded.output_tokens[rows]),
         token_ids=table.token_ids[index],
+        ngram_confidence=ngram_confidence(table, drafters, index),
         confidence=np.stack(confidence, 1) if confidence else None,
     )
+
+
+def ngram_confidence(
+    table: AcceptanceTable, drafters: tuple[str, ...], index: npt.NDArray[np.int32]
+) -> npt.NDArray[np.uint8] | None:
+    """Coded confidence of the drafters' n-gram table at these positions of `table`; None without one."""
+    name = next((name for name in drafters if is_ngram(name)), None)
+    return None if name is None else table.column(name).top_probability[index]
 
 
 def _row(table: AcceptanceTable, request: Request) -> int:

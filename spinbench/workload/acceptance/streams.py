@@ -7,8 +7,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from spinbench.workload.acceptance.drafter_name import model_of, models_of
+from spinbench.workload.acceptance.drafter_name import is_ngram, model_of, models_of
 from spinbench.workload.acceptance.lookup import MAX_ORDER
+from spinbench.workload.acceptance.probability import decode_probability
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -39,6 +40,8 @@ class AcceptanceStreams:
     """[rows]: whether the text ends with an end token."""
     token_ids: npt.NDArray[np.int32] | None = None
     """[positions]; None where only lengths are known."""
+    ngram_confidence: npt.NDArray[np.uint8] | None = None
+    """[positions] coded confidence of the run's n-gram table; None without one, and where it is not known."""
     confidence: npt.NDArray[np.uint8] | None = None
     """[K, models, positions]: top-1 probabilities of the first K tokens of a model's own draft, right or not, coded by
     `encode_probability`; None where nobody knows them."""
@@ -110,6 +113,16 @@ class AcceptanceStreams:
         of exactly 1, 2, 3 tokens is that token, [n, width, 3]. What lies behind a text's end has no meaning."""
         places = self._places(rows, num_output_tokens, width)
         return self.match_order[places].astype(np.int64), np.moveaxis(self.lookup_run[:, places] > 0, 0, -1)
+
+    def ngram_at(self, rows: Ints, num_output_tokens: Ints, width: int) -> tuple[npt.NDArray[np.float64], Bools]:
+        """Confidence of the run's n-gram table in front of each of `width` tokens, and whether it would have said that
+        token, [n, width] each; 0 and False where that is not known. What lies behind a text's end has no meaning."""
+        drafter = next((place for place, name in enumerate(self.drafters) if is_ngram(name)), None)
+        shape = len(rows), width
+        if drafter is None or self.ngram_confidence is None:
+            return np.zeros(shape), np.zeros(shape, np.bool_)
+        confidence = decode_probability(self.ngram_confidence[self._places(rows, num_output_tokens, width)])
+        return confidence, self.right_at(rows, num_output_tokens, width, drafter)
 
     def _places(self, rows: Ints, num_output_tokens: Ints, width: int) -> Ints:
         """Positions of `width` tokens of each text, [n, width], kept within the columns."""

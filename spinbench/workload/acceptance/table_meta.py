@@ -28,7 +28,7 @@ class ModelMeta(MetaSection):
 class DrafterMeta(ModelMeta):
     """A drafter with columns in the table."""
 
-    kind: Literal["model"] = "model"
+    kind: Literal["model", "ngram"] = "model"
     macs_per_token: Count
     rollout_tokens: Annotated[int, Field(ge=1)] = 1
     """Tokens of its own drafts whose confidence the table holds."""

@@ -17,6 +17,7 @@ from spinbench.models.distill.presets import SMOLLM2, chosen_recipes, ladder
 from spinbench.models.distill.recipe import DrafterRecipe, TrainingPhase
 from spinbench.models.load import load_drafter
 from spinbench.models.loaded_model import TargetModel, input_embedding
+from spinbench.models.ngram_file import load_ngrams
 
 
 def make_config(folder: Path) -> DistillConfig:
@@ -60,10 +61,10 @@ def test_from_nothing_to_drafters(
 ) -> None:
     config = make_config(tmp_path)
     scores = run_distill(config, target, recipes(recipe), quiet())
-    assert list(scores) == ["tiny-d16", "tiny-d32", "tiny-d32-slim"]
+    assert list(scores) == ["tiny-ngram", "tiny-d16", "tiny-d32", "tiny-d32-slim"]
     lines = read_self_play(tmp_path / "work" / "self_play.jsonl")
     assert len(lines) == 24
-    for name in scores:
+    for name in list(scores)[1:]:
         drafter = load_drafter(str(tmp_path / "drafters" / name), target)
         assert drafter.model.config.num_hidden_layers == 2
         card = (tmp_path / "drafters" / name / "card.md").read_text()
@@ -71,11 +72,20 @@ def test_from_nothing_to_drafters(
         assert "100 % of the answer tokens" in card
         description = json.loads((tmp_path / "drafters" / name / "drafter.json").read_text())
         assert (description["target"], description["target_weights_sha256"]) == ("tiny", "0" * 64)
+    table = load_ngrams(str(tmp_path / "drafters" / "tiny-ngram"), target)
+    assert sum(len(group.key) for group in table.groups) > 0
+    assert f"| all | {scores['tiny-ngram']['all'].tokens} |" in (tmp_path / "drafters/tiny-ngram/card.md").read_text()
     # started again it does nothing but answer
     monkeypatch.setattr(pipeline, "train", None)
     before = (tmp_path / "drafters" / "tiny-d16" / "weights.safetensors").stat().st_mtime_ns
     assert run_distill(config, target, recipes(recipe), quiet()) == scores
     assert (tmp_path / "drafters" / "tiny-d16" / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_an_ngram_table_alone_needs_no_labels(target: TargetModel, recipe: DrafterRecipe, tmp_path: Path) -> None:
+    config = replace(make_config(tmp_path), drafters=("tiny-ngram",))
+    assert list(run_distill(config, target, recipes(recipe), quiet())) == ["tiny-ngram"]
+    assert not (tmp_path / "work" / "soft_labels").exists()
 
 
 def test_hard_labels_only(target: TargetModel, recipe: DrafterRecipe, tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""When the KV that a drafter lacks is computed: as a request comes to it, or while others still work on the request."""
+
+from typing import Literal
+
+import numpy as np
+
+from spinbench.control.context import RoundContext
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.job import CatchUpJob, TokenSpans
+from spinbench.control.request_table import NO_DRAFTER, RequestTable
+from spinbench.control.round import MAX_UNSEEN_TOKENS, Round
+from spinbench.control.selector.protocol import Announces, Selector
+
+SwitchingKind = Literal["on_demand", "ahead"]
+
+
+class CatchUpAhead:
+    """SPIN's switch without a stall (arXiv 2503.15921): the next drafter catches up while the present one drafts.
+
+    As a round begins, each request's next drafter is asked of the selector; where that says nothing it is taken to be
+    the model that drafted for the request last, which lookups leave behind. If it would lack too many tokens to take
+    them in with a draft by then, it catches up with those that are known now: behind the drafts on its lane, beside
+    the present drafter and the target. Only what this round adds is left for the switch.
+
+    Drafted tokens never go in, so nothing that is prepared can be wrong; a guess that does not come true costs time of
+    a lane. A request may finish or be preempted meanwhile: then the job computes KV that nobody counts.
+    """
+
+    def __init__(self, table: RequestTable, drafters: tuple[DrafterInfo, ...], selector: Selector) -> None:
+        self._table = table
+        self._has_kv_cache = np.array([drafter.has_kv_cache for drafter in drafters], np.bool_)
+        self._announces = selector if isinstance(selector, Announces) else None
+        self._in_flight: dict[int, tuple[CatchUpJob, int, np.ndarray]] = {}
+        """By the job's identity: the job, its round, and each request's `num_kv_drops` when it was submitted."""
+
+    @property
+    def num_in_flight(self) -> int:
+        """Jobs that were submitted and are not done."""
+        return len(self._in_flight)
+
+    def jobs(self, round_: Round, context: RoundContext, rounds_ahead: int) -> list[CatchUpJob]:
+        """What to submit behind the first jobs of a round, whose `context` it is; see `Announces.next_drafters`."""
+        table, rows = self._table, round_.rows
+        following = table.last_model_drafter[rows]
+        if self._announces is not None:
+            announced = self._announces.next_drafters(context, rounds_ahead)
+            following = np.where(announced == NO_DRAFTER, following, announced)
+        drafts_itself = (following == round_.drafter) & ~round_.by_lookup
+        # at the least a token is emitted: with one left to emit there is no next round
+        wanted = (following != NO_DRAFTER) & ~drafts_itself & (context.remaining_tokens > 1)
+        wanted &= self._has_kv_cache[following]
+        held = table.planned_kv_tokens(rows, following)
+        newest = round_.context_tokens
+        wanted &= newest + round_.num_speculative_tokens + 1 - held > MAX_UNSEEN_TOKENS
+        return [
+            self._job(drafter, TokenSpans(rows[own], held[own], newest[own]), round_.index)
+            for drafter in np.unique(following[wanted]).tolist()
+            for own in [np.flatnonzero(wanted & (following == drafter))]
+        ]
+
+    def done(self, job: CatchUpJob) -> int | None:
+        """Count the KV that a job has computed; returns the round that it was for, None for a job of others."""
+        submitted = self._in_flight.pop(id(job), None)
+        if submitted is None:
+            return None
+        _, round_index, num_kv_drops = submitted
+        rows, table = job.spans.rows, self._table
+        kept = table.num_kv_drops[rows] == num_kv_drops
+        table.drafter_kv_tokens[rows[kept], job.drafter] = job.spans.stop[kept]
+        return round_index
+
+    def _job(self, drafter: int, spans: TokenSpans, round_index: int) -> CatchUpJob:
+        job = CatchUpJob(drafter, spans)
+        self._table.queued_kv_tokens[spans.rows, drafter] = spans.stop
+        self._in_flight[id(job)] = job, round_index, self._table.num_kv_drops[spans.rows]
+        return job

@@ -1,0 +1,52 @@
+"""KV prepared on lanes of their own, on real tiny models: the text is that of plain decoding, and the simulator's run."""
+
+import functools
+import time
+
+import pytest
+
+from spinbench.metrics.identities import check_identities
+from spinbench.runtime.drafter import ModelDrafter
+from tests.runtime import serving, tiny_models
+
+TRACE = serving.requests(8, max_new_tokens=16)
+PLACEMENTS = ("shared", "drafters_together", "own_devices")
+SWITCHING = ("random", "round_robin", "epsilon_greedy", "spin", *serving.BANDITS, *serving.PLANNERS)
+
+
+@functools.cache
+def _plain(sampled: bool) -> dict[str, tuple[int, ...]]:
+    sampling = serving.NUCLEUS if sampled else serving.GREEDY
+    return serving.outputs(serving.serve(tiny_models.target(), [], TRACE, selector="plain", sampling=sampling))
+
+
+@pytest.mark.parametrize("selector", SWITCHING)
+@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
+def test_prepared_switches_are_lossless(selector, max_num_seqs):
+    target = tiny_models.target()
+    for place, depth in enumerate((1, 2) if selector != "hedge" else (1,)):
+        record = serving.serve(
+            target, tiny_models.drafters(target), TRACE, selector=selector, depth=depth, max_num_seqs=max_num_seqs,
+            placement=PLACEMENTS[1 + place], switching="ahead", sampling=serving.NUCLEUS if place else serving.GREEDY,
+        )  # fmt: skip
+        check_identities(record, [request.id for request in TRACE])
+        assert serving.outputs(record) == _plain(bool(place))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_catch_ups_may_outlive_their_requests(depth, placement, monkeypatch):
+    catch_up = ModelDrafter.catch_up
+
+    def slow(self, *job):
+        time.sleep(0.02)
+        catch_up(self, *job)
+
+    monkeypatch.setattr(ModelDrafter, "catch_up", slow)
+    target = tiny_models.target()
+    record = serving.serve(
+        target, tiny_models.drafters(target), TRACE, selector="random", depth=depth, max_num_seqs=8, num_kv_blocks=20,
+        placement=placement, switching="ahead",
+    )  # fmt: skip
+    assert serving.outputs(record) == _plain(False)
+    assert sum(one.num_preemptions for one in record.requests) > 0
