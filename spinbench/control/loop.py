@@ -276,7 +276,7 @@ class ServingLoop:
             columns = rows, drafter, output_tokens, drafted, accepted
             self._full.note_drafts(*(column[by_model] for column in columns))
         table.last_drafter[rows] = drafter
-        table.last_model_drafter[rows[by_model]] = drafter[by_model]
+        table.last_model_drafter[rows[ran]] = drafter[ran]
         table.last_drafted[rows] = drafted
         table.last_accepted[rows] = accepted
         table.last_confidence[rows] = round_.confidence

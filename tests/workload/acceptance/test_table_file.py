@@ -61,10 +61,12 @@ def test_rollouts_come_back_and_a_table_without_is_as_it_always_was(tmp_path, fo
     for drafter in RANKS:
         np.testing.assert_array_equal(after.column(drafter).confidence(3), before.column(drafter).confidence(3))
     positions = pd.read_parquet(tmp_path / "rollouts" / "positions.parquet")
-    assert [name for name in positions if name.startswith("top_probability") and "good" in name] == [
+    assert [name for name in map(str, positions) if name.startswith("top_probability") and "good" in name] == [
         "top_probability:good", "top_probability_2:good", "top_probability_3:good",
     ]  # fmt: skip
-    one_less = replace(before.columns["good"], rollout=before.columns["good"].rollout[::-1])
+    rollout = before.columns["good"].rollout
+    assert rollout is not None
+    one_less = replace(before.columns["good"], rollout=rollout[::-1])
     assert content_sha256(replace(before, columns={**before.columns, "good": one_less})) != content_sha256(before)
 
 
