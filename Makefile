@@ -18,7 +18,9 @@ STAMP = $(VENV)/.set-up
 
 # Both sweeps of the demo: method x batch x repeat.
 DEMO_SWEEP = replay -m experiment=demo hydra.sweep.dir=$(DEMO) scheduler.max_num_seqs=1,8 repeat=0,1
-DEMO_DRAFTERS = smollm2-d128-general,smollm2-d576-slim-code-maths,smollm2-d576-slim-prose-chat,smollm2-d576-slim-general,smollm2-d576-general,prompt_lookup,smollm2-d576-slim-general+prompt_lookup
+DEMO_DRAFTERS = smollm2-d128-general,smollm2-d576-slim-code-maths,smollm2-d576-slim-prose-chat,smollm2-d576-slim-general,smollm2-d576-general,smollm2-ngram,prompt_lookup
+# Copies where it can and asks the n-gram table elsewhere, as far as both are worth it.
+DEMO_BY_MATCH = selector=fixed selector.drafter=smollm2-ngram+prompt_lookup drafting=by_match_order drafting.num_speculative_tokens=[2,2,3,8] drafting.min_ngram_confidence=0.6 method="'ngram+lookup K by match'"
 # A small profile of this machine for two drafters, and both engines on the same requests.
 VALIDATION_MODELS = models.drafters=[smollm2-d576-slim-general,prompt_lookup]
 VALIDATION_LIMITS = max_num_seqs=4 max_context_tokens=512 max_num_batched_tokens=512 max_num_speculative_tokens=4 layouts=[packed]
@@ -44,8 +46,10 @@ fetch: $(STAMP)
 
 demo: fetch
 	rm -rf $(DEMO)
-	$(SPINBENCH) $(DEMO_SWEEP) selector=plain,random,epsilon_greedy,spin,spin_round_goodput
+	$(SPINBENCH) $(DEMO_SWEEP) selector=plain,random,epsilon_greedy,spin
 	$(SPINBENCH) $(DEMO_SWEEP) selector=fixed selector.drafter=$(DEMO_DRAFTERS)
+	$(SPINBENCH) $(DEMO_SWEEP) $(DEMO_BY_MATCH)
+	$(SPINBENCH) $(DEMO_SWEEP) selector=joint drafting=by_selector
 	$(MAKE) validation
 	$(SPINBENCH) report $(DEMO) --validation $(VALIDATION)/runs -o $(REPORT)
 

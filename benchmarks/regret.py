@@ -147,7 +147,7 @@ class Runs:
         """Its seconds for each request, [requests]; the same for all methods."""
         key = (task.batch, task.seed)
         if key not in self._oracle_s:
-            engine, infos = simulation_section(config), drafter_infos(config)
+            engine, infos = simulation_section(config), drafter_infos(config.models)
             names = [info.name for info in infos]
             table, requests = self._engine.table(engine), read_trace(config, None).requests
             rows = [table.requests.row_of[request.id] for request in requests]

@@ -20,6 +20,8 @@ SLOW_POINT_S = 1.5
 SHORT_PASS_S = 0.01
 """A pass shorter than this is timed several times in a row, at most `MOST_PER_VISIT`."""
 MOST_PER_VISIT = 3
+VISITS = {"draft": 2, "catch_up": 5}
+"""Timings per sweep of jobs that are short."""
 LOOP_SHARES = (0.0, 0.3, 1.0)
 """Batch sizes at which the loop is measured, as shares of the largest."""
 
@@ -91,7 +93,7 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
 
 def visits(group: JobGroup) -> int:
     """Timings of a group's jobs per sweep: what takes few milliseconds varies more, and gets more."""
-    return 2 if group.jobs[0].kind in ("draft", "catch_up") else 1
+    return VISITS.get(group.jobs[0].kind, 1)
 
 
 def _time_group(bench: Bench, group: JobGroup, wanted: Sequence[JobPoint], partial: PartialProfile) -> None:

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from spinbench.control.drafter import DrafterInfo, DrafterKind
+from spinbench.control.drafter import DrafterInfo
 from spinbench.errors import UserError
+from spinbench.workload.acceptance.drafter_name import DrafterKind
 from spinbench.workload.sampling_kind import SamplingKind
 
 FORMAT = 1

@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting, read_trace
-from spinbench.cli.model_shelf import ModelShelf
+from spinbench.cli.model_shelf import ModelShelf, macs_of
 from spinbench.cli.run_costs import run_costs
 from spinbench.cli.schema import LiveSection, ReplayConfig, RuntimeSection
 from spinbench.control.drafter import DrafterInfo
@@ -20,7 +20,6 @@ from spinbench.models.prompts import tokenize_requests
 from spinbench.runtime.body import TorchBody, make_body
 from spinbench.runtime.kv_pool import KvShape
 from spinbench.runtime.sampler import Sampling
-from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.request import Request, Trace
 
@@ -45,11 +44,8 @@ def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
     trace, target, prompts = load_prompts(config, engine, shelf)
     max_tokens = {request.id: len(prompts[request.id]) + request.max_new_tokens for request in trace.requests}
     num_blocks = choose_num_blocks(config, max_tokens)
-    models = [
-        None if name == PROMPT_LOOKUP else shelf.drafter(name.removesuffix(LOOKUP_SUFFIX))
-        for name in config.models.drafters
-    ]
-    infos = drafter_infos(config, {model.name: model.macs_per_token for model in models if model is not None})
+    models = shelf.drafters(config.models.drafters)
+    infos = drafter_infos(config.models, macs_of(models))
     digests = {model.name: model.weights_sha256 for model in models if model is not None}
     costs = run_costs(config, engine, infos, {config.models.target: target.weights_sha256, **digests})
     setting = loop_setting(config, infos, target.eos_token_ids, num_blocks, len(trace.requests), costs)

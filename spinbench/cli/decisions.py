@@ -7,7 +7,7 @@ import numpy as np
 
 from spinbench.cli.locations import find_trace
 from spinbench.cli.parts import make_part
-from spinbench.cli.schema import ReplayConfig
+from spinbench.cli.schema import ModelsSection, ReplayConfig
 from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_length import BySelectorDraftLength, DraftLength
 from spinbench.control.drafter import DrafterInfo
@@ -19,7 +19,7 @@ from spinbench.control.placement import Placement
 from spinbench.control.selector.oracle import OracleSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.errors import UserError
-from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP, is_ngram
+from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP, is_ngram, kind_of
 from spinbench.workload.load import load_trace
 from spinbench.workload.request import Trace
 
@@ -43,23 +43,22 @@ def choose_num_blocks(config: ReplayConfig, max_tokens: Mapping[str, int], avail
     return num_blocks
 
 
-def drafter_infos(config: ReplayConfig, macs_per_token: Mapping[str, int] | None = None) -> tuple[DrafterInfo, ...]:
+def drafter_infos(models: ModelsSection, macs_per_token: Mapping[str, int] | None = None) -> tuple[DrafterInfo, ...]:
     """What decisions know of the drafters; without `macs_per_token` of the models their cost is 0."""
-    lookup, macs = config.models.prompt_lookup, macs_per_token or {}
-    infos = []
-    for name in config.models.drafters:
-        if name == PROMPT_LOOKUP:
-            infos.append(DrafterInfo(name, "prompt_lookup", 0, lookup.max_match_tokens, lookup.min_match_tokens))
-        elif name.endswith(LOOKUP_SUFFIX):
-            cost, shortest = macs.get(name.removesuffix(LOOKUP_SUFFIX), 0), lookup.min_match_tokens_before_model
-            kind = "lookup_then_ngram" if is_ngram(name) else "lookup_then_model"
-            infos.append(DrafterInfo(name, kind, cost, lookup.max_match_tokens, shortest))
-        else:
-            infos.append(DrafterInfo(name, "ngram" if is_ngram(name) else "model", macs.get(name, 0)))
-    tables = {name.removesuffix(LOOKUP_SUFFIX) for name in config.models.drafters if is_ngram(name)}
+    lookup, macs = models.prompt_lookup, macs_per_token or {}
+    tables = sorted({name.removesuffix(LOOKUP_SUFFIX) for name in models.drafters if is_ngram(name)})
     if len(tables) > 1:
-        raise UserError(f"models.drafters has n-gram tables {', '.join(sorted(tables))}; a run can have one of them")
-    return tuple(infos)
+        raise UserError(f"models.drafters has n-gram tables {', '.join(tables)}; a run can have one of them")
+    return tuple(
+        DrafterInfo(
+            name,
+            kind_of(name),
+            macs.get(name.removesuffix(LOOKUP_SUFFIX), 0),
+            lookup.max_match_tokens,
+            lookup.min_match_tokens if name == PROMPT_LOOKUP else lookup.min_match_tokens_before_model,
+        )
+        for name in models.drafters
+    )
 
 
 def loop_setting(
@@ -112,5 +111,5 @@ def check_decisions(
     config: ReplayConfig, cost_model: CostModel | None = None, foresight: Foresight | None = None
 ) -> LoopSetting:
     """Raise UserError for decisions that the config cannot have on its engine, before anything is loaded."""
-    infos = drafter_infos(config)
+    infos = drafter_infos(config.models)
     return loop_setting(config, infos, frozenset(), 1, 1, cost_model, foresight)

@@ -82,6 +82,7 @@ class HuggingFaceEngine:
                 "pipeline": None,
                 "placement": None,
                 "switching": None,
+                "drafting": "fixed" if name is None or num_tokens else "as Hugging Face",
                 "num_speculative_tokens": 0 if name is None else num_tokens,
                 "dtype": engine.dtype,
                 "models": model_facts(target, [] if name is None else [(name, model)]),
@@ -97,7 +98,7 @@ def _section(config: ReplayConfig) -> HuggingFaceSection:
 
 
 def _setting(config: ReplayConfig, eos_token_ids: frozenset[int]) -> LoopSetting:
-    return loop_setting(config, drafter_infos(config), eos_token_ids, num_blocks=1, num_requests=1)
+    return loop_setting(config, drafter_infos(config.models), eos_token_ids, num_blocks=1, num_requests=1)
 
 
 def _assisting(config: ReplayConfig, setting: LoopSetting) -> str | None:

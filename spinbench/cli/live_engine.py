@@ -36,7 +36,7 @@ class LiveEngine:
         sampling(config)
         engine = runtime_section(config)
         choose_device(engine)
-        check_decisions(config, run_costs(config, engine, drafter_infos(config)))
+        check_decisions(config, run_costs(config, engine, drafter_infos(config.models)))
 
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:

@@ -1,10 +1,12 @@
 """Models loaded once per command, so that the points of a sweep do not wait for them again."""
 
+from collections.abc import Iterable
+
 import torch
 
 from spinbench.models.load import DrafterModel, TargetModel, load_drafter, load_target
 from spinbench.models.ngram_file import load_ngrams
-from spinbench.workload.acceptance.drafter_name import is_ngram
+from spinbench.workload.acceptance.drafter_name import is_ngram, model_of
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
 
@@ -33,3 +35,13 @@ class ModelShelf:
             load = load_ngrams if is_ngram(spec) else load_drafter
             self._drafters[spec] = load(spec, self._target)
         return self._drafters[spec]
+
+    def drafters(self, names: Iterable[str]) -> tuple[DrafterModel | NgramModel | None, ...]:
+        """What each of a run's drafters asks where it does not copy; None for prompt lookup. Raises as `drafter`."""
+        models = map(model_of, names)
+        return tuple(None if name is None else self.drafter(name) for name in models)
+
+
+def macs_of(models: Iterable[DrafterModel | NgramModel | None]) -> dict[str, int]:
+    """Multiply-adds per token, by the models' names."""
+    return {model.name: model.macs_per_token for model in models if model is not None}

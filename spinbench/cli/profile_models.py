@@ -9,12 +9,13 @@ from spinbench.calibration.device import BYTES
 from spinbench.calibration.loaded_model import model_meta, shape_of
 from spinbench.calibration.meta import DrafterMeta, ModelMeta
 from spinbench.calibration.model_shape import ModelShape, find_shape
-from spinbench.cli.model_shelf import ModelShelf
+from spinbench.cli.decisions import drafter_infos
+from spinbench.cli.model_shelf import ModelShelf, macs_of
 from spinbench.cli.profile_config import ProfileConfig
 from spinbench.control.drafter import DrafterInfo
 from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP, is_ngram, model_of
+from spinbench.workload.acceptance.drafter_name import is_ngram, kind_of, model_of
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
 
@@ -38,19 +39,10 @@ class LoadedModels:
 
 def drafter_metas(config: ProfileConfig) -> tuple[DrafterMeta, ...]:
     """What kind each drafter is, and which model it asks."""
-    metas = []
-    for name in config.models.drafters:
-        if name == PROMPT_LOOKUP:
-            metas.append(DrafterMeta(name=name, kind="prompt_lookup", model=None))
-        elif name.endswith(LOOKUP_SUFFIX):
-            kind = "lookup_then_ngram" if is_ngram(name) else "lookup_then_model"
-            model = None if is_ngram(name) else name.removesuffix(LOOKUP_SUFFIX)
-            metas.append(DrafterMeta(name=name, kind=kind, model=model))
-        elif is_ngram(name):
-            metas.append(DrafterMeta(name=name, kind="ngram", model=None))
-        else:
-            metas.append(DrafterMeta(name=name, kind="model", model=name))
-    return tuple(metas)
+    return tuple(
+        DrafterMeta(name=name, kind=kind_of(name), model=None if is_ngram(name) else model_of(name))
+        for name in config.models.drafters
+    )
 
 
 def named_shapes(config: ProfileConfig) -> dict[str, ModelShape] | None:
@@ -86,19 +78,10 @@ def load_models(config: ProfileConfig, shelf: ModelShelf, dtype: str, device: to
     """The models of the config. Raises UserError for one that cannot be loaded."""
     target = shelf.target(config.models.target, getattr(torch, dtype), device)
     metas = {target.name: model_meta(target.name, target.model, target.weights_sha256)}
-    lookup = config.models.prompt_lookup
-    drafters = []
-    for meta in drafter_metas(config):
-        name = model_of(meta.name)
-        model = None if name is None else shelf.drafter(name)
+    models = shelf.drafters(config.models.drafters)
+    for model in models:
         if isinstance(model, DrafterModel):
             metas.setdefault(model.name, model_meta(model.name, model.model, model.weights_sha256))
-        info = DrafterInfo(
-            meta.name,
-            meta.kind,
-            model.macs_per_token if model is not None else 0,
-            lookup.max_match_tokens,
-            lookup.min_match_tokens if model is None else lookup.min_match_tokens_before_model,
-        )
-        drafters.append((meta, info, model))
-    return LoadedModels(target, tuple(drafters), tuple(metas.values()))
+    infos = drafter_infos(config.models, macs_of(models))
+    drafters = tuple(zip(drafter_metas(config), infos, models, strict=True))
+    return LoadedModels(target, drafters, tuple(metas.values()))

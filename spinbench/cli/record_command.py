@@ -133,7 +133,7 @@ def _check_table(table: AcceptanceTable, config: RecordConfig, assembly: Assembl
 def _show(config: RecordConfig, folder: Path, table: AcceptanceTable) -> None:
     drafters = tuple(dict.fromkeys((*config.models.drafters, *table.columns)))
     macs = {drafter.name: drafter.macs_per_token for drafter in table.meta.drafters}
-    infos = drafter_infos(plain_replay(config, drafters), macs)
+    infos = drafter_infos(plain_replay(config, drafters).models, macs)
     streams = streams_of_table(table, drafters)
     rounds = walks(streams, infos, config.num_speculative_tokens)
     write_profiles(folder, table, rounds, config.num_speculative_tokens)

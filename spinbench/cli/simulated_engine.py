@@ -46,7 +46,7 @@ class SimulatedEngine:
         engine = simulation_section(config)
         if engine.oracle_num_speculative_tokens is not None:
             check_serial(config)
-        infos = drafter_infos(config)
+        infos = drafter_infos(config.models)
         profile = self.profile(engine)
         names = [info.name for info in infos]
         table = self.table(engine) if engine.acceptance != "synthetic" else None
@@ -92,7 +92,7 @@ class SimulatedEngine:
         trace = read_trace(config, None)
         table = None if engine.acceptance == "synthetic" else self.table(engine)
         source = simulated_acceptance(engine, trace, table)
-        infos = drafter_infos(config, {model.name: model.macs_per_token for model in profile.meta.models})
+        infos = drafter_infos(config.models, {model.name: model.macs_per_token for model in profile.meta.models})
         lengths = {request.id: source.prompt_tokens(request) for request in trace.requests}
         max_tokens = {request.id: lengths[request.id] + request.max_new_tokens for request in trace.requests}
         num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, profile.meta))

@@ -1,5 +1,6 @@
 """What a selector sees before a round, and what it is told after one: arrays with one entry per request."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
@@ -58,14 +59,13 @@ class RoundOutcome:
     draft_steps: IntArray
     """Tokens that a model was run for: those drafted and, where it was not sure of the next, that one."""
     accepted: IntArray
-    lookup_order: IntArray
-    """[requests, width]: match order in front of each emitted token; meaningless behind a request's accepted + 1."""
-    lookup_right: BoolArray
-    """[requests, width, 3]: whether a copy from the latest match of 1, 2, 3 tokens was that token, whoever drafted."""
-    ngram_confidence: FloatArray
-    """[requests, width]: of the n-gram table in front of each emitted token; meaningless as `lookup_order` is."""
-    ngram_right: BoolArray
-    """[requests, width]: whether the n-gram table would have said that token, whoever drafted."""
+    lookup_hindsight: Callable[[], tuple[IntArray, BoolArray]]
+    """Match order in front of each emitted token, [requests, width], and whether a copy from the latest match of 1, 2,
+    3 tokens was that token, [requests, width, 3], whoever drafted; meaningless behind a request's accepted + 1. Asked
+    only by those who learn from it."""
+    ngram_hindsight: Callable[[], tuple[FloatArray, BoolArray]]
+    """The n-gram table's confidence in front of each emitted token and whether it would have said that token, both
+    [requests, width], as above; only where the run has such a table."""
     draft_time_s: FloatArray
     """Duration of the draft job that each request was part of, catch-up not counted; 0 without a drafter."""
     verify_time_s: float

@@ -1,13 +1,11 @@
 """What a decision may know of a drafter."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
-
-DrafterKind = Literal["model", "ngram", "prompt_lookup", "lookup_then_model", "lookup_then_ngram"]
+from spinbench.workload.acceptance.drafter_name import DrafterKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The serving loop: turns events into jobs. The same for both engines."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -211,7 +212,7 @@ class ServingLoop:
             output_tokens=output_tokens,
             remaining_tokens=table.max_tokens[rows] - context_tokens,
             lookup_match_order=self._text.match_order(rows, output_tokens),
-            ngram_confidence=self._ngram_hindsight(rows, output_tokens, 1)[0][:, 0],
+            ngram_confidence=self._ngram_confidence(rows, output_tokens),
             newest_token_ids=self._text.newest_token_ids(rows, output_tokens),
             last_drafter=table.last_drafter[rows],
             last_drafted=table.last_drafted[rows],
@@ -221,10 +222,10 @@ class ServingLoop:
             num_waiting=len(self._scheduler.waiting),
         )
 
-    def _ngram_hindsight(self, rows: IntArray, output_tokens: IntArray, width: int) -> tuple[FloatArray, BoolArray]:
+    def _ngram_confidence(self, rows: IntArray, output_tokens: IntArray) -> FloatArray:
         if self._asks_ngrams:
-            return self._text.ngram_hindsight(rows, output_tokens, width)
-        return np.zeros((len(rows), width)), np.zeros((len(rows), width), np.bool_)
+            return self._text.ngram_hindsight(rows, output_tokens, 1)[0][:, 0]
+        return np.zeros(len(rows))
 
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
@@ -287,9 +288,7 @@ class ServingLoop:
         self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
         output_tokens = table.num_output_tokens(rows)
         finished = self._commit(rows, result.token_ids, emitted, done.end_s)
-        width = int(emitted.max())
-        lookup_order, lookup_right = self._text.lookup_hindsight(rows, output_tokens, width)
-        ngram_confidence, ngram_right = self._ngram_hindsight(rows, output_tokens, width)
+        places = rows, output_tokens, int(emitted.max())
         outcome = RoundOutcome(
             rows=rows,
             drafter=drafter,
@@ -297,10 +296,8 @@ class ServingLoop:
             drafted=drafted,
             draft_steps=round_.draft_steps,
             accepted=accepted,
-            lookup_order=lookup_order,
-            lookup_right=lookup_right,
-            ngram_confidence=ngram_confidence,
-            ngram_right=ngram_right,
+            lookup_hindsight=partial(self._text.lookup_hindsight, *places),
+            ngram_hindsight=partial(self._text.ngram_hindsight, *places),
             draft_time_s=round_.draft_time_s,
             verify_time_s=done.end_s - done.start_s,
             group_size=round_.group_size,

@@ -37,7 +37,8 @@ class Setting:
     verification: str
     pipeline: str
     """Pipeline and placement, and whether KV is prepared; `serial shared` where jobs run one after another."""
-    num_speculative_tokens: int | None
+    draft_length: str
+    """`K=4`, or the policy that chooses it."""
     is_baseline: bool
     runs: tuple[Run, ...]
 
@@ -162,7 +163,7 @@ def _setting(runs: list[Run]) -> Setting:
         engine=str(meta["engine"]),
         verification=str(meta.get("verification") or ""),
         pipeline=_pipeline(meta),
-        num_speculative_tokens=meta.get("num_speculative_tokens") or None,
+        draft_length=_draft_length(meta),
         is_baseline=bool(meta["baseline"]),
         runs=tuple(runs),
     )
@@ -174,8 +175,8 @@ def _with_distinct_labels(settings: list[Setting]) -> list[Setting]:
     def label(setting: Setting) -> str:
         same = [other for other in settings if other.method == setting.method]
         parts = [setting.method]
-        if len({other.num_speculative_tokens for other in same}) > 1:
-            parts.append(f"K={setting.num_speculative_tokens or 0}")
+        if len({other.draft_length for other in same}) > 1:
+            parts.append(setting.draft_length)
         if len({other.verification for other in same}) > 1:
             parts.append(setting.verification)
         if len({other.pipeline for other in same}) > 1:
@@ -222,8 +223,14 @@ def _section_key(run: Run) -> tuple[str, ...]:
 
 
 def _setting_key(run: Run) -> tuple[str, ...]:
-    keys = ("method", "max_num_seqs", "engine", "verification", "num_speculative_tokens")
-    return *(json.dumps(run.meta.get(key) or None, sort_keys=True) for key in keys), _pipeline(run.meta)
+    keys = ("method", "max_num_seqs", "engine", "verification")
+    named = (json.dumps(run.meta.get(key) or None, sort_keys=True) for key in keys)
+    return *named, _draft_length(run.meta), _pipeline(run.meta)
+
+
+def _draft_length(meta: Mapping[str, Any]) -> str:
+    policy = meta.get("drafting") or "fixed"
+    return f"K={meta.get('num_speculative_tokens') or 0}" if policy == "fixed" else f"K {policy}".replace("_", " ")
 
 
 def _pipeline(meta: Mapping[str, Any]) -> str:

@@ -137,24 +137,28 @@ class ModelDrafter:
         return self.runner.device
 
 
-class PromptLookupDrafter:
+class TextDrafter:
+    """A drafter without a network or a KV cache, which reads off the text all that it needs."""
+
+    @property
+    def forward_s(self) -> float:
+        """No network, no forward."""
+        return 0.0
+
+    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
+        """Nothing: the text is all there."""
+
+    def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
+        """Never asked: control itself reads what it would have said off the text."""
+        raise TypeError(f"{type(self).__name__} has no network to be asked")
+
+
+class PromptLookupDrafter(TextDrafter):
     """Copies what followed the same n-gram earlier in the request; the rule itself is `control.ngram_index`."""
 
     def __init__(self, info: DrafterInfo, device: torch.device) -> None:
         self._info = info
         self._device = device
-
-    @property
-    def forward_s(self) -> float:
-        """No model, no forward."""
-        return 0.0
-
-    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
-        """Nothing: the request's own index has seen every token."""
-
-    def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
-        """Never asked: control reads what a lookup would have said off the text."""
-        raise TypeError("prompt lookup has no model to be asked")
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """Up to K copied tokens per request, none where nothing matches; its confidence is 1 or 0."""
@@ -168,24 +172,12 @@ class PromptLookupDrafter:
         return Drafts(drafts, confidence, np.zeros(len(found), np.int64))
 
 
-class NgramDrafter:
+class NgramDrafter(TextDrafter):
     """Names what most often followed the newest tokens in texts of the target; the rule is `NgramModel`."""
 
     def __init__(self, model: NgramModel, device: torch.device) -> None:
         self.model = model
         self._device = device
-
-    @property
-    def forward_s(self) -> float:
-        """No network, no forward."""
-        return 0.0
-
-    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
-        """Nothing: it keeps nothing of a request."""
-
-    def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
-        """Never asked: control asks the table itself."""
-        raise TypeError("an n-gram table has no KV cache to be filled")
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """K tokens per request, or up to where it is no longer sure.

@@ -45,9 +45,9 @@ def test_every_choice_is_valid(choice: str) -> None:
     config = parse_config(composed(choice, *MANDATORY.get(choice, [])), ReplayConfig)
     if choice == "selector=oracle":  # nobody knows the answers on real models
         with pytest.raises(UserError, match="oracle"):
-            loop_setting(config, drafter_infos(config), frozenset(), 1, 1)
+            loop_setting(config, drafter_infos(config.models), frozenset(), 1, 1)
         return
-    setting = loop_setting(config, drafter_infos(config), frozenset(), 1, 1)
+    setting = loop_setting(config, drafter_infos(config.models), frozenset(), 1, 1)
     assert len(setting.drafters) == len(config.models.drafters)
     sampling(config)
 

@@ -30,8 +30,8 @@ def outcome(rows, drafter, accepted, draft_time_s, verify_time_s: float = 1.0, f
         rows=np.array(rows), drafter=drafter, by_lookup=np.zeros(len(drafter), np.bool_),
         drafted=np.where(drafter < 0, 0, 4),
         draft_steps=np.where(drafter < 0, 0, 4), accepted=np.array(accepted),
-        lookup_order=np.zeros((len(drafter), 5), np.int64), lookup_right=np.zeros((len(drafter), 5, 3), np.bool_),
-        ngram_confidence=np.zeros((len(drafter), 5)), ngram_right=np.zeros((len(drafter), 5), np.bool_),
+        lookup_hindsight=lambda: (np.zeros((len(drafter), 5), np.int64), np.zeros((len(drafter), 5, 3), np.bool_)),
+        ngram_hindsight=lambda: (np.zeros((len(drafter), 5)), np.zeros((len(drafter), 5), np.bool_)),
         draft_time_s=np.array(draft_time_s, float), verify_time_s=verify_time_s,
         group_size=np.ones(len(drafter), np.int64), finished=np.full(len(drafter), finished),
     )  # fmt: skip
@@ -41,4 +41,4 @@ def with_copies(done: RoundOutcome, order: Sequence[int], run: Sequence[int]) ->
     """The outcome where `run` tokens of each request would have been copied right from a match of `order` tokens."""
     right = np.arange(5) < np.array(run)[:, None]
     orders = np.repeat(np.array(order)[:, None], 5, 1)
-    return replace(done, lookup_order=orders, lookup_right=np.repeat(right[..., None], 3, 2))
+    return replace(done, lookup_hindsight=lambda: (orders, np.repeat(right[..., None], 3, 2)))

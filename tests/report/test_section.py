@@ -38,8 +38,9 @@ def test_what_varies_within_a_method_enters_its_label(tmp_path: Path) -> None:
     write_made_run(tmp_path / "a", "spin", 4, 0)
     write_made_run(tmp_path / "b", "spin", 4, 0, verification="padded")
     write_made_run(tmp_path / "c", "spin", 4, 0, num_speculative_tokens=6)
+    write_made_run(tmp_path / "d", "spin", 4, 0, drafting="by_match_order")
     (section,), _ = load_sections([tmp_path])
-    assert section.labels == ("spin K=4 packed", "spin K=4 padded", "spin K=6 packed")
+    assert section.labels == ("spin K by match order packed", "spin K=4 packed", "spin K=4 padded", "spin K=6 packed")
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,8 @@ class SurvivalEstimate:
             right[asked, source] = place < accepted
         whole, by_place = self._weights(rows)
         if sources.ngrams:
-            wrong = ~outcome.ngram_right | (np.arange(outcome.ngram_right.shape[1]) > outcome.accepted[:, None])
+            _, right_of_table = outcome.ngram_hindsight()
+            wrong = ~right_of_table | (np.arange(right_of_table.shape[1]) > outcome.accepted[:, None])
             run = np.where(wrong.any(1), wrong.argmax(1), wrong.shape[1])
             self._see_free(sources.num_models, run, outcome.accepted, seen, right)
         if sources.copies:
@@ -192,8 +193,9 @@ class SurvivalEstimate:
         Token by token, each by the match in front of it, which a copy that runs on has got longer.
         """
         emitted = outcome.accepted + 1
-        order = np.minimum(outcome.lookup_order, self._sources.max_match_tokens)
-        right = np.take_along_axis(outcome.lookup_right, np.maximum(order - 1, 0)[..., None], 2)[..., 0]
+        order, right_by_order = outcome.lookup_hindsight()
+        order = np.minimum(order, self._sources.max_match_tokens)
+        right = np.take_along_axis(right_by_order, np.maximum(order - 1, 0)[..., None], 2)[..., 0]
         places = np.arange(order.shape[1])
         wrong = ~(right & (order > 0)) & (places < emitted[:, None])
         any_wrong = wrong.any(1)

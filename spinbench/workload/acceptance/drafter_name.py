@@ -1,4 +1,8 @@
-"""How a run's drafters name the recorded ones."""
+"""What a drafter's name says of it: its kind, and the model whose predictions it uses."""
+
+from typing import Literal
+
+DrafterKind = Literal["model", "ngram", "prompt_lookup", "lookup_then_model", "lookup_then_ngram"]
 
 PROMPT_LOOKUP = "prompt_lookup"
 """The drafter without a model."""
@@ -16,6 +20,15 @@ def model_of(drafter: str) -> str | None:
 def is_ngram(drafter: str) -> bool:
     """Whether a drafter asks an n-gram table, behind a lookup or alone."""
     return drafter.removesuffix(LOOKUP_SUFFIX).endswith(NGRAM_SUFFIX)
+
+
+def kind_of(drafter: str) -> DrafterKind:
+    """Whether it is a network, an n-gram table, a lookup, or one of the former behind the latter."""
+    if drafter == PROMPT_LOOKUP:
+        return "prompt_lookup"
+    if drafter.endswith(LOOKUP_SUFFIX):
+        return "lookup_then_ngram" if is_ngram(drafter) else "lookup_then_model"
+    return "ngram" if is_ngram(drafter) else "model"
 
 
 def models_of(drafters: tuple[str, ...]) -> tuple[str, ...]:
