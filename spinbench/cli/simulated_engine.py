@@ -18,6 +18,7 @@ from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.simulated_acceptance import simulated_acceptance
 from spinbench.cli.simulated_facts import simulated_facts
+from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.cost_model import CostModel
 from spinbench.control.loop import ServingLoop
 from spinbench.control.oracle.foresight import Foresight
@@ -120,7 +121,7 @@ class SimulatedEngine:
 
         def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
             queue = ArrivalQueue(trace.requests, config.arrivals)
-            ends_early = profile.meta.device.type == "cpu"
+            ends_early = ends_while_drafting(profile.meta.device.type)
             return simulated_loop(setting, queue, streams, lengths, job_times, on_progress, wrap, start_s, ends_early)
 
         def judge(record: RunRecord) -> dict[str, Any]:

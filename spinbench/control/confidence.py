@@ -1,12 +1,12 @@
 """When a drafter stops of itself: it is no longer sure of what it drafts."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.workload.acceptance.probability import STEPS_PER_HALVING
+from spinbench.workload.acceptance.probability import STEPS_PER_HALVING, Codes
 
 ConfidenceKind = Literal["product", "token"]
 
@@ -20,8 +20,8 @@ class ConfidenceStop:
     tokens of the draft so far multiplied, an estimate of the chance that it is accepted up to there. `token`: the next
     token's alone, as Hugging Face's `assistant_confidence_threshold`.
 
-    Probabilities count in the whole steps of `encode_probability`, a factor of 2^(1/16) each. Both engines add and
-    compare these whole numbers, so that they come to the same end; a table stores no more than them.
+    Probabilities count in the whole steps of `encode_probability`, a factor of 2^(1/16) each: a table stores no more
+    than them, and so both engines compare the same whole numbers.
     """
 
     threshold: float
@@ -32,20 +32,20 @@ class ConfidenceStop:
         """The largest total of codes that is still sure enough."""
         return int(np.floor(-STEPS_PER_HALVING * np.log2(self.threshold)))
 
-    def total(self, before: Any, code: Any) -> Any:
-        """What decides about a draft's next token, from the total before it: integers, NumPy's or torch's alike."""
-        return before + code if self.kind == "product" else code
+    def num_kept(self, codes: Codes) -> IntArray:
+        """Tokens of each draft before the first that is not sure enough, int [requests].
 
-    def goes_on(self, total: Any) -> Any:
-        """Whether a token of this total is drafted, given that all before it were."""
-        return total <= self.max_total
+        `codes` [requests, K] are those of its tokens' probabilities; behind a draft's end they have no meaning.
+        """
+        total = np.cumsum(codes, 1, dtype=np.int64) if self.kind == "product" else codes
+        return np.logical_and.accumulate(total <= self.max_total, axis=1).sum(1)
 
-    def num_kept(self, codes: IntArray) -> IntArray:
-        """Tokens of each draft before the first that is not sure enough, from codes [requests, K]."""
-        total, kept = np.zeros(len(codes), np.int64), np.zeros(len(codes), np.int64)
-        alive = np.ones(len(codes), np.bool_)
-        for code in codes.T:
-            total = self.total(total, code)
-            alive = alive & self.goes_on(total)
-            kept += alive
-        return kept
+
+def ends_while_drafting(device_type: str) -> bool:
+    """Whether a draft that its drafter ends is run no further, on a device of torch's type `cpu` or `cuda`.
+
+    To know of the end the host has to see what the device has computed. A CPU has computed it by then. For a GPU the
+    host would wait, and then launch the next token's kernels on an idle device, token by token. So there all K are run,
+    the host looks once, behind the last, where it waits for the job's end anyway, and only verification is spared.
+    """
+    return device_type == "cpu"

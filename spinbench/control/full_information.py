@@ -83,7 +83,7 @@ class FullInformation:
                 num_scored = output_tokens - self._known[rows, drafter]
                 asked = num_scored > 0
                 if asked.any():
-                    # a draft that its drafter ended of itself has run the token that is asked about behind
+                    # a drafter that ended its draft itself may hold all KV already: what is asked is run once more
                     start = np.minimum(table.drafter_kv_tokens[rows, drafter], stop - num_scored)
                     spans = TokenSpans(rows[asked], start[asked], stop[asked])
                     jobs.append(CatchUpJob(drafter, spans, num_scored[asked]))

@@ -1,10 +1,11 @@
 """How sure a drafter is of what it drafts, and where that ends its drafts."""
 
+import numpy as np
 import torch
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.confidence import ConfidenceStop
-from spinbench.workload.acceptance.probability import LOWEST, STEPS_PER_HALVING
+from spinbench.workload.acceptance.probability import encode_probability
 
 
 def top_probability(logits: torch.Tensor) -> torch.Tensor:
@@ -13,43 +14,54 @@ def top_probability(logits: torch.Tensor) -> torch.Tensor:
     return (logits.max(-1).values - logits.logsumexp(-1)).exp()
 
 
-def probability_code(probability: torch.Tensor) -> torch.Tensor:
-    """`encode_probability` on the device, int64."""
-    return (-STEPS_PER_HALVING * probability.double().log2()).round().clamp(0, LOWEST).long()
+def mean_confidence(probability: FloatArray, num_kept: IntArray, most: IntArray) -> FloatArray:
+    """Mean of each draft's tokens and of the one that ended it before its K, `most`; [requests].
+
+    `probability` [requests, K] is each token's; the other arguments are [requests].
+    """
+    own = np.arange(probability.shape[1]) < np.minimum(num_kept + 1, most)[:, None]
+    return np.where(own, probability, 0.0).sum(1) / own.sum(1)
 
 
 class DraftConfidence:
-    """Follows the drafts of a group token by token. All of it stays on the device until it is asked for."""
+    """Follows the drafts of a group, step by step. The numbers stay on the device until one of them is asked for."""
 
-    def __init__(self, stop: ConfidenceStop | None, num_requests: int, device: torch.device) -> None:
+    def __init__(self, num_requests: int, stop: ConfidenceStop | None) -> None:
         self._stop = stop
-        self._total = torch.zeros(num_requests, dtype=torch.int64, device=device)
-        self._goes_on = torch.ones(num_requests, dtype=torch.bool, device=device)
-        self._num_kept = torch.zeros_like(self._total)
-        self._num_seen = torch.zeros_like(self._total)
-        self._sum = torch.zeros(num_requests, dtype=torch.float64, device=device)
+        self._known = np.zeros((num_requests, 0))
+        self._requests: list[IntArray] = []
+        """Of each step that is still on the device."""
+        self._on_device: list[torch.Tensor] = []
 
-    def add(self, logits: torch.Tensor, requests: torch.Tensor) -> None:
-        """The next token of some requests, int64 [rows], from the drafter's logits [rows, vocab]."""
-        probability = top_probability(logits)
-        before = self._goes_on[requests]
-        self._sum[requests] += probability * before
-        self._num_seen[requests] += before
-        if self._stop is not None:
-            total = self._stop.total(self._total[requests], probability_code(probability))
-            self._total[requests] = total
-            before = before & self._stop.goes_on(total)
-            self._goes_on[requests] = before
-        self._num_kept[requests] += before
+    def add(self, logits: torch.Tensor, requests: IntArray) -> None:
+        """The next token of some requests of the group, int [rows], from the drafter's logits [rows, vocab]."""
+        self._requests.append(requests)
+        self._on_device.append(top_probability(logits))
 
-    def goes_on(self, requests: torch.Tensor) -> BoolArray:
-        """Whether their drafts have not ended; waits for the device."""
-        return self._goes_on[requests].cpu().numpy()
+    def go_on(self, requests: IntArray) -> BoolArray:
+        """Whether no token has ended their drafts yet; waits for the device."""
+        if self._stop is None:
+            return np.ones(len(requests), np.bool_)
+        probability = self._probabilities()[requests]
+        return self._stop.num_kept(encode_probability(probability)) == probability.shape[1]
 
-    def num_kept(self) -> IntArray:
-        """Tokens of each draft before its end; waits for the device."""
-        return self._num_kept.cpu().numpy()
+    def num_kept(self, most: IntArray) -> IntArray:
+        """Tokens of each draft, of its `most`; waits for the device if there is a rule."""
+        if self._stop is None:
+            return most
+        return np.minimum(self._stop.num_kept(encode_probability(self._probabilities())), most)
 
-    def means(self) -> FloatArray:
-        """Mean probability of each draft's tokens and the one that ended it; waits for the device."""
-        return (self._sum / self._num_seen).cpu().numpy()
+    def means(self, most: IntArray) -> FloatArray:
+        """See `mean_confidence`; waits for the device."""
+        return mean_confidence(self._probabilities(), self.num_kept(most), most)
+
+    def _probabilities(self) -> FloatArray:
+        """Of all tokens so far, [requests, steps], 0 where a request had none."""
+        if self._on_device:
+            values = torch.cat(self._on_device).double().cpu().numpy()
+            steps = np.repeat(np.arange(len(self._requests)), [len(requests) for requests in self._requests])
+            new = np.zeros((len(self._known), len(self._requests)))
+            new[np.concatenate(self._requests), steps] = values
+            self._known = np.concatenate((self._known, new), 1)
+            self._requests, self._on_device = [], []
+        return self._known

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, TokenSpans
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel
-from spinbench.runtime.confidence import DraftConfidence
+from spinbench.runtime.confidence import DraftConfidence, mean_confidence
 from spinbench.runtime.draft import Draft, DraftRecorder
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import TokenSampler
@@ -59,11 +60,11 @@ class ModelDrafter:
     def __init__(
         self, drafter: DrafterModel, slots: SlotTable, sampler: TokenSampler, ends_early: bool | None = None
     ) -> None:
-        """`ends_early`: run no further what the job's rule has ended; None = where that needs no waiting, on a CPU."""
+        """`ends_early`: run a draft no further than the job's rule lets it; None = as its device is best used."""
         self.runner = ModelRunner(drafter.model, slots)
         self._target_ids = drafter.target_ids
         self._sampler = sampler
-        self._ends_early = self._device.type == "cpu" if ends_early is None else ends_early
+        self._ends_early = ends_while_drafting(self._device.type) if ends_early is None else ends_early
 
     @property
     def forward_s(self) -> float:
@@ -93,13 +94,12 @@ class ModelDrafter:
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """The known tokens in one pass, then one row per request and step; a request whose draft ended has none.
 
-        On a CPU a draft that the job's rule ends is over. On a GPU all K steps run, so that the host need not wait for
-        the device but once, at the end; what the rule has ended is thrown away.
+        Where drafts do not end early, what the job's rule has ended is run all the same, and thrown away.
         """
         lengths, known = job.num_speculative_tokens, job.spans
         sure = None
         if job.stop is not None or job.measure_confidence:
-            sure = DraftConfidence(job.stop, len(lengths), self._device)
+            sure = DraftConfidence(len(lengths), job.stop)
         steps = DraftRecorder(self._target_ids)
         num_steps = np.zeros(len(lengths), np.int64)
         requests, spans = np.arange(len(lengths)), known
@@ -113,21 +113,20 @@ class ModelDrafter:
             num_steps[requests] += 1
             goes_on = lengths[requests] > step + 1
             if sure is not None:
-                places = self._on_device(requests)
-                sure.add(logits, places)
-                if job.stop is not None and self._ends_early:
-                    goes_on &= sure.goes_on(places)
+                sure.add(logits, requests)
+                if self._ends_early and goes_on.any():
+                    goes_on &= sure.go_on(requests)
             if not goes_on.any():
                 break
-            requests, tokens = requests[goes_on], drafted.token_ids
+            tokens = drafted.token_ids
             if not goes_on.all():
-                tokens = tokens[self._on_device(np.flatnonzero(goes_on))]
+                requests, tokens = requests[goes_on], tokens[self._on_device(np.flatnonzero(goes_on))]
             newest = known.stop[requests] + step
             spans = TokenSpans(known.rows[requests], newest, newest + 1)
             rows = torch.arange(len(requests), device=self._device)
-        kept = lengths if sure is None or job.stop is None else sure.num_kept()
-        means = sure.means() if sure is not None and job.measure_confidence else None
-        return Drafts(tuple(steps.drafts(kept)), means, num_steps)
+        kept = lengths if sure is None else sure.num_kept(lengths)
+        confidence = sure.means(lengths) if sure is not None and job.measure_confidence else None
+        return Drafts(tuple(steps.drafts(kept)), confidence, num_steps)
 
     def _on_device(self, numbers: IntArray) -> torch.Tensor:
         return torch.from_numpy(numbers).to(self._device)
@@ -191,11 +190,10 @@ class NgramDrafter(TextDrafter):
         kept = lengths if job.stop is None else np.minimum(job.stop.num_kept(codes), lengths)
         on_device = torch.from_numpy(tokens).to(self._device)
         drafts = tuple(Draft(on_device[place, :length]) for place, length in enumerate(kept.tolist()))
-        if not job.measure_confidence:
-            return Drafts(drafts, None, lengths)
-        own = np.arange(tokens.shape[1]) < np.minimum(kept + 1, lengths)[:, None]
-        means = np.where(own, decode_probability(codes), 0.0).sum(1) / own.sum(1)
-        return Drafts(drafts, means, lengths)
+        confidence = None
+        if job.measure_confidence:
+            confidence = mean_confidence(decode_probability(codes), kept, lengths)
+        return Drafts(drafts, confidence, lengths)
 
 
 class LookupThenModelDrafter:

@@ -8,13 +8,13 @@ import torch
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.models.loaded_model import DrafterModel
-from spinbench.runtime.confidence import probability_code, top_probability
+from spinbench.runtime.confidence import top_probability
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.paged_batch import PagedBatch, RowGroup
 from spinbench.runtime.sampler import Sampler
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.written_texts import WrittenTexts
-from spinbench.workload.acceptance.probability import LOWEST
+from spinbench.workload.acceptance.probability import LOWEST, encode_probability
 
 CHAINS = 128
 """Drafts that are continued together: a pass computes logits for so many rows."""
@@ -108,7 +108,7 @@ class Rollouts:
             batch = self._batch(request, prefix, slots, own[:, : number + 1])
             rows = torch.arange(len(request), device=device)
             logits = self._runner.run(token_ids, prefix + number, batch, rows)
-            self._own[number, positions] = probability_code(top_probability(logits)).cpu().numpy()
+            self._own[number, positions] = encode_probability(top_probability(logits).double().cpu().numpy())
             seeds = self._texts.seeds[request]
             token_ids = self._sampler.draft_tokens(logits, seeds, prefix + number + 1, self._target_ids)
 

@@ -67,8 +67,7 @@ class SimulatedBody:
     ) -> None:
         """`num_prompt_tokens` [requests] in the order of the streams' rows; the clock begins at `start_s`.
 
-        `drafts_end_early`: a draft that its drafter ends is over in time as well, as on a CPU. On a GPU the host does
-        not wait to hear of it: all K steps run.
+        `drafts_end_early`: a draft that its drafter ends is run no further (`ends_while_drafting`), else to its K.
         """
         self._streams = streams
         self._num_prompt_tokens = num_prompt_tokens

@@ -29,14 +29,14 @@ def simulated_loop(
     """A loop that serves `queue` in simulated time; the streams' rows are `queue.requests`.
 
     `interface` wraps the body that the loop talks to; no job starts before `start_s`; `drafts_end_early` is explained
-    at `SimulatedBody`. Raises UserError for a selector that must see a drafter's confidence, which tables hold too
-    coarsely, and for a policy that ends drafts by a confidence that `streams` do not know.
+    at `SimulatedBody`. Raises UserError for a selector that must see a drafter's confidence, which tables hold in steps
+    only, and for a policy that ends drafts by a confidence that `streams` do not know.
     """
     require_confidence(setting, streams.num_rollout_tokens, "this acceptance")
     if setting.selector.needs_confidence:
         raise UserError(
-            "this selector asks for the drafter's confidence, which the acceptance table does not hold beyond a "
-            "mismatch; choose another selector, or engine=runtime"
+            "this selector asks for the drafter's confidence itself, which an acceptance table holds in steps of 4 % "
+            "only; choose another selector, or engine=runtime"
         )
     table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
     body = SimulatedBody(
@@ -54,9 +54,10 @@ def require_confidence(setting: LoopSetting, num_rollout_tokens: int, where: str
     policy = setting.draft_length
     asks_models = any(drafter.has_kv_cache or drafter.asks_ngrams for drafter in setting.drafters)
     if isinstance(policy, StopsOnConfidence) and asks_models and policy.max_model_tokens > num_rollout_tokens:
-        most = policy.max_model_tokens
+        most, known = policy.max_model_tokens, num_rollout_tokens
         raise UserError(
-            f"{where}: knows drafters' confidence for {num_rollout_tokens} tokens of a draft, and this draft-length "
-            f"policy ends drafts of up to {most} by it; set engine.acceptance=table with a table of spinbench record "
-            f"rollout_tokens={most} (merge=FOLDER adds it to one)"
+            f"{where}: knows drafters' confidence for {known} token{'' if known == 1 else 's'} of a draft, and this "
+            f"draft-length policy ends drafts of up to {most} by it; set engine.acceptance=table with a table of "
+            f"spinbench record rollout_tokens={most} (merge=FOLDER adds that to one), whose requests asked for as many "
+            "tokens as here"
         )

@@ -135,7 +135,7 @@ def test_the_simulator_imports_no_torch(spinbench: CommandLine, prepared: Path) 
         (["trace.path=other.jsonl"], "was recorded on trace 'tiny'"),
         (["placement=own_devices", "engine.oracle_num_speculative_tokens=4"], "set pipeline=serial placement=shared"),
         (["engine.acceptance=synthetic"], "table: "),
-        (["drafting=confident"], "engine.acceptance=table, table: knows drafters' confidence for 1 tokens of a draft"),
+        (["drafting=confident"], "engine.acceptance=table, table: knows drafters' confidence for 1 token of a draft"),
         (["drafting=confident", "engine.acceptance=bootstrap"], "knows drafters' confidence for 0 tokens of a draft"),
         (["drafting=confident", "drafting.threshold=1.5"], "drafting.threshold"),
         (["drafting=confident", "drafting.confidence=entropy"], "drafting.confidence"),

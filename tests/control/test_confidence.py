@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spinbench.control.confidence import ConfidenceStop
+from spinbench.control.confidence import ConfidenceStop, ends_while_drafting
 from spinbench.control.draft_length_confident import ConfidentDraftLength, StopsOnConfidence
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.request_table import NO_DRAFTER
@@ -43,21 +42,30 @@ def test_a_draft_ends_before_the_first_token_that_is_not_sure():
     threshold=st.floats(1e-4, 0.99),
     kind=st.sampled_from(["product", "token"]),
 )
-def test_the_rule_is_the_same_for_numpy_and_torch_and_falls_with_the_threshold(codes, threshold, kind):
+def test_the_rule_is_that_of_the_probabilities_and_falls_with_the_threshold(codes, threshold, kind):
     stop = ConfidenceStop(threshold, kind)
     kept = int(stop.num_kept(np.array([codes]))[0])
-    total, alive, count = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.bool), 0
-    for code in codes:
-        total = stop.total(total, torch.tensor([code]))
-        alive = alive & stop.goes_on(total)
-        count += int(alive)
-    assert kept == count
+    # as a table stores them: their sum may be beyond a byte
+    assert stop.num_kept(np.array([codes], np.uint8))[0] == kept
+    # seen token by token: what is not known yet changes nothing
+    assert [stop.num_kept(np.array([codes[:known]]))[0] for known in range(1, len(codes) + 1)] == [
+        min(kept, known) for known in range(1, len(codes) + 1)
+    ]
     assert ConfidenceStop(min(0.999, 1.5 * threshold), kind).num_kept(np.array([codes]))[0] <= kept
-    # as probabilities, where they are not within rounding of the threshold
+    # where a probability is not within rounding of the threshold
     probability = np.exp2(-np.array(codes) / 16)
     sure = np.cumprod(probability) if kind == "product" else probability
     if (np.abs(sure / threshold - 1) > 1e-9).all():
         assert kept == int(np.logical_and.accumulate(sure >= threshold).sum())
+
+
+def test_no_draft_and_no_token_is_kept():
+    assert ConfidenceStop(0.5).num_kept(np.zeros((0, 3), np.int64)).tolist() == []
+    assert ConfidenceStop(0.5).num_kept(np.zeros((2, 0), np.int64)).tolist() == [0, 0]
+
+
+def test_only_a_cpu_looks_after_every_token():
+    assert [ends_while_drafting(device) for device in ("cpu", "cuda")] == [True, False]
 
 
 def test_models_get_one_length_and_copies_that_of_their_match():

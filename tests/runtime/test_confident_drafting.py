@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.job import DraftJob
 from spinbench.control.record import RunRecord
 from spinbench.runtime import drafter as drafter_module
-from spinbench.runtime.confidence import probability_code, top_probability
-from spinbench.workload.acceptance.probability import encode_probability
+from spinbench.runtime.confidence import DraftConfidence, top_probability
+from spinbench.runtime.drafter import ModelDrafter
+from spinbench.runtime.model_runner import ModelRunner
 from tests.runtime import serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=16)
@@ -83,22 +85,15 @@ def test_a_lower_threshold_drafts_more():
 )
 def test_running_all_steps_ends_drafts_at_the_same_tokens(sampling, monkeypatch):
     """What a GPU does: the host hears of the ends once, behind the last step."""
-    decisions = {
-        "selector": "fixed good+prompt_lookup",
-        "policy": serving.CONFIDENT[0],
-        "max_num_seqs": 8,
-        "draft_length": 5,
-    }
+    decisions = {"selector": "fixed good+prompt_lookup", "policy": serving.CONFIDENT[0], "draft_length": 5}
+    decisions["max_num_seqs"] = 8
     early = _serve(sampling=sampling, **decisions)
-    waits: list[int] = []
-    make = drafter_module.ModelDrafter.__init__
-    monkeypatch.setattr(drafter_module.ModelDrafter, "__init__", functools.partialmethod(make, ends_early=False))
-    asked = drafter_module.DraftConfidence.goes_on
-    monkeypatch.setattr(
-        drafter_module.DraftConfidence, "goes_on", lambda self, places: (waits.append(1), asked(self, places))[1]
-    )
+    looks: list[int] = []
+    look = DraftConfidence.go_on
+    monkeypatch.setattr(DraftConfidence, "go_on", lambda self, own: (looks.append(1), look(self, own))[1])
+    monkeypatch.setattr(drafter_module, "ends_while_drafting", lambda device_type: False)
     late = _serve(sampling=sampling, **decisions)
-    assert not waits
+    assert not looks
     assert serving.outputs(early) == serving.outputs(late)
     # who shares a round depends on the clock, what becomes of a request does not
     order = [np.lexsort((record.rounds.context_tokens, record.rounds.row)) for record in (early, late)]
@@ -111,43 +106,65 @@ def test_running_all_steps_ends_drafts_at_the_same_tokens(sampling, monkeypatch)
     assert work[0] < work[1]
 
 
-def test_rows_leave_the_batch_and_the_spans_count_what_was_run():
-    target = tiny_models.target("llama")
+def test_rows_leave_the_batch_and_the_spans_count_what_was_run(monkeypatch):
     rows_of_passes: list[int] = []
-    own = drafter_module.ModelRunner.packed
+    own = ModelRunner.packed
 
-    def counted(self, spans, token_ids, logit_rows):
-        if self is not None and len(logit_rows) <= 8:
-            rows_of_passes.append(len(token_ids))
-        return own(self, spans, token_ids, logit_rows)
+    def counted(self, spans, token_ids, *others):
+        rows_of_passes.append(len(token_ids))
+        return own(self, spans, token_ids, *others)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drafter_module.ModelRunner, "packed", counted)
-        models = tiny_models.drafters(target)[:1]
-        record = serving.serve(
-            target, models, TRACE, selector="fixed good", policy=serving.CONFIDENT[0], draft_length=5, max_num_seqs=8,
-            layout="padded",
-        )  # fmt: skip
-    drafting = [kind in ("draft", "catch_up", "prefill") for kind in record.spans.kind]
-    assert sum(rows_of_passes) == int(record.spans.num_tokens[drafting].sum())
+    monkeypatch.setattr(ModelRunner, "packed", counted)
+    record = _serve(selector="fixed good", policy=serving.CONFIDENT[0], draft_length=5, max_num_seqs=8, layout="padded")
+    # verification is padded, all else is packed
+    packed = [kind != "verify" for kind in record.spans.kind]
+    assert sum(rows_of_passes) == int(record.spans.num_tokens[packed].sum())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_codes_on_the_device_are_those_of_the_table(dtype):
-    logits = 4 * torch.randn(4000, 50, dtype=dtype, generator=torch.Generator().manual_seed(0))
+def test_confidence_is_the_softmax_of_the_likeliest_token(dtype):
+    logits = 4 * torch.randn(40, 50, dtype=dtype, generator=torch.Generator().manual_seed(0))
     probability = top_probability(logits)
+    assert probability.dtype == dtype
     torch.testing.assert_close(probability, logits.softmax(-1).max(-1).values)
-    assert probability_code(probability).tolist() == encode_probability(probability.double().numpy()).tolist()
-    assert probability_code(torch.tensor([1.0, 0.5, 0.25, 0.0])).tolist() == [0, 16, 32, 255]
+    assert top_probability(logits.bfloat16()).dtype == torch.float32
 
 
-def test_a_part_of_a_job_keeps_its_rule():
+def _logits(*probability: float) -> torch.Tensor:
+    """Rows whose likeliest token has this probability."""
+    top = torch.tensor(probability, dtype=torch.float64)
+    return torch.stack((top, (1 - top) / 2, (1 - top) / 2), 1).log()
+
+
+def _followed(stop: ConfidenceStop | None, looks: bool) -> DraftConfidence:
+    """Three drafts of K = 2, 3, 1: sure of all, ended before the second token, and short."""
+    sure = DraftConfidence(3, stop)
+    for step, requests, probability in ((0, [0, 1, 2], (1.0, 0.75, 0.5)), (1, [0, 1], (0.5, 0.5)), (2, [1], (1.0,))):
+        sure.add(_logits(*probability), np.array(requests))
+        if looks and stop is not None and step == 0:
+            assert sure.go_on(np.array([2, 0])).tolist() == [True, True]
+        if looks and stop is not None and step == 1:
+            assert sure.go_on(np.array([0, 1])).tolist() == [True, False]
+    return sure
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_drafts_are_followed_whether_one_looks_or_not(looks):
+    most = np.array([2, 3, 1])
+    sure = _followed(ConfidenceStop(0.5, "product"), looks)
+    assert sure.num_kept(most).tolist() == [2, 1, 1]
+    # (1 + 1/2) / 2, (3/4 + 1/2) / 2, 1/2: the token that ended a draft counts, what was run behind it does not
+    assert sure.means(most) == pytest.approx([0.75, 0.625, 0.5])
+    without = _followed(None, looks)
+    assert without.go_on(np.array([1, 2])).tolist() == [True, True]
+    assert without.num_kept(most).tolist() == [2, 3, 1]
+    assert without.means(most) == pytest.approx([0.75, 0.75, 0.5])
+
+
+def test_a_part_of_a_job_keeps_its_rule(monkeypatch):
     seen: list[DraftJob] = []
-    own = drafter_module.ModelDrafter.draft
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            drafter_module.ModelDrafter, "draft", lambda self, job, text: (seen.append(job), own(self, job, text))[1]
-        )
-        _serve(selector="fixed good+prompt_lookup", policy=serving.CONFIDENT[1], max_num_seqs=8)
+    own = ModelDrafter.draft
+    monkeypatch.setattr(ModelDrafter, "draft", lambda self, job, text: (seen.append(job), own(self, job, text))[1])
+    _serve(selector="fixed good+prompt_lookup", policy=serving.CONFIDENT[1], max_num_seqs=8)
     assert seen
     assert all(job.stop is not None for job in seen)
