@@ -62,26 +62,26 @@ class DraftRecorder:
 
     def drafts(self, lengths: IntArray) -> list[Draft]:
         """One draft per request of the group, of the first `lengths` tokens of each."""
-        # [group, steps]: row of each token among those of all steps behind each other
-        row = np.zeros((len(lengths), len(self._steps)), np.int64)
+        # [group, steps]: place of each token among those of all steps behind each other
+        place = np.zeros((len(lengths), len(self._steps)), np.int64)
         first = 0
         for number, requests in enumerate(self._requests):
-            row[requests, number] = first + np.arange(len(requests))
+            place[requests, number] = first + np.arange(len(requests))
             first += len(requests)
-        law_rows = row[np.arange(len(self._steps)) < lengths[:, None]]
+        places = place[np.arange(len(self._steps)) < lengths[:, None]]
         sizes = lengths.tolist()
-        token_ids = self._in_rows([step.token_ids for step in self._steps], law_rows).split(sizes)
+        token_ids = self._at([step.token_ids for step in self._steps], places).split(sizes)
         law = self._law()
         if law is None:
             return [Draft(tokens) for tokens in token_ids]
-        drawn = [step.probability for step in self._steps if step.probability is not None]
-        probability = self._in_rows(drawn, law_rows).split(sizes)
-        rows = np.split(law_rows, np.cumsum(lengths)[:-1])
-        return [Draft(*parts[:2], law, parts[2]) for parts in zip(token_ids, probability, rows, strict=True)]
+        probability = self._at([step.probability for step in self._steps if step.probability is not None], places)
+        columns = token_ids, probability.split(sizes), np.split(places, np.cumsum(lengths)[:-1])
+        return [Draft(tokens, drawn_with, law, rows) for tokens, drawn_with, rows in zip(*columns, strict=True)]
 
-    def _in_rows(self, of_steps: list[torch.Tensor], rows: IntArray) -> torch.Tensor:
-        together = torch.cat(of_steps)
-        return together[torch.from_numpy(rows).to(together.device)]
+    def _at(self, of_steps: list[torch.Tensor], places: IntArray) -> torch.Tensor:
+        """Entries of the steps' columns, which are put behind each other."""
+        behind_each_other = torch.cat(of_steps)
+        return behind_each_other[torch.from_numpy(places).to(behind_each_other.device)]
 
     def _law(self) -> DraftLaw | None:
         laws = [step.law for step in self._steps if step.law is not None]
