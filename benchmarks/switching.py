@@ -25,7 +25,8 @@ from spinbench.metrics.switching import switch_stalls_ms
 from spinbench.metrics.tables import RunTables, tables_from_record
 
 SWITCHING = ("on_demand", "ahead")
-PROFILE = ["device=v100_32gb", "models=llama_7b", "engine.dtype=float32", "max_context_tokens=4096"]
+PROFILE = ["device=v100_32gb", "models=llama_7b", "max_context_tokens=4096"]
+DTYPES = ("float32", "bfloat16")
 OWN = ["placement=own_devices"]
 PAGE = """# Switching drafters without stalls
 
@@ -39,12 +40,17 @@ A stall is the time that the new drafter's catch-ups took between a request's ve
 into a draft's first step (at most 16) are no part of it. What the figures mean:
 
 - On one device (`shared`) the work is moved, not saved: the stall is gone from where it is counted, and is paid in
-  front of the verification of the round before. Each catch-up is a little dearer, as it is a job for some requests
-  more. So there `ahead` gains nothing.
+  front of the verification of the round before. Catch-up jobs take a little more time in all, since some prepare what
+  on demand a draft's first step would have taken in. So there `ahead` gains nothing.
 - With drafters on devices of their own and one round in flight, what overlaps is gained.
-- With several micro-batches in flight other requests fill the gap anyway, so hiding it gains next to nothing.
+- With several micro-batches in flight other requests fill part of the gap anyway, so hiding it gains less.
+- Where the repeats' ranges overlap, as on two real cores, throughput shows no gain that could be told from noise; there
+  a lane for drafters takes a core from the target as well, and costs more than it hides.
+- Throughput cannot gain more than the share of the time that catch-up jobs took; a selector that seldom changes its
+  mind has little to gain.
 - A selector that learns decides a round earlier with `ahead`, on less evidence: its choices, and so its acceptance
-  length, are not the same. `joint` announces nothing: the model that a request was last drafted by is kept ready.
+  length, are not the same. `joint` announces nothing: the model that a request was last drafted by is kept ready, which
+  is a guess; a change to a model that the request never had is not foreseen.
 
 ```sh
 python -m benchmarks.switching --out reports/switching
@@ -68,37 +74,39 @@ class SetUp:
     is_real: bool = False
 
 
-def set_ups(v100: Path) -> tuple[SetUp, ...]:
-    """Two that are simulated and one that is real; `v100` is the folder of the analytic profile."""
+def set_ups(profiles: Path) -> tuple[SetUp, ...]:
+    """Three that are simulated and one that is real; analytic profiles lie in `profiles` by their number format."""
     llama = (
         "models=llama_7b", "engine.acceptance=synthetic",
-        f"engine.profile={v100}", "engine.source=llama_drafters.yaml", "drafting.num_speculative_tokens=8",
+        "engine.source=llama_drafters.yaml", "drafting.num_speculative_tokens=8",
         "scheduler.max_num_seqs=8",
     )  # fmt: skip
     turns = "selector=round_robin", "selector.rounds_per_choice=4"
     spin_2 = ("selector=spin", "selector.capacity=2")
-    lanes = (("placement=shared",), tuple(OWN), (*OWN, *DEPTH_2))
+    lanes = (tuple(OWN), (*OWN, *DEPTH_2))
+    one_device = ("placement=shared",)
     return (
         SetUp(
             "smollm2",
             "Simulated: SmolLM2, shipped table and profile (two cores of an AMD EPYC), mixed trace, batch 8, K = 4",
             ("scheduler.max_num_seqs=8",),
             (turns, ("selector=spin",), ("selector=epsilon_greedy",), ("selector=joint", "drafting=by_selector")),
-            lanes,
+            (one_device, *lanes),
             3,
         ),
         SetUp(
             "llama_short",
             "Simulated: LLaMA-7B, analytic V100 profile (float32), acceptance made up, short prompts, batch 8, K = 8",
-            (*llama, "trace=synthetic", "trace.path=short_prompts.yaml"),
+            (*llama, f"engine.profile={profiles / 'float32'}", "trace=synthetic", "trace.path=short_prompts.yaml"),
             (turns, spin_2, ("selector=epsilon_greedy",)),
             lanes,
             3,
         ),
         SetUp(
             "llama_chat",
-            "Simulated: the same with chats of up to 2,048 tokens (`synthetic_chat.yaml`, 128 requests)",
-            (*llama, "trace=synthetic", "trace.max_prompt_tokens=2048", "trace.max_output_tokens=256",
+            "Simulated: the same in bfloat16 with prompts of up to 2,048 tokens (`synthetic_chat.yaml`, 128 requests)",
+            (*llama, f"engine.profile={profiles / 'bfloat16'}", "trace=synthetic",
+             "trace.max_prompt_tokens=2048", "trace.max_output_tokens=256",
              "trace.num_prompts=128"),
             (turns, spin_2, ("selector=epsilon_greedy",)),
             lanes,
@@ -110,7 +118,7 @@ def set_ups(v100: Path) -> tuple[SetUp, ...]:
             ("arrivals=all_at_once", "scheduler.max_num_seqs=4", "trace.num_prompts=16", "trace.sample_seed=526",
              "trace.max_output_tokens=64"),
             (turns,),
-            (("placement=shared",), ("placement=drafters_together",)),
+            (one_device, ("placement=drafters_together",)),
             3,
             is_real=True,
         ),
@@ -244,10 +252,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the CSVs and README.md")
     parser.add_argument("--only", nargs="*", help="set-ups to run; all without it")
     options = parser.parse_args()
-    v100 = options.runs / "v100"
-    if not (v100 / "meta.yaml").exists():
-        run(["profile", *PROFILE, f"hydra.run.dir={v100}"])
-    points, all_set_ups = Points(options.runs), set_ups(v100)
+    profiles = (options.runs / "v100").absolute()
+    for dtype in DTYPES:
+        if not (profiles / dtype / "meta.yaml").exists():
+            run(["profile", *PROFILE, f"engine.dtype={dtype}", f"hydra.run.dir={profiles / dtype}"])
+    points, all_set_ups = Points(options.runs), set_ups(profiles)
     for set_up in all_set_ups:
         if options.only is not None and set_up.key not in options.only:
             continue

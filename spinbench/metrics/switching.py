@@ -17,45 +17,41 @@ def switch_stalls_ms(tables: RunTables) -> np.ndarray:
     earlier.
     Tokens that a drafter takes in with the first step of its draft make that longer, and are no stall.
     """
-    rounds = tables.rounds.sort_values(["request_id", "verify_end_s"], kind="stable")
-    same = rounds["request_id"].eq(rounds["request_id"].shift()).to_numpy(dtype=bool)
-    drafter = rounds["drafter"]
-    changed = drafter.fillna("").ne(drafter.shift().fillna("")).to_numpy(dtype=bool)
-    with_kv = [name for name in drafter.dropna().unique() if name != PROMPT_LOOKUP and not is_ngram(name)]
-    keeps_kv = drafter.isin(with_kv).to_numpy(dtype=bool)
-    switch = same & changed & keeps_kv & rounds["draft_start_s"].notna().to_numpy(dtype=bool)
-    columns = {
-        "request_id": rounds["request_id"],
-        "drafter": drafter,
-        "free_s": rounds["verify_end_s"].shift(),
-        "draft_start_s": rounds["draft_start_s"],
-    }
-    switches = pd.DataFrame(columns)[switch]
-    free_s = np.maximum(switches["free_s"].to_numpy(dtype=float), _prefilled_before_s(tables, switches))
-    stalls_s = np.zeros(len(switches))
-    catch_ups = tables.spans[tables.spans["kind"] == "catch_up"]
-    for lane, own in catch_ups.groupby("lane"):
-        places = np.flatnonzero((switches["drafter"] == lane).to_numpy(dtype=bool))
+    rounds = tables.rounds
+    request, _ = pd.factorize(rounds["request_id"])
+    drafter, names = pd.factorize(rounds["drafter"])  # -1 = none
+    draft_start_s, verify_end_s = (rounds[name].to_numpy(dtype=float) for name in ("draft_start_s", "verify_end_s"))
+    order = np.lexsort((verify_end_s, request))
+    now, before = order[1:], order[:-1]
+    keeps_kv = np.array([name != PROMPT_LOOKUP and not is_ngram(name) for name in names] + [False], np.bool_)
+    switch = (request[now] == request[before]) & (drafter[now] != drafter[before]) & keeps_kv[drafter[now]]
+    switch &= ~np.isnan(draft_start_s[now])
+    now, before = now[switch], before[switch]
+    starts_s, free_s = draft_start_s[now], verify_end_s[before]
+    free_s = np.maximum(free_s, _prefilled_s(tables, rounds["request_id"].to_numpy()[now], starts_s))
+    stalls_s = np.zeros(len(now))
+    for lane, own in tables.spans[tables.spans["kind"] == "catch_up"].groupby("lane"):
+        waits = np.flatnonzero(np.append(names == lane, False)[drafter[now]])
         own = own.sort_values("start_s")
         busy = _BusyTime(own["start_s"].to_numpy(dtype=float), own["end_s"].to_numpy(dtype=float))
-        starts_s = switches["draft_start_s"].to_numpy(dtype=float)[places]
-        stalls_s[places] = busy.until(starts_s) - busy.until(np.minimum(free_s[places], starts_s))
+        stalls_s[waits] = busy.until(starts_s[waits]) - busy.until(np.minimum(free_s[waits], starts_s[waits]))
     return 1e3 * stalls_s
 
 
-def _prefilled_before_s(tables: RunTables, switches: pd.DataFrame) -> np.ndarray:
-    """When each request's last prefill before its draft ended, float [switches]; the first one's end at the least."""
-    before_s = np.full(len(switches), -np.inf)
-    preempted = set(tables.requests.loc[tables.requests["num_preemptions"] > 0, "request_id"])
+def _prefilled_s(tables: RunTables, request_ids: np.ndarray, draft_start_s: np.ndarray) -> np.ndarray:
+    """When the last prefill before each draft ended, float [drafts]; -inf for requests that were never preempted."""
+    prefilled_s = np.full(len(request_ids), -np.inf)
+    requests = tables.requests
+    preempted = set(requests.loc[requests["num_preemptions"] > 0, "request_id"])
     if not preempted:
-        return before_s
+        return prefilled_s
     prefills = tables.spans.loc[tables.spans["kind"] == "prefill", ["end_s", "request_ids"]].explode("request_ids")
-    for request_id, own in switches.reset_index(drop=True).groupby("request_id"):
-        if request_id in preempted:
-            ends_s = np.sort(prefills.loc[prefills["request_ids"] == request_id, "end_s"].to_numpy(dtype=float))
-            place = np.searchsorted(ends_s, own["draft_start_s"].to_numpy(dtype=float), side="right")
-            before_s[own.index] = np.append(-np.inf, ends_s)[place]
-    return before_s
+    prefills = prefills[prefills["request_ids"].isin(preempted)]
+    for request_id, own in prefills.groupby("request_ids"):
+        places = np.flatnonzero(request_ids == request_id)
+        ends_s = np.sort(own["end_s"].to_numpy(dtype=float))
+        prefilled_s[places] = np.append(-np.inf, ends_s)[np.searchsorted(ends_s, draft_start_s[places], side="right")]
+    return prefilled_s
 
 
 class _BusyTime:

@@ -25,7 +25,7 @@ def record_of(parts, catch_ups, **changes) -> RunRecord:
     jobs += changes.pop("prefills", [])
     return RunRecord(
         requests=(request("a", **changes), request("b")), rounds=rounds(*parts), spans=spans(*jobs),
-        drafters=("x", "y", "prompt_lookup"), start_s=0.0, end_s=40.0, complete=True,
+        drafters=("x", "y", "prompt_lookup", "t-ngram"), start_s=0.0, end_s=40.0, complete=True,
     )  # fmt: skip
 
 
@@ -36,7 +36,8 @@ def test_a_switch_waits_for_its_drafters_catch_ups_between_verification_and_draf
         part(2, "a", "y", (12, 13), 15),  # the same drafter
         part(3, "a", None, None, 17),
         part(4, "a", "y", (18, 19), 21),  # back from plain decoding
-        part(5, "a", "prompt_lookup", (21, 21), 23),  # keeps no KV
+        part(5, "a", "prompt_lookup", (21, 21), 22),  # keeps no KV
+        part(5, "a", "t-ngram", (22, 22), 23),  # nor does that
         part(6, "a", "x", (27, 28), 30),
         part(7, "b", "x", (31, 32), 34),
     )
