@@ -186,7 +186,9 @@ NEEDED: dict[str, dict[str, Any]] = {
     "selector=fixed": {"selector.drafter": DRAFTERS[0]},
     "drafting=confident": {**RECORDED, "engine.acceptance": "table"},
 }
-"""Values that a choice has no default for."""
+"""Values that a choice has no default for, or needs."""
+OF_ALL_CHOICES = {"drafting": NEEDED["drafting=confident"]}
+"""Values under which all choices of a group can be compared."""
 NEEDED_CHOICES = {"selector=joint": BY_SELECTOR, "drafting=by_selector": {"selector": "joint"}}
 """Choices that go together."""
 
@@ -268,7 +270,8 @@ def test_choices_differ(runs, group):
     choices = [path.stem for path in (CONF / group).glob("*.yaml")]
     results = {
         choice: runs.result(
-            {**NEEDED_CHOICES.get(f"{group}={choice}", {}), group: choice}, NEEDED.get(f"{group}={choice}", {})
+            {**NEEDED_CHOICES.get(f"{group}={choice}", {}), group: choice},
+            {**OF_ALL_CHOICES.get(group, {}), **NEEDED.get(f"{group}={choice}", {})},
         )
         for choice in choices
     }
