@@ -30,7 +30,7 @@ SHAPES = ((1, 6), (8, 6), (8, 10), (32, 10))
 """(requests in a round, drafters)"""
 NUM_SPECULATIVE_TOKENS = 8
 NUM_REQUESTS = 2000
-KEYS = {"optimism": 0.1, "payback_rounds": 16, "memory_rounds": 1000, "learn_costs": False}
+KEYS = {"optimism": 1.5, "payback_rounds": 16, "memory_rounds": 1000, "learn_costs": False}
 
 
 def drafters_and_costs(count: int) -> tuple[tuple[DrafterInfo, ...], CostModel]:

@@ -35,30 +35,41 @@ class RoundCost:
 
 
 def exact_round_cost(
-    model: CostModel, foresight: Foresight, max_num_speculative_tokens: int, layout: LayoutKind = "packed"
+    model: CostModel,
+    foresight: Foresight,
+    max_num_speculative_tokens: int,
+    layout: LayoutKind = "packed",
+    num_requests: int = 1,
 ) -> RoundCost:
     """What rounds of one request cost by `model`, with KV catch-up for nothing: every drafter lacks the newest token
-    alone. Without drafters K is 0."""
+    alone. Without drafters K is 0.
+
+    Of more requests, the equal share of one where all are alike and do the same; of a batch in which they differ it is
+    an estimate.
+    """
     contexts, most = foresight.contexts, max_num_speculative_tokens if foresight.drafters else 0
-    gap_s = gap_of(model, "verify", 1)
+    gap_s = gap_of(model, "verify", num_requests)
+    verify_s = np.array([model.verify_s(num_requests, drafted, contexts, layout) for drafted in range(most + 1)])
     return RoundCost(
         first_context_tokens=int(contexts[0]),
-        verify_s=gap_s + np.array([model.verify_s(1, drafted, contexts, layout) for drafted in range(most + 1)]),
-        draft_s=draft_table(model, foresight, most),
-        start_s=gap_of(model, "prefill", 1) - gap_s,
+        verify_s=(gap_s + verify_s) / num_requests,
+        draft_s=draft_table(model, foresight, most, num_requests),
+        start_s=(gap_of(model, "prefill", num_requests) - gap_s) / num_requests,
     )
 
 
-def draft_table(model: CostModel, foresight: Foresight, max_num_speculative_tokens: int) -> FloatArray:
-    """The `draft_s` of rounds of one request, [drafters, 2, K + 1, contexts]."""
-    contexts, gap_s = foresight.contexts, gap_of(model, "draft", 1)
+def draft_table(
+    model: CostModel, foresight: Foresight, max_num_speculative_tokens: int, num_requests: int = 1
+) -> FloatArray:
+    """The `draft_s` of rounds of one request, or its share of those of more, [drafters, 2, K + 1, contexts]."""
+    contexts, gap_s = foresight.contexts, gap_of(model, "draft", num_requests)
     table = np.full((len(foresight.drafters), 2, max_num_speculative_tokens + 1, len(contexts)), np.inf)
     for drafter, info in enumerate(foresight.drafters):
         for by_lookup in (False, True):
             if info.copies if by_lookup else info.kind != "prompt_lookup":
                 for length in range(1, max_num_speculative_tokens + 1):
-                    seconds = model.draft_s(drafter, 1, length, contexts, by_lookup=by_lookup)
-                    table[drafter, int(by_lookup), length] = seconds + gap_s
+                    seconds = model.draft_s(drafter, num_requests, length, contexts, by_lookup=by_lookup)
+                    table[drafter, int(by_lookup), length] = (seconds + gap_s) / num_requests
     table[:, :, 0] = 0.0
     return table
 

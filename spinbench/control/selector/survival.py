@@ -139,16 +139,16 @@ class SurvivalEstimate:
     def survival(self, rows: IntArray, optimism: float) -> FloatArray:
         """P(the first k tokens of a draft are all accepted), float [requests, sources, K].
 
-        Each factor is taken `optimism` standard deviations (of what requests share) above its mean, for models: a
-        source that nobody asked looks good until it was. Copies need none, since they are scored without being asked.
+        Each factor is taken `optimism` standard deviations of the source's weight above its mean, for models: one that
+        nobody asked looks good until it was. Places and categories get none, or each would be tried out by itself;
+        copies need none, since they are scored without being asked.
         """
         whole, by_place = self._weights(rows)
         log_odds = self._mean[whole].sum(2)[:, :, None] + self._mean[by_place].sum(3)
         own = self._variance[whole]
         variance = own.sum(2)[:, :, None] + self._variance[by_place].sum(3)
         if optimism:
-            shared = own[:, :, :2].sum(2)[:, :, None] + self._variance[by_place[..., 0]]
-            log_odds += optimism * np.sqrt(shared) * self._is_model[:, None]
+            log_odds += (optimism * np.sqrt(own[:, :, 0]) * self._is_model)[:, :, None]
         # the mean of a logistic function under a normal law (MacKay 1992)
         chance = _logistic(log_odds / np.sqrt(1 + np.pi / 8 * variance))
         np.cumprod(chance, axis=2, out=chance)
