@@ -89,7 +89,7 @@ def record_drafter(
         rollout = {} if columns.rollout is None else {"rollout": columns.rollout}
         work.save(name, {**{score: getattr(columns, score) for score in SCORES}, **rollout})
     else:
-        columns = DrafterColumns(*(kept[score] for score in SCORES), kept.get("rollout"))
+        columns = DrafterColumns(**{score: kept[score] for score in SCORES}, rollout=kept.get("rollout"))
     meta = DrafterMeta(
         name=drafter.name,
         sha256=drafter.weights_sha256,

@@ -10,8 +10,7 @@ from spinbench.workload.acceptance.probability import encode_probability
 
 def top_probability(logits: torch.Tensor) -> torch.Tensor:
     """Softmax of the largest of logits [rows, vocab], without temperature and noise, in float32 at least."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return (logits.max(-1).values - logits.logsumexp(-1)).exp()
+    return torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32)).amax(-1)
 
 
 def mean_confidence(probability: FloatArray, num_kept: IntArray, most: IntArray) -> FloatArray:

@@ -56,9 +56,9 @@ class Rollouts:
         for request, place in self._chains(rows):
             self._continue(request, place, slots, own_slots)
 
-    def codes(self, rank: IntArray, first: np.ndarray) -> np.ndarray:
-        """All codes, uint8 [K - 1, positions], from ranks (0 = the text's token) and codes of first tokens."""
-        stays = self._stays(rank == 0)
+    def codes(self, right: BoolArray, first: np.ndarray) -> np.ndarray:
+        """All codes, uint8 [K - 1, positions], from whether first tokens are the text's, and their codes."""
+        stays = self._stays(right)
         codes = np.empty_like(self._own)
         before = first
         for number, own in enumerate(self._own):

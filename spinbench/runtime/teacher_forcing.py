@@ -107,7 +107,7 @@ def score_texts(
             if on_progress:
                 on_progress(done)
     first = encode_probability(top)
-    rollout = None if rollouts is None else rollouts.codes(rank, first)
+    rollout = None if rollouts is None else rollouts.codes(rank == 0, first)
     return DrafterColumns(rank, encode_probability(probability), first, rollout)
 
 

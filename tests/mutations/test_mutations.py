@@ -94,7 +94,7 @@ def model_position_off_by_one(patch: Patch) -> None:
     """Tokens behind a context are told that they stand one further on."""
     run = ModelRunner.run
 
-    def mutated(self: ModelRunner, token_ids: torch.Tensor, positions: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def mutated(self: ModelRunner, token_ids: torch.Tensor, positions: np.ndarray, *rest: Any) -> torch.Tensor:
         return run(self, token_ids, positions + int(positions[0] > 0), *rest)
 
     patch.setattr(ModelRunner, "run", mutated)

@@ -158,8 +158,8 @@ def make_policy(name: str, setting: SelectorSetting, most: int) -> DraftLength:
         case "confident":
             confidence, threshold = parameters
             return ConfidentDraftLength(
-                setting, num_speculative_tokens=most, threshold=float(threshold), confidence=confidence,
-                copied_tokens=[1, 1, 2, 3],
+                setting, num_speculative_tokens=most, threshold=float(threshold),
+                confidence="product" if confidence == "product" else "token", copied_tokens=[1, 1, 2, 3],
             )  # fmt: skip
         case "goodput":
             return GoodputDraftLength(setting, **common)

@@ -43,13 +43,12 @@ NULLABLE = ("category",)
 
 def position_schema(drafters: Sequence[DrafterMeta]) -> pa.Schema:
     """Columns of positions.parquet, one row per output token, the requests behind each other."""
-    scores = [name for drafter in drafters for name in (*_score_columns(drafter), *_rollout_columns(drafter))]
+    scores: list[str] = []
+    for drafter in drafters:
+        scores.extend(f"{score}:{drafter.name}" for score in SCORES)
+        scores.extend(_rollout_columns(drafter))
     runs = [f"lookup_run_{order}" for order in range(1, MAX_ORDER + 1)]
     return pa.schema([("token_id", pa.int32()), *((name, pa.uint8()) for name in ["match_order", *runs, *scores])])
-
-
-def _score_columns(drafter: DrafterMeta) -> list[str]:
-    return [f"{score}:{drafter.name}" for score in SCORES]
 
 
 def _rollout_columns(drafter: DrafterMeta) -> list[str]:
@@ -161,9 +160,9 @@ def _table(folder: Path, meta: TableMeta, positions: pa.Table, requests: pa.Tabl
         raise UserError(f"{folder / POSITIONS_FILE}: match_order is above {MAX_ORDER}; record the table again")
     columns: dict[str, DrafterColumns] = {}
     for drafter in meta.drafters:
+        scores: dict[str, Bytes] = {score: of_position[f"{score}:{drafter.name}"] for score in SCORES}
         rollout = [of_position[name] for name in _rollout_columns(drafter)]
-        scores = (of_position[name] for name in _score_columns(drafter))
-        columns[drafter.name] = DrafterColumns(*scores, np.stack(rollout) if rollout else None)
+        columns[drafter.name] = DrafterColumns(**scores, rollout=np.stack(rollout) if rollout else None)
     return AcceptanceTable(
         meta, rows, of_position["token_id"], of_position["match_order"], np.stack(runs), columns, folder
     )
