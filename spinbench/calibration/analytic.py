@@ -2,8 +2,9 @@
 
 A pass takes, for the linear layers, attention and logits each, the longer of its arithmetic (FLOPs over peak times
 `compute_efficiency`) and its memory traffic (bytes over bandwidth times `memory_efficiency`), plus what launching its
-kernels costs. Attention is one kernel per layer over all requests, or over each rectangle, and one more that
-merges pieces. Under tensor parallelism every GPU does its share, and two all-reduces a layer put the results together.
+kernels costs. Attention is one kernel per layer over all requests, or over each rectangle, and one more that merges
+pieces; it may be slower than that by a stated factor. Under tensor parallelism every GPU does its share, and
+two all-reduces a layer put the results together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,9 +59,12 @@ class Roofline:
         )
         attention_s = self._longer_s(
             MACS_PER_CELL * shape.num_layers * shape.num_heads * shape.head_dim * work.num_cells,
-            shape.kv_bytes_per_token(size) * (work.num_keys + work.num_tokens)
-            + 2 * PARTIAL_BYTES * shape.num_layers * shape.num_heads * shape.head_dim * work.num_merged_rows,
+            shape.kv_bytes_per_token(size) * (work.num_keys + work.num_tokens),
         )
+        merge_s = self._longer_s(
+            0, 2 * PARTIAL_BYTES * shape.num_layers * shape.num_heads * shape.head_dim * work.num_merged_rows
+        )
+        attention_s = attention_s / self.device.attention_efficiency + merge_s
         head_s = self._longer_s(
             shape.head_macs * work.num_head_rows,
             shape.head_macs * size + 2 * LOGIT_BYTES * shape.vocab_size * work.num_head_rows,

@@ -36,6 +36,9 @@ class DeviceSpec(BaseModel):
     """Share of `peak_flops` that large matrix products reach."""
     memory_efficiency: Share
     """Share of the memory bandwidth that streaming weights or KV reaches."""
+    attention_efficiency: Share = 1.0
+    """Speed of attention over that of linear layers, both as above: 1 = one fused kernel; less where scores, masks and
+    copies of the KV cache go through memory."""
     kernels_per_layer: Annotated[int, Field(ge=1)]
     kernel_launch_s: Seconds
     """What each kernel adds to its own work: launch and drain."""

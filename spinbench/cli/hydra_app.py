@@ -92,6 +92,17 @@ def run_hydra_app(command_name: str, make_command: Callable[[], Command], argume
         return _run(command, hydra, name, overrides, several)
 
 
+def sweep_points(command_name: str, arguments: Sequence[str]) -> list[Point]:
+    """The points that a sweep with these arguments has, without running any. Raises UserError as a run of it does."""
+    args = _parse(command_name, arguments)
+    with _session(command_name, args) as hydra:
+        name, overrides = args.config_name or command_name, list(args.overrides)
+        with _hydra_errors(hydra, name, overrides):
+            master = hydra.compose_config(name, overrides, RunMode.MULTIRUN)
+            HydraConfig.instance().set_config(master)
+            return _sweep_points(hydra, master)
+
+
 def _run(command: Command, hydra: Hydra, name: str, overrides: list[str], several: bool) -> int:
     def job(config: DictConfig) -> UserError | None:
         try:

@@ -178,7 +178,7 @@ class ServingLoop:
         started = [(self._start_round(*part), part[0]) for part in parts]
         if self._ahead:
             for round_, own in started:
-                for job in self._ahead.jobs(round_, own, len(self._rounds)):
+                for job in self._ahead.jobs(round_, own):
                     self._body.submit(job)
 
     def _start_round(self, context: RoundContext, drafters: IntArray, lengths: IntArray) -> Round:

@@ -38,12 +38,12 @@ class CatchUpAhead:
         """Jobs that were submitted and are not done."""
         return len(self._in_flight)
 
-    def jobs(self, round_: Round, context: RoundContext, rounds_ahead: int) -> list[CatchUpJob]:
+    def jobs(self, round_: Round, context: RoundContext) -> list[CatchUpJob]:
         """What to submit behind the first jobs of a round, whose `context` it is; see `Announces.next_drafters`."""
         table, rows = self._table, round_.rows
         following = table.last_model_drafter[rows]
         if self._announces is not None:
-            announced = self._announces.next_drafters(context, rounds_ahead)
+            announced = self._announces.next_drafters(context)
             following = np.where(announced == NO_DRAFTER, following, announced)
         drafts_itself = (following == round_.drafter) & ~round_.by_lookup
         # at the least a token is emitted: with one left to emit there is no next round

@@ -34,7 +34,7 @@ def test_every_datasheet_says_where_its_figures_are_from(name: str) -> None:
 
 
 def test_the_devices_are_those_of_the_paper_and_its_successors() -> None:
-    assert device_names() == ["a100_80gb", "h100_sxm", "h200", "l4", "v100_32gb"]
+    assert device_names() == ["a100_80gb", "h100_sxm", "h200", "l4", "v100_32gb", "v100_32gb_spin"]
     with pytest.raises(UserError, match="device is 'tpu'; it must be this_machine, a100_80gb"):
         read_device("tpu")
 
@@ -99,6 +99,16 @@ def test_a_merge_is_a_kernel_a_layer_and_its_partial_results() -> None:
     merged, whole = (Roofline(device, shape, "float16").pass_s(one) for one in (work, work._replace(num_merged_rows=0)))
     # 4 rows of 32 x 128 values of 4 bytes, written and read in each of 32 layers at 0.8 x 900 GB/s; 32 launches of 2 us
     assert merged - whole == pytest.approx(4 * 32 * 128 * 8 * 32 / 0.72e12 + 32 * 2e-6)
+
+
+def test_slow_attention_costs_more_by_what_attention_takes() -> None:
+    device, shape = read_device("v100_32gb_spin"), SHAPES["llama-68m-shape"]
+    fused, slow = (device.model_copy(update={"attention_efficiency": share}) for share in (1.0, 0.25))
+    work = pass_shape(PassPoint("m", "packed", "fit", (1000,), (1001,), 1))
+    before, after = (Roofline(one, shape, "float16").pass_s(work) for one in (fused, slow))
+    # 2 layers' keys and values of 768 numbers of 2 bytes, of 1001 tokens read and 1 written, four times rather than once
+    kv_s = 2 * 2 * 768 * 2 * (1001 + 1) / 720e9
+    assert after - before == pytest.approx(3 * kv_s)
 
 
 def test_an_analytic_profile_is_fitted_and_scored_like_a_measured_one() -> None:

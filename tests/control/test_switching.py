@@ -11,7 +11,7 @@ from spinbench.control.job import CatchUpJob, DraftJob, VerifyJob
 from spinbench.control.layout import PackedLayout
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
-from spinbench.control.request_table import NO_DRAFTER, RequestTable
+from spinbench.control.request_table import RequestTable
 from spinbench.control.selector.exp3spec import Exp3SpecSelector
 from spinbench.control.selector.held_choice import HeldChoice
 from spinbench.control.selector.protocol import Announces, SelectorSetting
@@ -42,8 +42,7 @@ class Script:
 
 
 class Announcer(Script):
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
-        assert rounds_ahead == 1
+    def next_drafters(self, context: RoundContext) -> IntArray:
         return self._choices[context.num_rounds + 1]
 
 
@@ -132,7 +131,7 @@ def test_round_robin_announces_what_it_does(rounds_per_choice):
     announced = selector.choose(context(2)).tolist()
     for num_rounds in range(9):
         assert selector.choose(context(2, num_rounds)).tolist() == announced
-        announced = selector.next_drafters(context(2, num_rounds), 1).tolist()
+        announced = selector.next_drafters(context(2, num_rounds)).tolist()
 
 
 def spin(**changes) -> SpinSelector:
@@ -150,7 +149,7 @@ def test_spin_keeps_to_what_it_announced_within_its_capacities():
         if announced is not None:
             assert chosen.tolist() == announced.tolist()
         assert np.bincount(chosen, minlength=3).max() <= 2
-        announced = selector.next_drafters(context(4, num_rounds), 1)
+        announced = selector.next_drafters(context(4, num_rounds))
         selector.observe(outcome(range(4), chosen, [1] * 4, [1.0] * 4))
 
 
@@ -158,16 +157,23 @@ def test_spin_places_newcomers_beside_those_assigned_ahead():
     selector = spin()
     for num_rounds in range(2):
         selector.choose(context(3, num_rounds))
-    announced = selector.next_drafters(context(3, 1), 1)
+    announced = selector.next_drafters(context(3, 1))
     chosen = selector.choose(context(4, 2))  # a slot begins, and a request has arrived
     assert chosen[:3].tolist() == announced.tolist()
     assert np.bincount(chosen, minlength=3).max() <= 2
 
 
-def test_spin_says_nothing_of_slots_that_are_further_ahead():
-    selector = spin()
-    selector.choose(context(2))
-    assert selector.next_drafters(context(2), 4).tolist() == [NO_DRAFTER, NO_DRAFTER]
+def test_spin_keeps_to_what_it_announced_in_micro_batches():
+    selector, announced = spin(), {}
+    for num_rounds in range(12):
+        chosen = []
+        for half in ([0, 1], [2, 3]):
+            drafters = selector.choose(context(2, num_rounds, rows=half)).tolist()
+            assert drafters == announced.get(half[0], drafters)
+            announced[half[0]] = selector.next_drafters(context(2, num_rounds, rows=half)).tolist()
+            selector.observe(outcome(half, drafters, [1, 1], [1.0, 1.0]))
+            chosen += drafters
+        assert np.bincount(chosen, minlength=3).max() <= 2
 
 
 def test_exp3_weighs_a_loss_by_the_draw_that_it_came_from():
@@ -190,7 +196,7 @@ def test_exp3_weighs_a_loss_by_the_draw_that_it_came_from():
         selector.observe(outcome([0], first, [0], [1.0]))
         second = selector.choose(context(1, 1))  # with a probability other than 1 / 3
         if ahead:
-            selector.next_drafters(context(1, 1), 1)
+            selector.next_drafters(context(1, 1))
         selector.observe(outcome([0], second, [0], [1.0]))
         losses.append(selector.probabilities(np.array([0])).tolist())
     assert losses[0] == losses[1]

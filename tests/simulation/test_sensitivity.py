@@ -21,7 +21,10 @@ NOT_REPLAYED = {
     "record.yaml": "scores drafters on real models",
     "validate.yaml": "runs replays on both engines: their keys are those of replay.yaml and of the groups",
     "experiment/demo.yaml": "sets keys that are explained, and tested, where they are defined",
-    "experiment/pipeline.yaml": "as demo.yaml",
+    **{
+        f"experiment/{name}.yaml": "as demo.yaml"
+        for name in ("spin", "motivation", "selection", "decomposition", "pipeline", "ablation", "scale")
+    },
 }
 """Files whose keys no simulated run reads."""
 

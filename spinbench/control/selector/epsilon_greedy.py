@@ -43,7 +43,7 @@ class EpsilonGreedySelector:
         """Explore or exploit where a choice is due; drafters that nobody tried come first."""
         return self._held.choose(context, self._pick)
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+    def next_drafters(self, context: RoundContext) -> IntArray:
         """Picked now where a choice is due with the next round."""
         return self._held.choose_next(context, self._pick)
 

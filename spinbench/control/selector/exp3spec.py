@@ -54,7 +54,7 @@ class Exp3SpecSelector:
         self._drawn_with[due] = self._picked_with[due]
         return chosen
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+    def next_drafters(self, context: RoundContext) -> IntArray:
         """Picked now where a choice is due with the next round."""
         return self._held.choose_next(context, self._pick)
 

@@ -40,7 +40,7 @@ class GreedySelector:
         """The best where a choice is due."""
         return self._held.choose(context, self.best)
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+    def next_drafters(self, context: RoundContext) -> IntArray:
         """Picked now where a choice is due with the next round."""
         return self._held.choose_next(context, self.best)
 

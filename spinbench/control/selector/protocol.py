@@ -71,10 +71,10 @@ class Announces(Protocol):
     late for it.
     """
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+    def next_drafters(self, context: RoundContext) -> IntArray:
         """Per request of a round that has just begun, the drafter that it will have in its next one, int [requests].
 
-        -1 where that is not known. Requests come back with the `rounds_ahead`-th call of `choose` from now, 1 = the
-        next one, unless they are preempted or finished. Called once for each round; `choose` should keep to it.
+        -1 where that is not known. Called once for each round; `choose` should keep to it. A request may be preempted
+        or finished before.
         """
         ...

@@ -26,7 +26,7 @@ class RandomSelector:
         """A new draw where one is due, else the drafter that the request has."""
         return self._held.choose(context, self._pick)
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+    def next_drafters(self, context: RoundContext) -> IntArray:
         """Picked now where a choice is due with the next round."""
         return self._held.choose_next(context, self._pick)
 

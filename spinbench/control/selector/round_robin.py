@@ -31,7 +31,7 @@ class RoundRobinSelector:
         self._num_seen += len(new)
         return (self._first[context.rows] + context.num_rounds // self._rounds_per_choice) % self._num_drafters
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+    def next_drafters(self, context: RoundContext) -> IntArray:
         """Whose turn it is then."""
         return (self._first[context.rows] + (context.num_rounds + 1) // self._rounds_per_choice) % self._num_drafters
 

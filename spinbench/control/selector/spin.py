@@ -19,8 +19,9 @@ class SpinSelector:
 
     Time is cut in slots of `rounds_per_slot` rounds with one assignment each; `slots_per_epoch` slots make an epoch, of
     which the first `exploring_slots` assign at random and the others by maximum-weight matching. A request that
-    arrives within a slot is assigned at once, by the rule of that slot. Where KV is prepared (switching=ahead), the
-    assignment of a slot is made as the last round before it begins, so without what that round brings.
+    arrives within a slot is assigned at once, by the rule of that slot. With several micro-batches all running requests
+    share slots and places. Where KV is prepared (switching=ahead), the assignment of a slot is made as the last round
+    before it begins, so without what that round brings.
     """
 
     needs_confidence = False
@@ -55,7 +56,12 @@ class SpinSelector:
         self._assigned = np.full(setting.num_requests, NO_DRAFTER, np.int64)
         self._assigned_next = np.full(setting.num_requests, NO_DRAFTER, np.int64)
         """For the slot behind this one, as far as it was made ahead of its time."""
-        self._num_rounds = 0
+        self._max_num_seqs = setting.max_num_seqs
+        self._pass_of = np.full(setting.num_requests, -1, np.int64)
+        """The pass that each request last had a round in."""
+        self._num_passes = 0
+        self._num_in_pass = 0
+        """Requests that had theirs in the present pass, and are not over."""
 
     @staticmethod
     def _resolve_capacity(capacity: int | list[int] | None, setting: SelectorSetting) -> IntArray:
@@ -72,40 +78,66 @@ class SpinSelector:
 
     def choose(self, context: RoundContext) -> IntArray:
         """Reassign everyone when a slot begins; else keep the assignment and place newcomers."""
-        slot = self._num_rounds // self._rounds_per_slot
-        if self._num_rounds % self._rounds_per_slot == 0:
+        to_place = context.rows
+        if self._begins_slot(context.rows):
+            # those of other micro-batches are matched with these, and change over with their own next round
+            to_place = self._with_those_elsewhere(context.rows)
             self._assigned, self._assigned_next = self._assigned_next, self._assigned
             self._assigned_next.fill(NO_DRAFTER)
-        self._num_rounds += 1
-        return self._assign(self._assigned, context.rows, slot)
+        self._assign(self._assigned, to_place, context.rows, (self._num_passes - 1) // self._rounds_per_slot)
+        return self._assigned[context.rows]
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
-        """Assign for the next slot what will be in it; else as assigned."""
-        slot = (self._num_rounds - 1) // self._rounds_per_slot
-        slot_then = (self._num_rounds - 1 + rounds_ahead) // self._rounds_per_slot
-        if slot_then == slot:
+    def next_drafters(self, context: RoundContext) -> IntArray:
+        """Assign for the next slot what will be in it with its next round, a pass from now; else as assigned."""
+        slot = self._num_passes // self._rounds_per_slot
+        if slot == (self._num_passes - 1) // self._rounds_per_slot:
             return self._assigned[context.rows]
-        if slot_then > slot + 1:  # a slot of fewer rounds than are in flight
-            return np.full(len(context), NO_DRAFTER, np.int64)
-        return self._assign(self._assigned_next, context.rows, slot_then)
+        self._assign(self._assigned_next, self._with_those_elsewhere(context.rows), context.rows, slot)
+        return self._assigned_next[context.rows]
 
-    def _assign(self, assigned: IntArray, rows: IntArray, slot: int) -> IntArray:
-        """Give those of `rows` that have no drafter in `assigned` one by the rule of the slot; returns everyone's."""
-        present = assigned[rows]
-        newcomers = rows[present == NO_DRAFTER]
-        if not len(newcomers):
-            return present
-        held = np.bincount(present[present != NO_DRAFTER], minlength=self._num_drafters)
-        places = np.maximum(self._capacities - held, 0)
+    def _with_those_elsewhere(self, rows: IntArray) -> IntArray:
+        """These requests, and behind them the running ones of other micro-batches."""
+        return np.concatenate((rows, np.setdiff1d(np.flatnonzero(self._assigned != NO_DRAFTER), rows)))
+
+    def _assign(self, assigned: IntArray, to_place: IntArray, own: IntArray, slot: int) -> None:
+        """Give those of `to_place` that have no drafter in `assigned` one by the rule of the slot.
+
+        `own` are the requests of the round: they get places at any rate.
+        """
+        to_place = to_place[assigned[to_place] == NO_DRAFTER]
+        if not len(to_place):
+            return
+        held = assigned[assigned != NO_DRAFTER]
+        if len(held) + len(to_place) > self._max_num_seqs:  # some were preempted, and hold places that others need
+            to_place = to_place[np.isin(to_place, own)]
+            held = assigned[own]
+            held = held[held != NO_DRAFTER]
+        places = np.maximum(self._capacities - np.bincount(held, minlength=self._num_drafters), 0)
         if slot % self._slots_per_epoch < self._exploring_slots:
-            assigned[newcomers] = self._random(len(newcomers), places)
+            assigned[to_place] = self._random(len(to_place), places)
         else:
-            assigned[newcomers] = match_requests(self._estimate.of(newcomers), places)
-        return assigned[rows]
+            assigned[to_place] = match_requests(self._estimate.of(to_place), places)
 
     def observe(self, outcome: RoundOutcome) -> None:
-        """Update the goodput estimates."""
+        """Update the goodput estimates, and free the places of finished requests."""
         self._estimate.update(outcome)
+        over = outcome.rows[outcome.finished]
+        self._assigned[over] = self._assigned_next[over] = NO_DRAFTER
+        self._num_in_pass -= int((self._pass_of[over] == self._num_passes).sum())
+
+    def _begins_slot(self, rows: IntArray) -> bool:
+        """Count a round, and say whether a slot begins with it.
+
+        In a pipeline a round of the batch is a pass: each running request's turn, in whatever micro-batch. The next one
+        begins when a request's turn comes again, or all that had theirs are over.
+        """
+        begins = bool((self._pass_of[rows] == self._num_passes).any()) or not self._num_in_pass
+        if begins:
+            self._num_passes += 1
+            self._num_in_pass = 0
+        self._pass_of[rows] = self._num_passes
+        self._num_in_pass += len(rows)
+        return begins and (self._num_passes - 1) % self._rounds_per_slot == 0
 
     def _random(self, num_requests: int, places: IntArray) -> IntArray:
         pool = np.repeat(np.arange(self._num_drafters), np.minimum(places, num_requests))

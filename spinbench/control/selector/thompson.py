@@ -61,7 +61,7 @@ class ThompsonSelector:
         """A draw where a choice is due."""
         return self._held.choose(context, self._pick)
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+    def next_drafters(self, context: RoundContext) -> IntArray:
         """Picked now where a choice is due with the next round."""
         return self._held.choose_next(context, self._pick)
 

@@ -45,7 +45,7 @@ class UpperConfidence:
         """The largest index where a choice is due."""
         return self._held.choose(context, self._pick)
 
-    def next_drafters(self, context: RoundContext, rounds_ahead: int) -> IntArray:
+    def next_drafters(self, context: RoundContext) -> IntArray:
         """Picked now where a choice is due with the next round."""
         return self._held.choose_next(context, self._pick)
 

@@ -117,6 +117,50 @@ def test_spin_keeps_to_capacities_also_for_newcomers():
         assert all(chosen.count(drafter) <= capacity for drafter, capacity in enumerate([1, 2, 1]))
 
 
+def test_spin_shares_slots_and_places_between_micro_batches():
+    keys = {**SPIN, "capacity": [2, 1, 1], "rounds_per_slot": 2, "slots_per_epoch": 100, "exploring_slots": 100}
+    selector = SpinSelector(_setting(), **keys)
+    halves = [0, 1], [2, 3]
+    for slot in range(4):
+        chosen = []
+        for _ in range(2):  # both halves have two rounds in a slot, with one assignment
+            now = []
+            for rows in halves:
+                drafters = selector.choose(context(2, rows=rows))
+                selector.observe(outcome(rows, drafters, [1, 1], [1.0, 1.0]))
+                now += drafters.tolist()
+            chosen.append(now)
+        assert chosen[0] == chosen[1], slot
+        # all places: 2 + 1 + 1 of 4 requests
+        assert sorted(chosen[0]) == [0, 0, 1, 2]
+
+
+def test_spin_matches_the_whole_batch_ahead_of_a_slot():
+    keys = {**SPIN, "capacity": [2, 1, 1], "rounds_per_slot": 1, "slots_per_epoch": 21, "exploring_slots": 20}
+    selector = SpinSelector(_setting(), **keys)
+    # to the first half drafter 0 makes a small difference, to the second, whose turn comes later, a large one
+    accepted = {0: [2, 2, 4, 4], 1: [1, 1, 0, 0], 2: [1, 1, 0, 0]}
+    announced = np.full(4, -1)
+    for _ in range(20):
+        for rows in ([0, 1], [2, 3]):
+            drafters = selector.choose(context(2, rows=rows)).tolist()
+            announced[rows] = selector.next_drafters(context(2, rows=rows))
+            shown = [accepted[drafter][row] for drafter, row in zip(drafters, rows, strict=True)]
+            selector.observe(outcome(rows, drafters, shown, [1.0, 1.0]))
+    assert sorted(announced[:2]) == [1, 2]
+    assert announced[2:].tolist() == [0, 0]
+
+
+def test_spin_gives_a_finished_requests_place_to_a_newcomer_of_another_micro_batch():
+    keys = {**SPIN, "capacity": [2, 1, 1], "rounds_per_slot": 50, "exploring_slots": 1}
+    selector = SpinSelector(_setting(), **keys)
+    first = selector.choose(context(2, rows=[0, 1]))
+    second = selector.choose(context(2, rows=[2, 3]))
+    selector.observe(outcome([0, 1], first, [1, 1], [1.0, 1.0], finished=True))
+    newcomers = selector.choose(context(2, rows=[4, 5]))
+    assert sorted([*second, *newcomers]) == [0, 0, 1, 2]
+
+
 def test_draft_goodput_ignores_what_verification_costs():
     # drafter a: 1 token in 0.01 s; drafter b: 3 tokens in 0.2 s; the target takes 1 s either way
     rewards = {}
