@@ -15,7 +15,8 @@ from spinbench.cli.record_config import RecordConfig, plain_replay
 from spinbench.cli.record_texts import RecordedTexts
 from spinbench.cli.record_work import RecordWork, digest
 from spinbench.models.load import DrafterModel
-from spinbench.runtime.teacher_forcing import WrittenTexts, ngram_columns, score_texts
+from spinbench.runtime.teacher_forcing import ngram_columns, score_texts
+from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.lookup import lookup_columns
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.acceptance.table import AcceptanceTable, DrafterColumns
@@ -60,24 +61,41 @@ def record_drafter(
         table.token_ids.astype(np.int64),
         requests.offsets,
         requests.seeds,
+        requests.max_new_tokens,
     )
+    rollout_tokens = config.rollout_tokens
     if isinstance(drafter, NgramModel):
-        meta = DrafterMeta(name=drafter.name, kind="ngram", sha256=drafter.weights_sha256, macs_per_token=0)
-        return _stamped(table.with_drafter(meta, ngram_columns(drafter, texts)))
+        columns = ngram_columns(drafter, texts, rollout_tokens)
+        meta = DrafterMeta(
+            name=drafter.name,
+            kind="ngram",
+            sha256=drafter.weights_sha256,
+            macs_per_token=0,
+            rollout_tokens=columns.num_rollout_tokens,
+        )
+        return _stamped(table.with_drafter(meta, columns))
     law = table.meta.sampling
     seeds = requests.seeds if law.temperature > 0 else None
     prompts = [list(prompt) for prompt in texts.prompts]
     name = "drafter-" + digest(
-        drafter.weights_sha256, config.runtime.dtype, law.temperature, prompts, texts.token_ids, texts.offsets, seeds
-    )
+        drafter.weights_sha256, config.runtime.dtype, law.temperature, prompts, texts.token_ids, texts.offsets, seeds,
+        *([rollout_tokens, texts.max_new_tokens] if rollout_tokens > 1 else []),
+    )  # fmt: skip
     kept = work.load(name)
     if kept is None:
         with _progress(drafter.name, requests.num_positions) as on_progress:
-            columns = score_texts(drafter, texts, sampling(plain_replay(config)), on_progress=on_progress)
-        work.save(name, {score: getattr(columns, score) for score in SCORES})
+            law_of_texts = sampling(plain_replay(config))
+            columns = score_texts(drafter, texts, law_of_texts, on_progress=on_progress, rollout_tokens=rollout_tokens)
+        rollout = {} if columns.rollout is None else {"rollout": columns.rollout}
+        work.save(name, {**{score: getattr(columns, score) for score in SCORES}, **rollout})
     else:
-        columns = DrafterColumns(*(kept[score] for score in SCORES))
-    meta = DrafterMeta(name=drafter.name, sha256=drafter.weights_sha256, macs_per_token=drafter.macs_per_token)
+        columns = DrafterColumns(**{score: kept[score] for score in SCORES}, rollout=kept.get("rollout"))
+    meta = DrafterMeta(
+        name=drafter.name,
+        sha256=drafter.weights_sha256,
+        macs_per_token=drafter.macs_per_token,
+        rollout_tokens=columns.num_rollout_tokens,
+    )
     return _stamped(table.with_drafter(meta, columns))
 
 

@@ -82,12 +82,16 @@ class Record:
             texts = served_texts(assembly, config.runtime.dtype, law, work)
             table = table_without_drafters(config, assembly, law, texts)
         for drafter in drafters:
-            if drafter.name in table.columns:
+            known = table.columns.get(drafter.name)
+            if known is not None:
                 table.check_matches(drafters={drafter.name: drafter.weights_sha256})
-            else:
-                table = record_drafter(table, drafter, config, assembly, work)
+            if known is None or known.num_rollout_tokens < config.rollout_tokens:
+                table = record_drafter(table.without_drafter(drafter.name), drafter, config, assembly, work)
         if table is before:
-            raise UserError(f"{table.where}: holds all of models.drafters already; there is nothing to add")
+            raise UserError(
+                f"{table.where}: holds all of models.drafters already; there is nothing to add (for longer rollouts, "
+                "raise rollout_tokens)"
+            )
         return table
 
 

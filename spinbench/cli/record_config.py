@@ -36,6 +36,7 @@ class RecordConfig(Section):
     from_run: Folder | None
     merge: Folder | None
     num_speculative_tokens: Annotated[int, Field(ge=1, le=64)]
+    rollout_tokens: Annotated[int, Field(ge=1, le=64)]
 
     @property
     def runtime(self) -> RuntimeSection:

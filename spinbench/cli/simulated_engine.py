@@ -19,6 +19,7 @@ from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.simulated_acceptance import simulated_acceptance
 from spinbench.cli.simulated_facts import simulated_facts
+from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.cost_model import CostModel
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
@@ -29,7 +30,7 @@ from spinbench.metrics.store import Run
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import RoundsCompared, compare_rounds
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
-from spinbench.simulation.session import require_ranks, simulated_loop
+from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.acceptance.table_file import read_table
@@ -65,6 +66,8 @@ class SimulatedEngine:
         require_ranks(setting, has_ranks=table is not None)
         if engine.oracle_num_speculative_tokens is not None:
             check_chains(setting)
+        known = table.num_rollout_tokens(names) if table is not None and engine.acceptance == "table" else 0
+        require_confidence(setting, known, f"engine.acceptance={engine.acceptance}, {engine.source}")
 
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:
@@ -127,7 +130,8 @@ class SimulatedEngine:
 
         def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
             queue = ArrivalQueue(trace.requests, config.arrivals)
-            return simulated_loop(setting, queue, streams, lengths, job_times, on_progress, wrap, start_s)
+            ends_early = ends_while_drafting(profile.meta.device.type)
+            return simulated_loop(setting, queue, streams, lengths, job_times, on_progress, wrap, start_s, ends_early)
 
         def judge(record: RunRecord) -> dict[str, Any]:
             most = engine.oracle_num_speculative_tokens

@@ -56,6 +56,8 @@ class RoundOutcome:
     by_lookup: BoolArray
     """The draft was copied, no model was asked."""
     drafted: IntArray
+    draft_steps: IntArray
+    """Tokens that a model was run for: those drafted and, where it was not sure of the next, that one."""
     accepted: IntArray
     lookup_hindsight: Callable[[], tuple[IntArray, BoolArray]]
     """Match order in front of each emitted token, [requests, width], and whether a copy from the latest match of 1, 2,

@@ -83,7 +83,8 @@ class FullInformation:
                 num_scored = output_tokens - self._known[rows, drafter]
                 asked = num_scored > 0
                 if asked.any():
-                    start = table.drafter_kv_tokens[rows, drafter]
+                    # a drafter that ended its draft itself may hold all KV already: what is asked is run once more
+                    start = np.minimum(table.drafter_kv_tokens[rows, drafter], stop - num_scored)
                     spans = TokenSpans(rows[asked], start[asked], stop[asked])
                     jobs.append(CatchUpJob(drafter, spans, num_scored[asked]))
         return jobs

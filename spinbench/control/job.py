@@ -4,12 +4,13 @@ A job names its requests by *row*: their place in the run's `RequestTable`. What
 with one entry per request, so that no engine spends Python time on a single token.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.layout import LayoutPlan
 from spinbench.control.token_tree import TreeShape
 
@@ -62,7 +63,7 @@ class DraftJob:
     spans: TokenSpans
     """Known tokens that the drafter's model has not seen yet, at least the newest one; empty for a lookup."""
     num_speculative_tokens: IntArray
-    """Tokens of each draft; of a tree, those on its longest path."""
+    """Tokens of each draft at the most; of a tree, those on its longest path."""
     by_lookup: BoolArray
     """Copy from the request's own tokens instead of running a model."""
     measure_confidence: bool
@@ -70,6 +71,8 @@ class DraftJob:
     """Shape of what a model drafts, cut at each request's depth; None = chains, which copies always are."""
     joins: bool = False
     """Put the drafts together with those that other drafters made for these requests since their last verification."""
+    stop: ConfidenceStop | None = None
+    """Where a model's chain ends before K; None = at K. Copies are not concerned."""
 
     @property
     def num_nodes(self) -> IntArray:
@@ -87,7 +90,21 @@ class DraftJob:
             self.measure_confidence,
             self.tree,
             self.joins,
+            self.stop,
         )
+
+    def num_steps(self, result: "DraftResult") -> IntArray:
+        """Tokens that the model was run for, kept or not, int [requests]; 0 for a copy."""
+        if result.num_steps is not None:
+            return result.num_steps
+        return np.where(self.by_lookup, 0, self.num_speculative_tokens)
+
+    def as_run(self, result: "DraftResult") -> "DraftJob":
+        """The job that asks for no more than was run: what it cost."""
+        if result.num_steps is None:
+            return self
+        lengths = np.where(self.by_lookup, self.num_speculative_tokens, result.num_steps)
+        return replace(self, num_speculative_tokens=lengths, stop=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +146,9 @@ class DraftResult:
     num_drafted: IntArray
     """Tokens of all paths. Where several drafters draft for a request, those that none before had drafted."""
     confidence: FloatArray | None = None
+    """Over the drafted tokens and the one that ended the draft, if one did."""
+    num_steps: IntArray | None = None
+    """Tokens that the model was run for, drafted ones and others, 0 for a copy. None = for K."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,11 +57,11 @@ class LearnedTimes:
         self._verify.observe((1, len(outcome.rows), rows), outcome.verify_time_s / self._unit_s)
         for drafter in np.unique(outcome.drafter[outcome.drafter != NO_DRAFTER]).tolist():
             group = outcome.drafter == drafter
-            asked = group & ~outcome.by_lookup & (outcome.drafted > 0)
+            asked = group & (outcome.draft_steps > 0)
             share = float(outcome.draft_time_s[group].max()) / self._unit_s
             if asked.any():  # copies of the same job take next to nothing
                 source = int(self._sources.source_of_drafter[drafter])
-                steps, count = int(outcome.drafted[asked].max()), int(np.count_nonzero(asked))
+                steps, count = int(outcome.draft_steps[asked].max()), int(np.count_nonzero(asked))
             else:
                 source, steps, count = len(self._sources) - 1, 1, int(np.count_nonzero(group))
             self._draft[source].observe((1, steps, steps * count), share)

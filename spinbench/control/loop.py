@@ -57,6 +57,7 @@ class ServingLoop:
         self._table = table
         self._text = text
         self._on_progress = on_progress
+        self._stop = setting.stop
         self._has_kv_cache = np.array([drafter.has_kv_cache for drafter in setting.drafters], np.bool_)
         """[drafters]"""
         self._asks_ngrams = any(drafter.asks_ngrams for drafter in setting.drafters)
@@ -193,6 +194,7 @@ class ServingLoop:
             setting.selector.needs_confidence,
             setting.tree,
             setting.merged,
+            self._stop,
         )
         self._num_rounds += 1
         self._rounds[round_.index] = round_
@@ -268,14 +270,15 @@ class ServingLoop:
         accepted = emitted - 1
         drafter, drafted = round_.drafter, round_.draft_depth
         # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
-        by_model = (drafted > 0) & ~round_.by_lookup & np.append(self._has_kv_cache, False)[drafter]
-        round_.note_kv(table, by_model, accepted, result)
+        ran = (round_.draft_steps > 0) & np.append(self._has_kv_cache, False)[drafter]
+        round_.note_kv(table, ran, accepted, result)
         if self._full:
+            by_model = ran & (drafted > 0)
             output_tokens = round_.context_tokens - table.num_prompt_tokens[rows]
             columns = rows, drafter, output_tokens, drafted, accepted
             self._full.note_drafts(*(column[by_model] for column in columns))
         table.last_drafter[rows] = drafter
-        table.last_model_drafter[rows[by_model]] = drafter[by_model]
+        table.last_model_drafter[rows[ran]] = drafter[ran]
         table.last_drafted[rows] = drafted
         table.last_accepted[rows] = accepted
         table.last_confidence[rows] = round_.confidence
@@ -292,6 +295,7 @@ class ServingLoop:
             drafter=drafter,
             by_lookup=round_.by_lookup & (drafted > 0),
             drafted=drafted,
+            draft_steps=round_.draft_steps,
             accepted=accepted,
             lookup_hindsight=partial(self._text.lookup_hindsight, *places),
             ngram_hindsight=partial(self._text.ngram_hindsight, *places),

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spinbench.control.arrays import IntArray
+from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.draft_length import DraftLength, FixedDraftLength, MatchOrderDraftLength
+from spinbench.control.draft_length_confident import StopsOnConfidence
 from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.full_information import LearnsFromAll
@@ -38,6 +40,11 @@ class LoopSetting:
     placement: Placement = SHARED
     """Read by the body: decisions do not depend on it."""
     switching: SwitchingKind = "on_demand"
+
+    @property
+    def stop(self) -> ConfidenceStop | None:
+        """Where models end their drafts of themselves; None = they draft what they are told to."""
+        return self.draft_length.stop if isinstance(self.draft_length, StopsOnConfidence) else None
 
     def __post_init__(self) -> None:
         if isinstance(self.selector, LearnsFromAll) and not isinstance(self.pipeline, SerialPipeline):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import CatchUpJob, DraftJob, Job, JobDone, PrefillJob, VerifyJob
+from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, PrefillJob, VerifyJob
 from spinbench.control.record import FinishReason, RequestRecord, RoundColumns, RunRecord, SpanColumns, SpanKind
 from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
@@ -112,7 +112,7 @@ class Recorder:
     def _span_columns(self) -> SpanColumns:
         jobs = [done.job for done, _ in self._spans]
         rows = [job.spans.rows for job in jobs]
-        work = _work(jobs)
+        work = _work([_as_run(done) for done, _ in self._spans])
         return SpanColumns(
             tuple(request.id for request in self._table.requests),
             tuple(done.lane for done, _ in self._spans),
@@ -129,6 +129,12 @@ class Recorder:
             work.key_tokens,
             work.peak_key_tokens,
         )
+
+
+def _as_run(done: JobDone) -> Job:
+    """The job as far as it was done: a draft may have ended early."""
+    job, result = done.job, done.result
+    return job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
 
 
 class _Work(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.context import RoundContext
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
@@ -36,6 +37,7 @@ class Round:
         measure_confidence: bool,
         tree: TreeShape | None = None,
         members: Sequence[int] = (),
+        stop: ConfidenceStop | None = None,
     ) -> None:
         """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all `members`."""
         count = len(context)
@@ -51,6 +53,8 @@ class Round:
         self.by_lookup = np.zeros(count, np.bool_)
         self.catch_up_tokens = np.zeros(count, np.int64)
         self.drafted = np.zeros(count, np.int64)
+        self.draft_steps = np.zeros(count, np.int64)
+        """Tokens that a model was run for, of which it may not have been sure enough to draft the last."""
         self.confidence: FloatArray = np.full(count, np.nan)
         self.draft_start_s: FloatArray = np.full(count, np.nan)
         self.draft_end_s: FloatArray = np.full(count, np.nan)
@@ -60,6 +64,7 @@ class Round:
         self._measure_confidence = measure_confidence
         self._tree = tree
         self._members = members
+        self._stop = stop
         self._pending: dict[int, IntArray] = {}
         """Per drafter that still drafts, the places of its requests in the arrays."""
         self._merging: list[tuple[int, IntArray]] = []
@@ -82,6 +87,7 @@ class Round:
         """Take a draft in; returns the verify job when it was the last one missing."""
         places = self._pending.pop(job.drafter)
         self.drafted[places] += result.num_drafted
+        self.draft_steps[places] = job.num_steps(result)
         if result.confidence is not None:
             self.confidence[places] = result.confidence
         # from the first to the last, where several drafters draft for a request
@@ -95,13 +101,15 @@ class Round:
         """Tokens on the longest drafted path of each request: as many can be accepted."""
         return np.minimum(self.drafted, self.asked_depth)
 
-    def note_kv(self, table: RequestTable, by_model: BoolArray, accepted: IntArray, result: VerifyResult) -> None:
-        """Note what KV the drafters hold now: accepted tokens that they drafted, but never their own last token.
+    def note_kv(self, table: RequestTable, ran: BoolArray, accepted: IntArray, result: VerifyResult) -> None:
+        """Note what KV the drafters hold now: accepted tokens that they drafted, but never the last that they named.
 
-        `by_model` are the requests for which one drafter's model drafted.
+        That may be one that they were not sure of, and did not draft.
+
+        `ran` are the requests for which one drafter's model was run.
         """
-        held = self.context_tokens + np.minimum(accepted, self.draft_depth - 1)
-        table.drafter_kv_tokens[self.rows[by_model], self.drafter[by_model]] = held[by_model]
+        held = self.context_tokens + np.minimum(accepted, self.draft_steps - 1)
+        table.drafter_kv_tokens[self.rows[ran], self.drafter[ran]] = held[ran]
         for drafter, places in self._merging:
             own = accepted[places] if result.accepted_of is None else result.accepted_of[places, drafter]
             held = np.minimum(np.minimum(own, accepted[places]), self.asked_depth[places] - 1)
@@ -134,7 +142,7 @@ class Round:
         spans, lengths = TokenSpans(rows, start, newest), self.asked_depth[places]
         # what has no KV cache names one token at a time: a chain
         tree = self._tree if has_kv_cache else None
-        job = DraftJob(drafter, spans, lengths, by_lookup, self._measure_confidence, tree, joins)
+        job = DraftJob(drafter, spans, lengths, by_lookup, self._measure_confidence, tree, joins, self._stop)
         self.num_speculative_tokens[places] += job.num_nodes
         jobs.append(job)
         self._pending[drafter] = places

@@ -202,7 +202,7 @@ class TorchBody:
     def _draft(self, job: DraftJob, moves: SlotMoves | None, text: LiveText) -> Outcome:
         drafts = self._drafter(job, moves).draft(job, text)
         lengths = np.array([len(draft) for draft in drafts.of_request], np.int64)
-        return Outcome(DraftResult(lengths, drafts.confidence), drafts.of_request)
+        return Outcome(DraftResult(lengths, drafts.confidence, drafts.num_steps), drafts.of_request)
 
     def _drafter(self, job: CatchUpJob | DraftJob, moves: SlotMoves | None) -> Drafter:
         drafter = self._drafters[job.drafter][1]

@@ -50,30 +50,40 @@ class Draft:
 
 
 class DraftRecorder:
-    """Collects the steps of a group, whose requests drop out from the end, into one draft per request."""
+    """Collects the steps of a group, each of some of its requests, into one draft per request."""
 
     def __init__(self, target_ids: torch.Tensor | None) -> None:
         self._target_ids = target_ids
         self._steps: list[DraftedStep] = []
+        self._requests: list[IntArray] = []
 
-    def add(self, step: DraftedStep) -> None:
-        """The next step, of no more requests than the one before."""
+    def add(self, step: DraftedStep, requests: IntArray) -> None:
+        """The next token of these requests of the group, int [requests of the step]."""
         self._steps.append(step)
+        self._requests.append(requests)
 
     def drafts(self, lengths: IntArray) -> list[Draft]:
-        """One draft per request, of the first `lengths` steps each; `lengths` do not rise."""
+        """One draft per request of the group, of the first `lengths` tokens of each."""
+        # [group, steps]: place of each token among those of all steps behind each other
+        place = np.zeros((len(lengths), len(self._steps)), np.int64)
+        first = 0
+        for number, requests in enumerate(self._requests):
+            place[requests, number] = first + np.arange(len(requests))
+            first += len(requests)
+        places = place[np.arange(len(self._steps)) < lengths[:, None]]
+        sizes = lengths.tolist()
+        token_ids = self._at([step.token_ids for step in self._steps], places).split(sizes)
         law = self._law()
-        first_row = np.cumsum([0, *(len(step.token_ids) for step in self._steps[:-1])])
-        drafts: list[Draft] = []
-        for place, length in enumerate(lengths.tolist()):
-            steps = self._steps[:length]
-            token_ids = torch.stack([step.token_ids[place] for step in steps])
-            if law is None:
-                drafts.append(Draft(token_ids))
-            else:
-                probability = torch.stack([step.probability[place] for step in steps if step.probability is not None])
-                drafts.append(Draft(token_ids, probability, law, first_row[:length] + place))
-        return drafts
+        if law is None:
+            return [Draft(tokens) for tokens in token_ids]
+        probability = self._at([step.probability for step in self._steps if step.probability is not None], places)
+        columns = token_ids, probability.split(sizes), np.split(places, np.cumsum(lengths)[:-1])
+        return [Draft(tokens, drawn_with, law, rows) for tokens, drawn_with, rows in zip(*columns, strict=True)]
+
+    def _at(self, of_steps: list[torch.Tensor], places: IntArray) -> torch.Tensor:
+        """Entries of the steps' columns, which are put behind each other."""
+        behind_each_other = torch.cat(of_steps)
+        return behind_each_other[torch.from_numpy(places).to(behind_each_other.device)]
 
     def _law(self) -> DraftLaw | None:
         laws = [step.law for step in self._steps if step.law is not None]

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, TokenSpans
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel
+from spinbench.runtime.confidence import DraftConfidence, mean_confidence
 from spinbench.runtime.draft import Draft, DraftRecorder
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampler, TokenSampler
@@ -18,14 +20,16 @@ from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.token_tree import SlotMoves
 from spinbench.runtime.tree_drafter import draft_trees
 from spinbench.workload.acceptance.ngram_model import NgramModel
+from spinbench.workload.acceptance.probability import decode_probability
 
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
-    """One draft per request, and the drafter's confidence if measured."""
+    """One draft per request, the drafter's confidence if measured, and tokens that its model was run for."""
 
     of_request: tuple[Draft, ...]
-    confidence: FloatArray | None = None
+    confidence: FloatArray | None
+    num_steps: IntArray
 
 
 class Drafter(Protocol):
@@ -59,10 +63,14 @@ class Drafter(Protocol):
 class ModelDrafter:
     """A causal LM with a KV pool of its own, batched over the group, whose sampler draws its tokens."""
 
-    def __init__(self, drafter: DrafterModel, slots: SlotTable, sampler: TokenSampler) -> None:
+    def __init__(
+        self, drafter: DrafterModel, slots: SlotTable, sampler: TokenSampler, ends_early: bool | None = None
+    ) -> None:
+        """`ends_early`: run a draft no further than the job's rule lets it; None = as its device is best used."""
         self.runner = ModelRunner(drafter.model, slots)
         self._target_ids = drafter.target_ids
         self._sampler = sampler
+        self._ends_early = ends_while_drafting(self._device.type) if ends_early is None else ends_early
 
     @property
     def forward_s(self) -> float:
@@ -94,43 +102,49 @@ class ModelDrafter:
         self.runner.move_kv(moves)
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
-        """The known tokens in one pass, then one row per request and step; longer drafts outlast shorter ones."""
+        """The known tokens in one pass, then one row per request and step; a request whose draft ended has none.
+
+        Where drafts do not end early, what the job's rule has ended is run all the same, and thrown away.
+        """
         if job.tree is not None:
             if not isinstance(self._sampler, Sampler):
                 raise TypeError("rejection sampling judges chains only")
             trees, confidence = draft_trees(self.runner, self._sampler, self._target_ids, job, job.tree, text)
             return Drafts(tuple(trees), confidence)
-        # by falling K, so that the requests still drafting at a step are the first rows
-        order = np.argsort(-job.num_speculative_tokens, kind="stable")
-        lengths = job.num_speculative_tokens[order]
-        spans = TokenSpans(job.spans.rows[order], job.spans.start[order], job.spans.stop[order])
-        seeds, round_start = text.seeds[spans.rows], spans.stop
-        tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
-        rows = torch.from_numpy(np.cumsum(spans.num_tokens) - 1).to(self._device)
+        lengths, known = job.num_speculative_tokens, job.spans
+        sure = None
+        if job.stop is not None or job.measure_confidence:
+            sure = DraftConfidence(len(lengths), job.stop)
         steps = DraftRecorder(self._target_ids)
-        confidences: list[torch.Tensor] = []
-        for step in range(int(lengths[0])):
-            active = int(np.count_nonzero(lengths > step))
-            if step > 0:
-                spans = TokenSpans(spans.rows[:active], spans.stop[:active], spans.stop[:active] + 1)
-                tokens = tokens[:active]
-                rows = torch.arange(active, device=self._device)
+        num_steps = np.zeros(len(lengths), np.int64)
+        requests, spans = np.arange(len(lengths)), known
+        tokens = self._on_device(text.span_token_ids(known))
+        rows = self._on_device(np.cumsum(known.num_tokens) - 1)
+        for step in range(int(lengths.max())):
             logits = self.runner.packed(spans, tokens, rows)
-            drafted = self._sampler.draft(logits, seeds[:active], spans.stop, round_start[:active], self._target_ids)
-            steps.add(drafted)
+            seeds, round_start = text.seeds[spans.rows], known.stop[requests]
+            drafted = self._sampler.draft(logits, seeds, spans.stop, round_start, self._target_ids)
+            steps.add(drafted, requests)
+            num_steps[requests] += 1
+            goes_on = lengths[requests] > step + 1
+            if sure is not None:
+                sure.add(logits, requests)
+                if self._ends_early and goes_on.any():
+                    goes_on &= sure.go_on(requests)
+            if not goes_on.any():
+                break
             tokens = drafted.token_ids
-            if job.measure_confidence:
-                confidences.append((logits.max(-1).values - logits.logsumexp(-1)).exp().float())
-        by_length = steps.drafts(lengths)
-        back = np.argsort(order)
-        means = None
-        if job.measure_confidence:
-            of_place = [
-                float(torch.stack([step[place] for step in confidences[:length]]).mean())
-                for place, length in enumerate(lengths.tolist())
-            ]
-            means = np.array(of_place)[back]
-        return Drafts(tuple(by_length[place] for place in back.tolist()), means)
+            if not goes_on.all():
+                requests, tokens = requests[goes_on], tokens[self._on_device(np.flatnonzero(goes_on))]
+            newest = known.stop[requests] + step
+            spans = TokenSpans(known.rows[requests], newest, newest + 1)
+            rows = torch.arange(len(requests), device=self._device)
+        kept = lengths if sure is None else sure.num_kept(lengths)
+        confidence = sure.means(lengths) if sure is not None and job.measure_confidence else None
+        return Drafts(tuple(steps.drafts(kept)), confidence, num_steps)
+
+    def _on_device(self, numbers: IntArray) -> torch.Tensor:
+        return torch.from_numpy(numbers).to(self._device)
 
     @property
     def _device(self) -> torch.device:
@@ -171,7 +185,8 @@ class PromptLookupDrafter(TextDrafter):
             for row, length in zip(job.spans.rows.tolist(), job.num_speculative_tokens.tolist(), strict=True)
         ]
         drafts = tuple(Draft(torch.tensor(tokens, dtype=torch.int64, device=self._device)) for tokens in found)
-        return Drafts(drafts, np.array([float(bool(tokens)) for tokens in found]) if job.measure_confidence else None)
+        confidence = np.array([float(bool(tokens)) for tokens in found]) if job.measure_confidence else None
+        return Drafts(drafts, confidence, np.zeros(len(found), np.int64))
 
 
 class NgramDrafter(TextDrafter):
@@ -182,17 +197,21 @@ class NgramDrafter(TextDrafter):
         self._device = device
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
-        """K tokens per request; a law that names one token is sure of it, so that rejection knows it for certain."""
+        """K tokens per request, or up to where it is no longer sure.
+
+        A law that names one token is sure of it, so that rejection knows it for certain.
+        """
         lengths = job.num_speculative_tokens
-        tokens, confidence = self.model.draft(
+        tokens, codes = self.model.draft(
             text.context_ends(job.spans.rows, self.model.context_tokens), int(lengths.max())
         )
+        kept = lengths if job.stop is None else np.minimum(job.stop.num_kept(codes), lengths)
         on_device = torch.from_numpy(tokens).to(self._device)
-        drafts = tuple(Draft(on_device[place, :length]) for place, length in enumerate(lengths.tolist()))
-        if not job.measure_confidence:
-            return Drafts(drafts)
-        own = np.arange(tokens.shape[1]) < lengths[:, None]
-        return Drafts(drafts, np.where(own, confidence, 0.0).sum(1) / lengths)
+        drafts = tuple(Draft(on_device[place, :length]) for place, length in enumerate(kept.tolist()))
+        confidence = None
+        if job.measure_confidence:
+            confidence = mean_confidence(decode_probability(codes), kept, lengths)
+        return Drafts(drafts, confidence, lengths)
 
 
 class LookupThenModelDrafter:
@@ -223,14 +242,16 @@ class LookupThenModelDrafter:
         """Each request by the part that it is meant for, in the order of the requests."""
         of_place: dict[int, Draft] = {}
         confidence = np.zeros(len(job.spans)) if job.measure_confidence else None
+        num_steps = np.zeros(len(job.spans), np.int64)
         for drafter, by_lookup in ((self._lookup, True), (self.model, False)):
             places = np.flatnonzero(job.by_lookup == by_lookup)
             if len(places):
                 drafts = drafter.draft(job.only(places), text)
                 of_place.update(zip(places.tolist(), drafts.of_request, strict=True))
+                num_steps[places] = drafts.num_steps
                 if confidence is not None:
                     confidence[places] = drafts.confidence
-        return Drafts(tuple(of_place[place] for place in range(len(job.spans))), confidence)
+        return Drafts(tuple(of_place[place] for place in range(len(job.spans))), confidence, num_steps)
 
 
 def with_lookup(info: DrafterInfo, drafter: ModelDrafter | NgramDrafter, device: torch.device) -> Drafter:

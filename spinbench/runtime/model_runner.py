@@ -27,7 +27,8 @@ class ModelRunner:
         pack_linears(self._model)
         self.device = model.device
         shape = KvShape.of(model.config)
-        self._share = shape.heads_per_kv_head
+        self.share = shape.heads_per_kv_head
+        """Query heads that use one key head."""
         self.pool = KvPool(shape, slots.num_slots, model.dtype, self.device)
         self._slots = slots
         self.forward_s = 0.0
@@ -40,8 +41,8 @@ class ModelRunner:
 
         `slots` where the requests may have gone from the table meanwhile.
         """
-        batch = packed_batch(spans, slots or self._slots, self.pool, self._share)
-        return self._forward(token_ids, _positions(spans), batch, logit_rows)
+        batch = packed_batch(spans, slots or self._slots, self.pool, self.share)
+        return self.run(token_ids, _positions(spans), batch, logit_rows)
 
     def tiled(
         self, spans: TokenSpans, token_ids: torch.Tensor, plan: LayoutPlan, logit_rows: torch.Tensor
@@ -55,16 +56,16 @@ class ModelRunner:
             # a padding row repeats the position of the last real one: any valid position does
             column = np.arange(plan.query_width)
             positions = np.minimum(column + spans.start[:, None], spans.stop[:, None] - 1).reshape(-1)
-        batch = tiled_batch(spans, self._slots, self.pool, self._share, plan)
-        return self._forward(token_ids, positions, batch, logit_rows)
+        batch = tiled_batch(spans, self._slots, self.pool, self.share, plan)
+        return self.run(token_ids, positions, batch, logit_rows)
 
     def tree(self, nodes: TreeNodes, token_ids: torch.Tensor, logit_rows: torch.Tensor) -> torch.Tensor:
         """Run nodes of token trees, each of which sees its request's context and its own ancestors.
 
         `token_ids` [rows] are those of all requests behind each other; logits [len(logit_rows), vocab].
         """
-        batch = tree_batch(nodes, self._slots, self.pool, self._share)
-        return self._forward(token_ids, nodes.positions, batch, logit_rows)
+        batch = tree_batch(nodes, self._slots, self.pool, self.share)
+        return self.run(token_ids, nodes.positions, batch, logit_rows)
 
     def move_kv(self, moves: SlotMoves) -> None:
         """Move KV of tokens that were accepted to where it belongs."""
@@ -75,9 +76,10 @@ class ModelRunner:
         if len(moves.rows):
             self.move_kv(moves.within(self._slots))
 
-    def _forward(
+    def run(
         self, token_ids: torch.Tensor, positions: IntArray, batch: PagedBatch, logit_rows: torch.Tensor
     ) -> torch.Tensor:
+        """Run rows whose keys `batch` says, `token_ids` and `positions` [rows]; logits [len(logit_rows), vocab]."""
         start_s = time.perf_counter()
         logits = self._model(
             input_ids=token_ids[None],

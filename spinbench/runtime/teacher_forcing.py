@@ -1,6 +1,6 @@
 """One pass of a drafter over texts that the target wrote: how it would have done at every position."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,12 @@ from spinbench.control.arrays import IntArray
 from spinbench.control.job import TokenSpans
 from spinbench.errors import UserError
 from spinbench.models.loaded_model import DrafterModel
+from spinbench.runtime.confidence import top_probability
 from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.rollout import Rollouts
 from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.ngram_model import NgramModel, contexts_before
 from spinbench.workload.acceptance.probability import LOWEST, encode_probability
 from spinbench.workload.acceptance.table import OUTSIDE_VOCABULARY, DrafterColumns
@@ -20,24 +23,6 @@ from spinbench.workload.acceptance.table import OUTSIDE_VOCABULARY, DrafterColum
 BLOCK_SIZE = 16
 SCORED_ROWS = 64
 """Rows whose scores are looked at together: noise and comparison take several tensors of [rows, vocab]."""
-
-
-@dataclass(frozen=True, eq=False)
-class WrittenTexts:
-    """Prompts and the answers to them, as token ids."""
-
-    prompts: Sequence[Sequence[int]]
-    token_ids: IntArray
-    """Answers of all requests behind each other, int [positions]."""
-    offsets: IntArray
-    """[requests + 1]: where each answer begins."""
-    seeds: IntArray
-    """[requests]: of the sampling noise."""
-
-    def tokens(self, row: int) -> IntArray:
-        """Prompt and answer of a request."""
-        answer = self.token_ids[self.offsets[row] : self.offsets[row + 1]]
-        return np.concatenate((np.asarray(self.prompts[row], np.int64), answer.astype(np.int64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +34,23 @@ class PassLimits:
     """Rows of answers, for each of which there are logits over the vocabulary."""
 
 
-def ngram_columns(ngrams: NgramModel, texts: WrittenTexts) -> DrafterColumns:
+def ngram_columns(ngrams: NgramModel, texts: WrittenTexts, rollout_tokens: int = 1) -> DrafterColumns:
     """The columns of an n-gram table, which names one token and ranks no others."""
-    said, code = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    said, code = [np.zeros(0, np.int64)], [np.zeros((0, rollout_tokens), np.int64)]
     for row, prompt in enumerate(texts.prompts):
         tokens = texts.tokens(row)
         contexts = contexts_before(tokens, len(prompt), len(tokens), ngrams.context_tokens)
-        for column, values in zip((said, code), ngrams.predict(contexts), strict=True):
-            column.append(values)
-    confidence, named = np.concatenate(code).astype(np.uint8), np.concatenate(said)
+        drafted, codes = ngrams.draft(contexts, rollout_tokens)
+        said.append(drafted[:, 0])
+        code.append(codes)
+    codes, named = np.ascontiguousarray(np.concatenate(code).astype(np.uint8).T), np.concatenate(said)
+    confidence = codes[0]
     right = named == texts.token_ids
     return DrafterColumns(
         rank=np.where(right, 0, OUTSIDE_VOCABULARY).astype(np.uint8),
         probability=np.where(right, confidence, LOWEST).astype(np.uint8),
         top_probability=confidence,
+        rollout=codes[1:] if rollout_tokens > 1 else None,
     )
 
 
@@ -72,21 +60,29 @@ def score_texts(
     sampling: Sampling,
     limits: PassLimits | None = None,
     on_progress: Callable[[int], None] | None = None,
+    rollout_tokens: int = 1,
 ) -> DrafterColumns:
     """The drafter's columns of an acceptance table for all positions of `texts`.
 
     The context of each position is the target's own text, which is what the drafter sees as long as its draft is right.
     Rank 0 is exactly where it drafts the target's token, by its likeliest token, or at temperature > 0 by the score
     perturbed with the target's noise (arXiv 2408.07978). Probabilities are those of its logits, without temperature and
-    noise. `on_progress` is told the positions scored so far. Raises UserError when a logit is not a number.
+    noise. `rollout_tokens` is how many tokens of its own drafts are judged by their probability: one pass more for each
+    beyond the first, over the positions where a draft leaves the text. `on_progress` is told the positions scored so
+    far. Raises UserError when a logit is not a number.
     """
     passes = list(_passes(texts, limits or PassLimits()))
-    slots = SlotTable(max((_num_blocks(spans) for spans in passes), default=1), BLOCK_SIZE)
+    own_slots = Rollouts.num_slots(rollout_tokens)
+    num_blocks = max((_num_blocks(spans) for spans in passes), default=1)
+    slots = SlotTable(num_blocks + -(-own_slots // BLOCK_SIZE), BLOCK_SIZE)
     runner = ModelRunner(drafter.model, slots)
     scorer = _Scorer(drafter, sampling)
+    rollouts = Rollouts(drafter, runner, scorer.sampler, texts, rollout_tokens) if rollout_tokens > 1 else None
+    beside_texts = len(texts.prompts)
+    slots.hold(beside_texts, own_slots, own_slots)
     count = int(texts.offsets[-1])
     rank = np.zeros(count, np.uint8)
-    probability, top_probability = np.zeros((2, count))
+    probability, top = np.zeros((2, count))
     done = 0
     with torch.inference_mode():
         for spans in passes:
@@ -98,11 +94,21 @@ def score_texts(
                 scores = scorer.score(
                     logits[part], texts.token_ids[at], texts.seeds[answers.rows[part]], answers.places[part]
                 )
-                rank[at], probability[at], top_probability[at] = scores
+                rank[at], probability[at], top[at], drafted = scores
+                if rollouts is not None:
+                    rollouts.first(at, drafted)
+            ends = zip(spans.rows.tolist(), spans.stop.tolist(), strict=True)
+            ended = [row for row, stop in ends if stop == _num_fed(texts, row)]
+            if rollouts is not None:
+                rollouts.run(ended, slots, slots.slots(beside_texts, 0, own_slots))
+            for row in ended:
+                slots.release(row)
             done += len(answers.positions)
             if on_progress:
                 on_progress(done)
-    return DrafterColumns(rank, encode_probability(probability), encode_probability(top_probability))
+    first = encode_probability(top)
+    rollout = None if rollouts is None else rollouts.codes(rank == 0, first)
+    return DrafterColumns(rank, encode_probability(probability), first, rollout)
 
 
 def _passes(texts: WrittenTexts, limits: PassLimits) -> Iterator[TokenSpans]:
@@ -111,7 +117,7 @@ def _passes(texts: WrittenTexts, limits: PassLimits) -> Iterator[TokenSpans]:
     tokens = logit_rows = 0
     for row, prompt in enumerate(texts.prompts):
         first_logit = len(prompt) - 1
-        end = len(prompt) + int(texts.offsets[row + 1] - texts.offsets[row]) - 1
+        end = _num_fed(texts, row)
         start = 0
         while start < end:
             stop = min(end, start + limits.max_tokens, max(start, first_logit) + limits.max_logit_rows)
@@ -126,6 +132,11 @@ def _passes(texts: WrittenTexts, limits: PassLimits) -> Iterator[TokenSpans]:
             start = stop
     if pass_:
         yield TokenSpans(*np.array(pass_, np.int64).T)
+
+
+def _num_fed(texts: WrittenTexts, row: int) -> int:
+    """Tokens of a text that a model reads: all but the last."""
+    return len(texts.prompts[row]) + int(texts.offsets[row + 1] - texts.offsets[row]) - 1
 
 
 def _num_blocks(spans: TokenSpans) -> int:
@@ -161,22 +172,16 @@ def _answer_rows(spans: TokenSpans, texts: WrittenTexts) -> _AnswerRows:
 def _logits(
     runner: ModelRunner, slots: SlotTable, spans: TokenSpans, texts: WrittenTexts, logit_rows: IntArray
 ) -> torch.Tensor:
-    """Logits [len(logit_rows), vocab] of a pass; KV is kept for texts that are not through yet."""
+    """Logits [len(logit_rows), vocab] of a pass, whose KV is kept."""
     parts: list[IntArray] = []
-    finished: list[int] = []
     for row, start, stop in zip(spans.rows.tolist(), spans.start.tolist(), spans.stop.tolist(), strict=True):
         tokens = texts.tokens(row)
         parts.append(tokens[start:stop])
         slots.hold(row, stop, len(tokens) - 1)
-        if stop >= len(tokens) - 1:
-            finished.append(row)
     token_ids = torch.from_numpy(np.concatenate(parts)).to(runner.device)
     # a pass inside a long prompt predicts nothing of the answer, but a model must give the logits of some row
     asked = logit_rows if len(logit_rows) else np.zeros(1, np.int64)
-    logits = runner.packed(spans, token_ids, torch.from_numpy(asked).to(runner.device))
-    for row in finished:
-        slots.release(row)
-    return logits
+    return runner.packed(spans, token_ids, torch.from_numpy(asked).to(runner.device))
 
 
 class _Scorer:
@@ -185,7 +190,7 @@ class _Scorer:
     def __init__(self, drafter: DrafterModel, sampling: Sampling) -> None:
         self._name = drafter.name
         self._target_ids = drafter.target_ids
-        self._sampler = Sampler(sampling)
+        self.sampler = Sampler(sampling)
         self._draft_ids: torch.Tensor | None = None
         """int64 [target ids]: output id of the drafter for each target id, -1 = none; None = the same."""
         if drafter.target_ids is not None:
@@ -195,25 +200,27 @@ class _Scorer:
 
     def score(
         self, logits: torch.Tensor, token_ids: IntArray, seeds: IntArray, places: IntArray
-    ) -> tuple[IntArray, np.ndarray, np.ndarray]:
-        """Rank, probability and top-1 probability of each row of logits [rows, vocab]."""
-        scores = self._sampler.draft_scores(logits, seeds, places, self._target_ids)
+    ) -> tuple[IntArray, np.ndarray, np.ndarray, IntArray]:
+        """Rank, probability, top-1 probability and drafted token of each row of logits [rows, vocab]."""
+        scores = self.sampler.draft_scores(logits, seeds, places, self._target_ids)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         chosen = self._draft_id(torch.from_numpy(token_ids.astype(np.int64)).to(logits.device))
         known = (chosen >= 0) & (chosen < logits.shape[-1])
         column = torch.where(known, chosen, 0)[:, None]
         rank = (scores > scores.gather(-1, column)).sum(-1)
         # of tokens with equal scores one is drafted: the others were not accepted
-        rank = torch.where(scores.argmax(-1) == chosen, 0, rank.clamp(1, OUTSIDE_VOCABULARY))
+        best = scores.argmax(-1)
+        rank = torch.where(best == chosen, 0, rank.clamp(1, OUTSIDE_VOCABULARY))
         rank = torch.where(known, rank, OUTSIDE_VOCABULARY)
         norm = logits.logsumexp(-1)
         probability = torch.where(known, (logits.gather(-1, column)[:, 0] - norm).exp(), 0)
-        top_probability = (logits.max(-1).values - norm).exp()
         if not torch.isfinite(norm).all():
             raise UserError(
                 f"drafter {self._name!r}: its logits are not finite; its weights do not fit this number format"
             )
-        return tuple(tensor.double().cpu().numpy() for tensor in (rank, probability, top_probability))  # type: ignore[return-value]
+        drafted = best if self._target_ids is None else self._target_ids[best]
+        columns = (rank, probability.double(), top_probability(logits).double(), drafted)
+        return tuple(column.cpu().numpy() for column in columns)  # type: ignore[return-value]
 
     def _draft_id(self, token_ids: torch.Tensor) -> torch.Tensor:
         if self._draft_ids is None:

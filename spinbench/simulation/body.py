@@ -63,19 +63,24 @@ class SimulatedBody:
         times: JobTimes | RecordedTimes,
         start_s: float = 0.0,
         placement: Placement = SHARED,
+        drafts_end_early: bool = True,
     ) -> None:
-        """`num_prompt_tokens` [requests] in the order of the streams' rows; the clock begins at `start_s`."""
+        """`num_prompt_tokens` [requests] in the order of the streams' rows; the clock begins at `start_s`.
+
+        `drafts_end_early`: a draft that its drafter ends is run no further (`ends_while_drafting`), else to its K.
+        """
         self._streams = streams
         self._num_prompt_tokens = num_prompt_tokens
         self._drafters = tuple(drafters)
         self._times = times
         self._placement = placement
+        self._drafts_end_early = drafts_end_early
         self._environment = Environment(initial_time=start_s)
         self._lanes = [Lane(self._environment) for _ in range(placement.num_devices(len(self._drafters)))]
         self._queue: deque[Job] = deque()
         """Jobs that the host has not handed out yet; empty where there are several lanes."""
         self._num_in_flight = 0
-        self._ended: deque[tuple[Job, float, float]] = deque()
+        self._ended: deque[tuple[Job, Result, float, float]] = deque()
         """Jobs whose end the host has not seen, with their start and end."""
         self._host_free_at_s = start_s
         self._accepted_run = np.zeros(len(num_prompt_tokens), np.int64)
@@ -111,24 +116,29 @@ class SimulatedBody:
                     self._environment.run(until=deadline_s)
                 return None
             self._environment.step()
-        job, start_s, end_s = self._ended.popleft()
+        job, result, start_s, end_s = self._ended.popleft()
         self._num_in_flight -= 1
         # the host is busy with the result before it can hand out another job
         gap_s = 0.0 if isinstance(self._times, RecordedTimes) else self._times.gap_s(job)
         self._host_free_at_s = max(self._host_free_at_s, end_s) + gap_s
-        return JobDone(job, self._result(job), self._lane_name(job), start_s, end_s)
+        return JobDone(job, result, self._lane_name(job), start_s, end_s)
 
     def _begin(self, job: Job) -> None:
         lane, end_s = self._lanes[self._placement.device_of(job)], None
+        # known at once, since texts are; how far a draft goes decides how long it takes
+        result = self._result(job)
         if isinstance(self._times, RecordedTimes):
             start_s, end_s = self._times.span_s(job, self._lane_name(job))
             end = lane.repeat(end_s)
         else:
-            start_s, end = lane.submit(self._times.job_s(job), self._host_free_at_s)
+            ran = job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
+            start_s, end = lane.submit(self._times.job_s(ran), self._host_free_at_s)
         self._num_in_flight += 1
         assert end.callbacks is not None
         end.callbacks.append(
-            lambda _: self._ended.append((job, start_s, float(self._environment.now) if end_s is None else end_s))
+            lambda _: self._ended.append(
+                (job, result, start_s, float(self._environment.now) if end_s is None else end_s)
+            )
         )
 
     def _lane_name(self, job: Job) -> str:
@@ -167,17 +177,34 @@ class SimulatedBody:
         if not drafts.all():
             drafts = drafts | self._streams.lookup_finds(rows, emitted, *order)
         num_drafted = np.where(drafts, job.num_nodes, 0)
-        if not job.joins:
-            self._accepted_run[rows] = run
+        if job.joins:
+            return DraftResult(num_drafted - self._join(job, run))
+        self._accepted_run[rows] = run
+        asks = np.flatnonzero(~job.by_lookup)
+        if job.stop is None or not len(asks):
             return DraftResult(num_drafted)
+        most = job.num_speculative_tokens[asks]
+        codes = self._streams.confidence_at(rows[asks], emitted[asks], int(most.max()), job.drafter)
+        kept = np.minimum(job.stop.num_kept(codes), most)
+        num_drafted[asks] = kept
+        num_steps = np.zeros_like(num_drafted)
+        # a look into an n-gram table is done for all K tokens at once
+        ends_early = self._drafts_end_early and info.has_kv_cache
+        num_steps[asks] = np.minimum(kept + 1, most) if ends_early else most
+        return DraftResult(num_drafted, num_steps=num_steps)
+
+    def _join(self, job: DraftJob, run: IntArray) -> IntArray:
+        """Add a drafter's part to merged drafts; the tokens that others before it had drafted too, int [requests].
+
+        What drafters have in common beside the text is not recorded: as if each erred in a way of its own.
+        """
+        rows, run = job.spans.rows, np.minimum(run, job.num_speculative_tokens)
         if self._run_of is None:
             self._run_of = np.zeros((len(self._accepted_run), len(self._drafters)), np.int64)
-        # what drafters have in common beside the text is not recorded: as if each erred in a way of its own
-        run = np.minimum(run, job.num_speculative_tokens)
-        shared = np.minimum(run, self._accepted_run[rows])
+        shared: IntArray = np.minimum(run, self._accepted_run[rows])
         self._run_of[rows, job.drafter] = run
         self._accepted_run[rows] = np.maximum(run, self._accepted_run[rows])
-        return DraftResult(num_drafted - shared)
+        return shared
 
     def _verify(self, job: VerifyJob) -> VerifyResult:
         rows, drafted = job.spans.rows, job.num_drafted

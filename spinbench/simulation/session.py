@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from spinbench.control.draft_length_confident import StopsOnConfidence
 from spinbench.control.job import Body
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting, Progress
@@ -23,20 +24,25 @@ def simulated_loop(
     on_progress: Callable[[Progress], None] | None = None,
     interface: Callable[[Body], Body] | None = None,
     start_s: float = 0.0,
+    drafts_end_early: bool = True,
 ) -> ServingLoop:
     """A loop that serves `queue` in simulated time; the streams' rows are `queue.requests`.
 
-    `interface` wraps the body that the loop talks to; no job starts before `start_s`. Raises UserError for a selector
-    that must see a drafter's confidence: after a mismatch it depends on tokens that no table holds.
+    `interface` wraps the body that the loop talks to; no job starts before `start_s`; `drafts_end_early` is explained
+    at `SimulatedBody`. Raises UserError for a selector that must see a drafter's confidence, which tables hold in steps
+    only, and for a policy that ends drafts by a confidence that `streams` do not know.
     """
+    require_confidence(setting, streams.num_rollout_tokens, "this acceptance")
     if setting.selector.needs_confidence:
         raise UserError(
-            "this selector asks for the drafter's confidence, which the acceptance table does not hold beyond a "
-            "mismatch; choose another selector, or engine=runtime"
+            "this selector asks for the drafter's confidence itself, which an acceptance table holds in steps of 4 % "
+            "only; choose another selector, or engine=runtime"
         )
     require_ranks(setting, streams.rank is not None)
     table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
-    body = SimulatedBody(streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement)
+    body = SimulatedBody(
+        streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement, drafts_end_early
+    )
     text = RecordedText(streams)
     return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress)
 
@@ -47,4 +53,21 @@ def require_ranks(setting: LoopSetting, has_ranks: bool) -> None:
         raise UserError(
             "drafting=tree needs to know which rank each token had with the drafters, and a synthetic law says only "
             "whether it was the first: set engine.acceptance=table or bootstrap, or another drafting"
+        )
+
+
+def require_confidence(setting: LoopSetting, num_rollout_tokens: int, where: str) -> None:
+    """Raise UserError if drafts are ended by their drafter's confidence further on than acceptance knows that.
+
+    `num_rollout_tokens` is how many tokens of a draft it knows it of; `where` says where acceptance is from.
+    """
+    policy = setting.draft_length
+    asks_models = any(drafter.has_kv_cache or drafter.asks_ngrams for drafter in setting.drafters)
+    if isinstance(policy, StopsOnConfidence) and asks_models and policy.max_model_tokens > num_rollout_tokens:
+        most, known = policy.max_model_tokens, num_rollout_tokens
+        raise UserError(
+            f"{where}: knows drafters' confidence for {known} token{'' if known == 1 else 's'} of a draft, and this "
+            f"draft-length policy ends drafts of up to {most} by it; set engine.acceptance=table with a table of "
+            f"spinbench record rollout_tokens={most} (merge=FOLDER adds that to one), whose requests asked for as many "
+            "tokens as here"
         )

@@ -114,6 +114,27 @@ def test_drafters_are_added_to_a_table(spinbench: CommandLine) -> None:
     assert_refused(record(spinbench, "merge=one", "out=one"), "one: holds all of models.drafters already")
 
 
+def test_rollouts_are_recorded_and_added_to_a_table(spinbench: CommandLine) -> None:
+    good, poor = spinbench.models.good_drafter, spinbench.models.poor_drafter
+    assert record(spinbench, "rollout_tokens=3").code == 0
+    table = read_table(Path("table"))
+    assert [drafter.rollout_tokens for drafter in table.meta.drafters] == [3, 3]
+    # without, then one drafter with them, then the other one too
+    assert record(spinbench, "out=one").code == 0
+    assert same_scores(read_table(Path("one")), table)
+    done = record(spinbench, f"models.drafters=[{poor}]", "rollout_tokens=3", "merge=one", "out=one")
+    assert (done.code, done.err) == (0, "")
+    assert read_table(Path("one")).num_rollout_tokens([str(good), str(poor)]) == 1
+    assert record(spinbench, "rollout_tokens=3", "merge=one", "out=one").code == 0
+    one = read_table(Path("one"))
+    for name in (str(good), str(poor)):
+        np.testing.assert_array_equal(one.column(name).confidence(3), table.column(name).confidence(3))
+    assert_refused(
+        record(spinbench, "rollout_tokens=2", "merge=one", "out=one"), "one: holds all of models.drafters already"
+    )
+    assert_refused(record(spinbench, "rollout_tokens=0", "out=two"), "rollout_tokens")
+
+
 def test_sampling_with_the_targets_noise(spinbench: CommandLine) -> None:
     assert record(spinbench, "sampling=drafter_invariant", "sampling.temperature=2").code == 0
     table = read_table(Path("table"))

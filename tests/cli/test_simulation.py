@@ -85,6 +85,22 @@ def test_a_simulation_says_what_it_does_not_know_of_merged_drafts(spinbench: Com
     assert any("merged trees" in warning for warning in warnings)
 
 
+def test_both_engines_end_drafts_at_the_same_tokens(spinbench: CommandLine, simulate) -> None:
+    recorded = _without(tiny_overrides(spinbench.models, spinbench.folder), "arrivals", "hydra")
+    rollouts = spinbench.folder / "rollouts"
+    assert spinbench("record", *recorded, f"out={rollouts}", "rollout_tokens=4").code == 0
+    both = ["selector=round_robin", "drafting=confident", "drafting.num_speculative_tokens=4"]
+    assert spinbench.replay(*both, f"hydra.run.dir={spinbench.folder}/real").code == 0
+    done = simulate(*both, f"engine.source={rollouts}")
+    assert done.code == 0, done.err
+    real, simulated = read_run(spinbench.folder / "real"), read_run(spinbench.folder / "simulated")
+    counts = [name for name in real.rounds if not str(name).endswith("_s")]
+    pd.testing.assert_frame_equal(simulated.rounds[counts], real.rounds[counts])
+    assert (real.rounds["drafted"] < real.rounds["num_speculative_tokens"]).any()
+    work = ["kind", "num_tokens", "useful_cells", "query_tokens", "key_tokens"]
+    pd.testing.assert_frame_equal(simulated.spans[work], real.spans[work])
+
+
 def test_a_simulation_repeats_to_the_byte(spinbench: CommandLine, simulate) -> None:
     for name in ("a", "b"):
         assert simulate("selector=spin", f"hydra.run.dir={spinbench.folder}/{name}").code == 0
@@ -127,6 +143,10 @@ def test_the_simulator_imports_no_torch(spinbench: CommandLine, prepared: Path) 
         (["placement=own_devices", "engine.oracle_num_speculative_tokens=4"], "set pipeline=serial placement=shared"),
         (["drafting=tree", "engine.oracle_num_speculative_tokens=4"], "the oracle is known for chains"),
         (["engine.acceptance=synthetic"], "table: "),
+        (["drafting=confident"], "engine.acceptance=table, table: knows drafters' confidence for 1 token of a draft"),
+        (["drafting=confident", "engine.acceptance=bootstrap"], "knows drafters' confidence for 0 tokens of a draft"),
+        (["drafting=confident", "drafting.threshold=1.5"], "drafting.threshold"),
+        (["drafting=confident", "drafting.confidence=entropy"], "drafting.confidence"),
     ],
 )
 def test_what_does_not_fit_is_one_line(simulate, prepared: Path, overrides: list[str], said: str) -> None:

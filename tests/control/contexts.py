@@ -28,7 +28,8 @@ def outcome(rows, drafter, accepted, draft_time_s, verify_time_s: float = 1.0, f
     drafter = np.array(drafter, np.int64)
     return RoundOutcome(
         rows=np.array(rows), drafter=drafter, by_lookup=np.zeros(len(drafter), np.bool_),
-        drafted=np.where(drafter < 0, 0, 4), accepted=np.array(accepted),
+        drafted=np.where(drafter < 0, 0, 4),
+        draft_steps=np.where(drafter < 0, 0, 4), accepted=np.array(accepted),
         lookup_hindsight=lambda: (np.zeros((len(drafter), 5), np.int64), np.zeros((len(drafter), 5, 3), np.bool_)),
         ngram_hindsight=lambda: (np.zeros((len(drafter), 5)), np.zeros((len(drafter), 5), np.bool_)),
         draft_time_s=np.array(draft_time_s, float), verify_time_s=verify_time_s,

@@ -95,12 +95,12 @@ def noise_position_off_by_one(patch: Patch) -> None:
 
 def model_position_off_by_one(patch: Patch) -> None:
     """Tokens behind a context are told that they stand one further on."""
-    forward = ModelRunner._forward
+    run = ModelRunner.run
 
-    def mutated(self: ModelRunner, token_ids: torch.Tensor, positions: torch.Tensor, *rest: Any) -> torch.Tensor:
-        return forward(self, token_ids, positions + int(positions[0] > 0), *rest)
+    def mutated(self: ModelRunner, token_ids: torch.Tensor, positions: np.ndarray, *rest: Any) -> torch.Tensor:
+        return run(self, token_ids, positions + int(positions[0] > 0), *rest)
 
-    patch.setattr(ModelRunner, "_forward", mutated)
+    patch.setattr(ModelRunner, "run", mutated)
 
 
 def scored_row_off_by_one(patch: Patch) -> None:

@@ -66,7 +66,7 @@ def draft_and_judge(
         sampler = rejection.RejectionSampler(Sampling(temperature=1.0, kind="rejection"))
         for step, law in enumerate(draft):
             logits = torch.from_numpy(np.log(law)).expand(num_requests, -1)
-            steps.add(sampler.draft(logits, seeds, round_start + step, round_start, ids))
+            steps.add(sampler.draft(logits, seeds, round_start + step, round_start, ids), np.arange(num_requests))
         drafts = steps.drafts(np.full(num_requests, width - 1))
     tokens = torch.zeros(num_requests, width, dtype=torch.int64)
     tokens[:, 1:] = torch.stack([part.token_ids for part in drafts])

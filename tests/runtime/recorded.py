@@ -10,7 +10,8 @@ from spinbench.control.record import RunRecord
 from spinbench.models.distill.dataset import SelfPlayLine
 from spinbench.models.distill.ngram import count_ngrams
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.runtime.teacher_forcing import WrittenTexts, ngram_columns, score_texts
+from spinbench.runtime.teacher_forcing import ngram_columns, score_texts
+from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.lookup import lookup_columns
 from spinbench.workload.acceptance.ngram_model import NgramModel
@@ -20,6 +21,7 @@ from tests.runtime import serving, tiny_models
 from tests.workload.acceptance.made_table import meta
 
 TRACE = serving.requests(8, max_new_tokens=24)
+ROLLOUT_TOKENS = 5
 SAMPLINGS = {"greedy": serving.GREEDY, "drafter_invariant": serving.NUCLEUS}
 
 
@@ -59,6 +61,7 @@ def texts(sampling: str) -> WrittenTexts:
         np.concatenate([answers[request.id] for request in TRACE]).astype(np.int64),
         np.cumsum([0, *lengths]).astype(np.int64),
         np.array([request.seed for request in TRACE]),
+        np.array([request.max_new_tokens for request in TRACE]),
     )
 
 
@@ -68,7 +71,7 @@ def table(sampling: str) -> AcceptanceTable:
     reasons = {request.request_id: request.finish_reason for request in plain(sampling).requests}
     lookup = lookup_columns(written.prompts, written.token_ids.astype(np.int32), written.offsets)
     return AcceptanceTable(
-        meta([*(model.name for model in drafters), ngrams().name]),
+        meta([*(model.name for model in drafters), ngrams().name], rollout_tokens=ROLLOUT_TOKENS),
         RecordedRequests(
             tuple(request.id for request in TRACE),
             np.array([len(prompt) for prompt in written.prompts]),
@@ -82,8 +85,11 @@ def table(sampling: str) -> AcceptanceTable:
         written.token_ids.astype(np.int32),
         lookup.match_order,
         lookup.lookup_run,
-        {model.name: score_texts(model, written, SAMPLINGS[sampling]) for model in drafters}
-        | {ngrams().name: ngram_columns(ngrams(), written)},
+        {
+            model.name: score_texts(model, written, SAMPLINGS[sampling], rollout_tokens=ROLLOUT_TOKENS)
+            for model in drafters
+        }
+        | {ngrams().name: ngram_columns(ngrams(), written, ROLLOUT_TOKENS)},
     )
 
 

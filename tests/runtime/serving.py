@@ -10,6 +10,7 @@ from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_length import DraftLength, FixedDraftLength
 from spinbench.control.draft_length_adaptive import AdaptiveDraftLength
 from spinbench.control.draft_length_budget import BudgetDraftLength
+from spinbench.control.draft_length_confident import ConfidentDraftLength
 from spinbench.control.draft_length_goodput import GoodputDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
@@ -71,6 +72,8 @@ BANDITS = ("greedy", "ucb1", "ucbspec", "exp3spec", "thompson", "hedge")
 """Further selectors: their decisions go through the same code, so that they are tried on fewer set-ups."""
 PLANNERS = ("contextual", "joint")
 """Selectors that choose K as well."""
+CONFIDENT = ("confident product 0.003", "confident token 0.15")
+"""Policies that end drafts by confidence, with thresholds that tiny models are above and below."""
 POLICIES = ("goodput", "adaptive", "budget")
 """Draft-length policies that learn."""
 
@@ -151,9 +154,16 @@ def make_selector(name: str, setting: SelectorSetting) -> Selector:
 
 
 def make_policy(name: str, setting: SelectorSetting, most: int) -> DraftLength:
-    """A policy by the names in `POLICIES`, with parameters that make it change its mind often."""
+    """A policy by the names in `POLICIES` and `CONFIDENT`, with parameters that make it change its mind often."""
     common = {"max_num_speculative_tokens": most, "prior_rate": 0.7, "decay": 0.8}
-    match name:
+    kind, *parameters = name.split()
+    match kind:
+        case "confident":
+            confidence, threshold = parameters
+            return ConfidentDraftLength(
+                setting, num_speculative_tokens=most, threshold=float(threshold),
+                confidence="product" if confidence == "product" else "token", copied_tokens=[1, 1, 2, 3],
+            )  # fmt: skip
         case "goodput":
             return GoodputDraftLength(setting, **common)
         case "adaptive":

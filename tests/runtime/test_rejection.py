@@ -79,7 +79,7 @@ def test_each_row_has_its_own_temperature_top_p_and_top_k():
     tokens = torch.zeros(count, 2, dtype=torch.int64)
     steps = DraftRecorder(None)
     drawn = DrawnFrom(draft_law).draft(torch.zeros(count, 7), seeds, start, start, None)
-    steps.add(drawn)
+    steps.add(drawn, np.arange(count))
     tokens[:, 1] = drawn.token_ids
     own = np.ones((count, 2), bool)
     twice = RowSampling(np.repeat(rows.temperature, 2), np.repeat(rows.top_p, 2), np.repeat(rows.top_k, 2))
@@ -117,7 +117,8 @@ def test_drafts_of_different_lengths_drafters_and_none_at_all_are_judged_togethe
         for step in range(length):
             logits = torch.from_numpy(np.log(draft[step])).expand(len(members), -1)
             steps.add(
-                RejectionSampler(REJECTION).draft(logits, seeds[members], start[members] + step, start[members], ids)
+                RejectionSampler(REJECTION).draft(logits, seeds[members], start[members] + step, start[members], ids),
+                np.arange(len(members)),
             )
         for member, made in zip(members.tolist(), steps.drafts(np.full(len(members), length)), strict=True):
             drafts[member] = made

@@ -8,7 +8,8 @@ from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel
 from spinbench.runtime.noise import gumbel_noise
 from spinbench.runtime.sampler import Sampling
-from spinbench.runtime.teacher_forcing import PassLimits, WrittenTexts, score_texts
+from spinbench.runtime.teacher_forcing import PassLimits, score_texts
+from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.probability import decode_probability
 from tests.runtime import recorded, serving, tiny_models

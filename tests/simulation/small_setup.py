@@ -89,7 +89,7 @@ def _write_recorded(folder: Path, trace: Path, ids: list[str], num_tokens: int =
         for name in ("tiny-shape", "small-shape")
     }
     texts = [rng.integers(2, 9, num_tokens).tolist() for _ in ids]
-    table = made_table(ranks, token_ids=texts)
+    table = made_table(ranks, token_ids=texts, rollout_tokens=3)
     named = TraceMeta(name=trace.stem, sha256=hashlib.sha256(trace.read_bytes()).hexdigest())
     table = replace(
         table, meta=table.meta.model_copy(update={"trace": named}), requests=replace(table.requests, ids=tuple(ids))

@@ -11,6 +11,7 @@ from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import compare_rounds
+from spinbench.runtime import drafter as drafter_module
 from spinbench.runtime.drafter import ModelDrafter
 from spinbench.simulation.body import JobTimes
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
@@ -45,7 +46,9 @@ def _lane_times_of(run: RunRecord) -> RecordedTimes:
     return RecordedTimes(run.spans.kind, run.spans.start_s.tolist(), run.spans.end_s.tolist(), run.spans.lane)
 
 
-def _simulate(times: JobTimes, sampling: str = "greedy", ngrams: bool = False, **decisions) -> RunRecord:
+def _simulate(
+    times: JobTimes, sampling: str = "greedy", ngrams: bool = False, drafts_end_early: bool = True, **decisions
+) -> RunRecord:
     target, models = _models(ngrams)
     setting = serving.loop_setting(target, models, len(recorded.TRACE), **decisions)
     queue = ArrivalQueue(recorded.TRACE, ArrivalPattern(kind="trace"))
@@ -53,7 +56,9 @@ def _simulate(times: JobTimes, sampling: str = "greedy", ngrams: bool = False, *
     streams = streams_from_table(recorded.table(sampling), queue.requests, names)
     lengths = {request.id: len(request.prompt_token_ids or ()) for request in queue.requests}
     start_s = times.start_s if isinstance(times, RecordedTimes) else 0.0
-    return simulated_loop(setting, queue, streams, lengths, times, start_s=start_s).run()
+    return simulated_loop(
+        setting, queue, streams, lengths, times, start_s=start_s, drafts_end_early=drafts_end_early
+    ).run()
 
 
 def _assert_same_rounds(simulated: RoundColumns, real: RoundColumns, columns) -> None:
@@ -70,10 +75,12 @@ def _models(ngrams: bool):
     return target, [*models, recorded.ngrams()] if ngrams else models
 
 
-def _assert_everything_is_equal(sampling: str, ngrams: bool = False, **decisions) -> None:
+def _assert_everything_is_equal(
+    sampling: str, ngrams: bool = False, drafts_end_early: bool = True, **decisions
+) -> None:
     target, models = _models(ngrams)
     real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
-    simulated = _simulate(_times_of(real), sampling, ngrams, **decisions)
+    simulated = _simulate(_times_of(real), sampling, ngrams, drafts_end_early, **decisions)
     _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
     for name in TIMES:
         assert np.allclose(getattr(simulated.rounds, name), getattr(real.rounds, name), atol=1e-9, equal_nan=True)
@@ -160,6 +167,34 @@ def test_with_the_runtimes_durations_bandits_decide_the_same(selector, sampling)
     _assert_everything_is_equal(sampling, selector=selector, max_num_seqs=3)
 
 
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize(
+    "selector", ["fixed good", "fixed good+prompt_lookup", "fixed small_vocabulary", "random", "hedge"]
+)
+@pytest.mark.parametrize("policy", serving.CONFIDENT)
+def test_drafts_end_where_the_runtimes_end(policy, selector, sampling):
+    for max_num_seqs, most in ((1, 5), (3, 2), (8, 4)):
+        _assert_everything_is_equal(
+            sampling, selector=selector, policy=policy, max_num_seqs=max_num_seqs, draft_length=most
+        )
+
+
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@pytest.mark.parametrize("selector", ["fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random"])
+@pytest.mark.parametrize("policy", ["confident product 0.5", "confident token 0.6"])
+def test_drafts_of_an_ngram_table_end_where_the_runtimes_end(policy, selector, sampling):
+    _assert_everything_is_equal(sampling, ngrams=True, selector=selector, policy=policy, max_num_seqs=8, draft_length=4)
+
+
+@pytest.mark.parametrize("selector", ["fixed good+prompt_lookup", "random", "hedge"])
+def test_drafts_that_are_run_to_their_k_end_where_the_runtimes_end(selector, monkeypatch):
+    monkeypatch.setattr(drafter_module, "ends_while_drafting", lambda device_type: False)
+    _assert_everything_is_equal(
+        "drafter_invariant", drafts_end_early=False, selector=selector, policy=serving.CONFIDENT[0], max_num_seqs=8,
+        draft_length=5,
+    )  # fmt: skip
+
+
 def _assert_same_run(simulated: RunRecord, real: RunRecord) -> None:
     _assert_same_rounds(simulated.rounds, real.rounds, (*COUNTS, *TIMES))
     for name in (*SPAN_COUNTS, "start_s", "end_s"):
@@ -182,7 +217,9 @@ def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, plac
     simulated = _simulate(_lane_times_of(real), **decisions)
     _assert_same_run(simulated, real)
     starts, ends = real.spans.start_s, real.spans.end_s
-    assert bool((starts[1:] < ends[:-1]).any()) == (placement != "shared")
+    # on a busy machine a depth that is chosen by time may stay 1
+    if placement == "shared" or depth != "adaptive":
+        assert bool((starts[1:] < ends[:-1]).any()) == (placement != "shared")
 
 
 @pytest.mark.parametrize("num_kv_blocks", [200, 20], ids=["roomy", "preempted"])
@@ -209,6 +246,20 @@ def test_prepared_switches_are_repeated_exactly(selector, depth, placement, num_
     assert drafted_in
     if num_kv_blocks == 20:
         assert sum(request.num_preemptions for request in real.requests) > 0
+
+
+@pytest.mark.parametrize("switching", ["on_demand", "ahead"])
+@pytest.mark.parametrize("placement", ["shared", "own_devices"])
+def test_ended_drafts_are_repeated_exactly_in_a_pipeline(placement, switching):
+    target, models = recorded.models()
+    decisions = {
+        "selector": "spin", "policy": serving.CONFIDENT[0], "depth": 2, "placement": placement, "max_num_seqs": 8,
+        "num_kv_blocks": 20, "switching": switching,
+    }  # fmt: skip
+    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    assert sum(request.num_preemptions for request in real.requests) > 0
+    assert (real.rounds.drafted < real.rounds.num_speculative_tokens).any()
+    _assert_same_run(_simulate(_lane_times_of(real), **decisions), real)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

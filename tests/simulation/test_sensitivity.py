@@ -137,6 +137,10 @@ KNOBS: dict[str, Change] = {
     "drafting/budget.min_survival": Change(0.6),
     "drafting/budget.prior_rate": Change(0.1),
     "drafting/budget.decay": Change(0.5),
+    "drafting/confident.num_speculative_tokens": Change(3),
+    "drafting/confident.threshold": Change(0.6),
+    "drafting/confident.confidence": Change("token", {"drafting.num_speculative_tokens": 3}),
+    "drafting/confident.copied_tokens": Change([0, 1, 2, 2]),
     "drafting/fixed.num_speculative_tokens": Change(2),
     "drafting/tree.branching": Change([2, 1], RECORDED),
     "drafting/by_match_order.num_speculative_tokens": Change([2, 2, 3, 5]),
@@ -187,8 +191,11 @@ INERT: dict[str, tuple[str, Change | None]] = {
 NEEDED: dict[str, dict[str, Any]] = {
     "selector=fixed": {"selector.drafter": DRAFTERS[0]},
     "drafting=tree": RECORDED,
+    "drafting=confident": {**RECORDED, "engine.acceptance": "table"},
 }
-"""Values that a choice has no default for."""
+"""Values that a choice has no default for, or needs."""
+OF_ALL_CHOICES = {"drafting": NEEDED["drafting=confident"]}
+"""Values under which all choices of a group can be compared."""
 NEEDED_CHOICES = {"selector=joint": BY_SELECTOR, "drafting=by_selector": {"selector": "joint"}}
 """Choices that go together."""
 
@@ -271,7 +278,8 @@ def test_choices_differ(runs, group):
     choices = [path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "best_fixed"]
     results = {
         choice: runs.result(
-            {**NEEDED_CHOICES.get(f"{group}={choice}", {}), group: choice}, NEEDED.get(f"{group}={choice}", {})
+            {**NEEDED_CHOICES.get(f"{group}={choice}", {}), group: choice},
+            {**OF_ALL_CHOICES.get(group, {}), **NEEDED.get(f"{group}={choice}", {})},
         )
         for choice in choices
     }

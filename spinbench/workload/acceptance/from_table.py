@@ -24,20 +24,38 @@ def streams_from_table(
     """
     rows = np.array([_row(table, request) for request in requests], np.int64)
     limits = np.array([request.max_new_tokens for request in requests], np.int64)
-    return _streams(table, rows, np.minimum(table.requests.output_tokens[rows], limits), tuple(drafter_names))
+    lengths = np.minimum(table.requests.output_tokens[rows], limits)
+    known = _num_rollout_tokens(table, rows, limits, drafter_names)
+    return _streams(table, rows, lengths, tuple(drafter_names), known)
 
 
 def streams_of_table(table: AcceptanceTable, drafter_names: Sequence[str]) -> AcceptanceStreams:
     """All requests of a table, whole. Raises UserError for a drafter without columns."""
-    return _streams(table, np.arange(len(table.requests)), table.requests.output_tokens, tuple(drafter_names))
+    known = table.num_rollout_tokens(drafter_names)
+    return _streams(table, np.arange(len(table.requests)), table.requests.output_tokens, tuple(drafter_names), known)
 
 
-def _streams(table: AcceptanceTable, rows: Ints, lengths: Ints, drafters: tuple[str, ...]) -> AcceptanceStreams:
+def _num_rollout_tokens(table: AcceptanceTable, rows: Ints, limits: Ints, drafter_names: Sequence[str]) -> int:
+    """Tokens of a draft whose confidence is known wherever these requests may draft.
+
+    Rollouts are as long as a draft could be when they were recorded. A text that ended of itself may now be asked for
+    with a higher limit, under which drafts near its end can be longer.
+    """
+    recorded, known = table.requests, table.num_rollout_tokens(drafter_names)
+    raised = rows[limits > recorded.max_new_tokens[rows]]
+    from_last_token = np.maximum(recorded.max_new_tokens[raised] - recorded.output_tokens[raised], 1)
+    return min(known, int(from_last_token.min(initial=known)))
+
+
+def _streams(
+    table: AcceptanceTable, rows: Ints, lengths: Ints, drafters: tuple[str, ...], rollout_tokens: int
+) -> AcceptanceStreams:
     recorded = table.requests
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     index = stretches(recorded.offsets[rows], lengths)
-    ranks = [table.column(name).rank[index] for name in models_of(drafters)]
-    rank = np.reshape(ranks, (-1, len(index))).astype(np.uint8)
+    models = [table.column(name) for name in models_of(drafters)]
+    rank = np.reshape([columns.rank[index] for columns in models], (-1, len(index))).astype(np.uint8)
+    confidence = [columns.confidence(rollout_tokens)[:, index] for columns in models]
     return AcceptanceStreams(
         drafters=drafters,
         offsets=offsets,
@@ -48,6 +66,7 @@ def _streams(table: AcceptanceTable, rows: Ints, lengths: Ints, drafters: tuple[
         token_ids=table.token_ids[index],
         ngram_confidence=ngram_confidence(table, drafters, index),
         rank=rank,
+        confidence=np.stack(confidence, 1) if confidence else None,
     )
 
 

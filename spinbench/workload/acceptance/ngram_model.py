@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spinbench.workload.acceptance.probability import LOWEST, decode_probability
+from spinbench.workload.acceptance.probability import LOWEST
 
 IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 MAX_CONTEXT_TOKENS = 8
 """Longest context that a table may have."""
 NO_TOKEN = -1
@@ -69,14 +68,14 @@ class NgramModel:
                 best = np.where(better, code, best)
         return token_id, best
 
-    def draft(self, contexts: IntArray, num_tokens: int) -> tuple[IntArray, FloatArray]:
-        """Its next `num_tokens` tokens and their confidences, [n, num_tokens] each."""
+    def draft(self, contexts: IntArray, num_tokens: int) -> tuple[IntArray, IntArray]:
+        """Its next `num_tokens` tokens and the codes of their confidences, [n, num_tokens] each."""
         tokens = np.zeros((len(contexts), num_tokens), np.int64)
         code = np.zeros_like(tokens)
         for step in range(num_tokens):
             tokens[:, step], code[:, step] = self.predict(contexts)
             contexts = np.concatenate((contexts[:, 1:], tokens[:, step : step + 1]), 1)
-        return tokens, decode_probability(code)
+        return tokens, code
 
 
 def context_keys(contexts: IntArray, context_tokens: int) -> list[npt.NDArray[np.uint32]]:

@@ -5,6 +5,8 @@ import numpy.typing as npt
 
 STEPS_PER_HALVING = 16
 """One step is a factor of 2^(1/16), so a decoded probability is within 2.2 % of what was encoded."""
+Codes = npt.NDArray[np.uint8] | npt.NDArray[np.int64]
+"""Encoded probabilities."""
 LOWEST = 255
 """The code of everything below 2^(-254.5/16) = 1.6e-5, zero included."""
 

@@ -44,6 +44,14 @@ class AcceptanceStreams:
     """[positions] coded confidence of the run's n-gram table; None without one, and where it is not known."""
     rank: npt.NDArray[np.uint8] | None = None
     """As the rows of `run`: tokens that the model scores above the text's, 255 = too many; None where not known."""
+    confidence: npt.NDArray[np.uint8] | None = None
+    """[K, models, positions]: top-1 probabilities of the first K tokens of a model's own draft, right or not, coded by
+    `encode_probability`; None where nobody knows them."""
+
+    @property
+    def num_rollout_tokens(self) -> int:
+        """K of `confidence`: tokens of a draft that can be judged by its drafter's confidence."""
+        return 0 if self.confidence is None else len(self.confidence)
 
     @cached_property
     def num_tokens(self) -> Ints:
@@ -109,6 +117,13 @@ class AcceptanceStreams:
         token is judged as the first of a draft.
         """
         return self._flat_run[self._places(rows, num_output_tokens, width) + self._model_row[drafter]] > 0
+
+    def confidence_at(self, rows: Ints, num_output_tokens: Ints, width: int, drafter: int) -> Ints:
+        """Codes of the first `width` tokens that a drafter's model would draft, [n, width]; `width` is at most K."""
+        if self.confidence is None or width > len(self.confidence):
+            raise ValueError(f"confidence is known of {self.num_rollout_tokens} tokens of a draft, not of {width}")
+        at = self.offsets[rows] + num_output_tokens
+        return self.confidence[:width, self.row_of_model(drafter), at].T.astype(np.int64)
 
     def lookup_at(self, rows: Ints, num_output_tokens: Ints, width: int) -> tuple[Ints, Bools]:
         """Order of the match in front of each of `width` tokens, [n, width], and whether a copy from the latest match

@@ -1,6 +1,6 @@
 """The acceptance table: what the target said, and how every drafter would have done at every position."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spinbench.errors import UserError
-from spinbench.workload.acceptance.drafter_name import model_of
+from spinbench.workload.acceptance.drafter_name import model_of, models_of
 from spinbench.workload.acceptance.table_meta import DrafterMeta, SamplingMeta, TableMeta
 
 Bytes = npt.NDArray[np.uint8]
@@ -64,6 +64,19 @@ class DrafterColumns:
     """Softmax of its logits at the target's token, coded by `encode_probability`; 255 outside its vocabulary."""
     top_probability: Bytes
     """Of its likeliest token: the confidence that the runtime measures, coded likewise."""
+    rollout: Bytes | None = None
+    """[K - 1, positions]: the same for the 2nd to the K-th token that it would draft from there on, whether those
+    before are right or not; 255 where a run could not draft so many. None = not recorded."""
+
+    @property
+    def num_rollout_tokens(self) -> int:
+        """K: tokens of a draft whose confidence is known."""
+        return 1 if self.rollout is None else 1 + len(self.rollout)
+
+    def confidence(self, num_tokens: int) -> Bytes:
+        """Codes of a draft's first tokens, [num_tokens, positions]."""
+        first = self.top_probability[None]
+        return first if self.rollout is None else np.concatenate((first, self.rollout))[:num_tokens]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +114,20 @@ class AcceptanceTable:
                 "record merge=FOLDER)"
             )
         return self.columns[name]
+
+    def num_rollout_tokens(self, drafters: Iterable[str]) -> int:
+        """Tokens of a draft whose confidence is known of all models that these drafters use."""
+        models = models_of(tuple(drafters))
+        return min((self.column(name).num_rollout_tokens for name in models), default=0)
+
+    def without_drafter(self, name: str) -> "AcceptanceTable":
+        """The table with one drafter less."""
+        left = tuple(drafter for drafter in self.meta.drafters if drafter.name != name)
+        return replace(
+            self,
+            meta=self.meta.model_copy(update={"drafters": left}),
+            columns={drafter.name: self.columns[drafter.name] for drafter in left},
+        )
 
     def with_drafter(self, drafter: DrafterMeta, columns: DrafterColumns) -> "AcceptanceTable":
         """The table with one drafter more. Raises UserError when another one of that name is in it."""

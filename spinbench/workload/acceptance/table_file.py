@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.lookup import MAX_ORDER
 from spinbench.workload.acceptance.table import AcceptanceTable, Bytes, DrafterColumns, RecordedRequests
-from spinbench.workload.acceptance.table_meta import FORMAT, KIND, TableMeta
+from spinbench.workload.acceptance.table_meta import FORMAT, KIND, DrafterMeta, TableMeta
 
 META_FILE = "meta.json"
 """Written last: a folder without it holds no table."""
@@ -41,17 +41,25 @@ REQUEST_SCHEMA = pa.schema(
 NULLABLE = ("category",)
 
 
-def position_schema(drafters: tuple[str, ...]) -> pa.Schema:
+def position_schema(drafters: Sequence[DrafterMeta]) -> pa.Schema:
     """Columns of positions.parquet, one row per output token, the requests behind each other."""
-    scores = [f"{score}:{name}" for name in drafters for score in SCORES]
+    scores: list[str] = []
+    for drafter in drafters:
+        scores.extend(f"{score}:{drafter.name}" for score in SCORES)
+        scores.extend(_rollout_columns(drafter))
     runs = [f"lookup_run_{order}" for order in range(1, MAX_ORDER + 1)]
     return pa.schema([("token_id", pa.int32()), *((name, pa.uint8()) for name in ["match_order", *runs, *scores])])
 
 
+def _rollout_columns(drafter: DrafterMeta) -> list[str]:
+    """Of the 2nd drafted token and those behind it."""
+    return [f"top_probability_{place}:{drafter.name}" for place in range(2, drafter.rollout_tokens + 1)]
+
+
 def write_table(folder: Path, table: AcceptanceTable) -> None:
     """Leaves the table in `folder`, in place of one that was there. Raises UserError when it cannot be written."""
-    drafters = tuple(table.columns)
-    positions = pa.Table.from_arrays([pa.array(c) for c in _position_columns(table)], schema=position_schema(drafters))
+    schema = position_schema(table.meta.drafters)
+    positions = pa.Table.from_arrays([pa.array(column) for column in _position_columns(table)], schema=schema)
     rows = table.requests
     values = (rows.ids, rows.categories, rows.seeds, rows.ignores_eos, rows.prompt_tokens, rows.max_new_tokens,
               rows.output_tokens, rows.stopped)  # fmt: skip
@@ -64,7 +72,7 @@ def write_table(folder: Path, table: AcceptanceTable) -> None:
             _write(folder / name, lambda path, content=content: pq.write_table(content, path, compression="zstd"))
             files[name] = _file_sha256(folder / name)
         meta = {
-            "format": FORMAT,
+            "format": table.meta.format,
             "kind": KIND,
             **table.meta.model_dump(mode="json"),
             "num_requests": len(rows),
@@ -131,13 +139,15 @@ def bytes_per_token(folder: Path) -> tuple[float, float]:
 
 
 def _position_columns(table: AcceptanceTable) -> list[np.ndarray]:
-    scores = [getattr(columns, score) for columns in table.columns.values() for score in SCORES]
+    scores: list[np.ndarray] = []
+    for columns in table.columns.values():
+        scores.extend(getattr(columns, score) for score in SCORES)
+        scores.extend(() if columns.rollout is None else columns.rollout)
     return [table.token_ids, table.match_order, *table.lookup_run, *scores]
 
 
 def _table(folder: Path, meta: TableMeta, positions: pa.Table, requests: pa.Table) -> AcceptanceTable:
-    names = tuple(drafter.name for drafter in meta.drafters)
-    of_position = _columns(folder / POSITIONS_FILE, positions, position_schema(names))
+    of_position = _columns(folder / POSITIONS_FILE, positions, position_schema(meta.drafters))
     of_request = _columns(folder / REQUESTS_FILE, requests, REQUEST_SCHEMA)
     rows = _requests(folder / REQUESTS_FILE, of_request)
     if rows.num_positions != positions.num_rows:
@@ -148,7 +158,11 @@ def _table(folder: Path, meta: TableMeta, positions: pa.Table, requests: pa.Tabl
     runs: list[Bytes] = [of_position[f"lookup_run_{order}"] for order in range(1, MAX_ORDER + 1)]
     if of_position["match_order"].max(initial=0) > MAX_ORDER:
         raise UserError(f"{folder / POSITIONS_FILE}: match_order is above {MAX_ORDER}; record the table again")
-    columns = {name: DrafterColumns(*(of_position[f"{score}:{name}"] for score in SCORES)) for name in names}
+    columns: dict[str, DrafterColumns] = {}
+    for drafter in meta.drafters:
+        scores: dict[str, Bytes] = {score: of_position[f"{score}:{drafter.name}"] for score in SCORES}
+        rollout = [of_position[name] for name in _rollout_columns(drafter)]
+        columns[drafter.name] = DrafterColumns(**scores, rollout=np.stack(rollout) if rollout else None)
     return AcceptanceTable(
         meta, rows, of_position["token_id"], of_position["match_order"], np.stack(runs), columns, folder
     )
@@ -203,7 +217,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not of an acceptance table; its key 'kind' would be {KIND!r}")
     found = raw.get("format")
     if not isinstance(found, int) or found < 1:
-        raise UserError(f"{path}: key 'format' is {found!r}, expected {FORMAT}")
+        raise UserError(f"{path}: key 'format' is {found!r}, expected 1 to {FORMAT}")
     if found > FORMAT:
         raise UserError(f"{path}: written in format {found}, this version reads up to {FORMAT}: update spinbench")
     return raw

@@ -1,11 +1,11 @@
 """What an acceptance table says of its origin."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-FORMAT = 1
-"""Version of the folder's layout."""
+FORMAT = 2
+"""Version of the folder's layout. 2: drafters may have rollouts; a table without any is written as 1."""
 KIND = "spinbench acceptance table"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -30,6 +30,14 @@ class DrafterMeta(ModelMeta):
 
     kind: Literal["model", "ngram"] = "model"
     macs_per_token: Count
+    rollout_tokens: Annotated[int, Field(ge=1)] = 1
+    """Tokens of its own drafts whose confidence the table holds."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the key where there are no rollouts, so that a table has the digest that it always had."""
+        values = serialize(self)
+        return values if self.rollout_tokens > 1 else {k: v for k, v in values.items() if k != "rollout_tokens"}
 
 
 class TraceMeta(MetaSection):
@@ -70,3 +78,8 @@ class TableMeta(MetaSection):
     versions: dict[str, str]
     created: str
     """UTC, ISO 8601."""
+
+    @property
+    def format(self) -> int:
+        """The oldest format that can say all this."""
+        return FORMAT if any(drafter.rollout_tokens > 1 for drafter in self.drafters) else 1

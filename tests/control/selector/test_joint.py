@@ -41,7 +41,12 @@ def _drive(selector, num_rounds: int, accepts, order=(0, 0, 0, 0), step_s: float
         done = outcome(range(4), drafter, accepted, np.where(drafter == 2, 0.0, step_s) * steps)
         group = np.array([int((drafter == d).sum()) if d >= 0 else 0 for d in drafter.tolist()])
         done = replace(
-            done, drafted=lengths, by_lookup=drafter == 2, verify_time_s=1 + row_s * lengths.sum(), group_size=group
+            done,
+            drafted=lengths,
+            draft_steps=np.where(drafter == 2, 0, lengths),
+            by_lookup=drafter == 2,
+            verify_time_s=1 + row_s * lengths.sum(),
+            group_size=group,
         )
         selector.observe(with_copies(done, order, copied))
         history.append((drafter.tolist(), lengths.tolist()))

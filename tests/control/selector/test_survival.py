@@ -23,7 +23,8 @@ def _round(
 ):
     estimate.begin(replace(context(len(rows), rows=rows), lookup_match_order=np.full(len(rows), order)))
     done = outcome(rows, [drafter] * len(rows), accepted, [1.0] * len(rows))
-    done = replace(done, drafted=np.full(len(rows), drafted if drafter >= 0 else 0))
+    lengths = np.full(len(rows), drafted if drafter >= 0 else 0)
+    done = replace(done, drafted=lengths, draft_steps=lengths)
     estimate.observe(with_copies(done, [order] * len(rows), lookup_run or [0] * len(rows)))
 
 

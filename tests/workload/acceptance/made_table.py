@@ -15,12 +15,12 @@ GREEDY = SamplingMeta(temperature=0.0, top_p=1.0, top_k=0)
 EOS = 1
 
 
-def meta(drafters: Sequence[str], sampling: SamplingMeta = GREEDY) -> TableMeta:
+def meta(drafters: Sequence[str], sampling: SamplingMeta = GREEDY, rollout_tokens: int = 1) -> TableMeta:
     return TableMeta(
         target=ModelMeta(name="target", sha256=TARGET_SHA256),
         trace=TraceMeta(name="trace", sha256=TRACE_SHA256),
         drafters=tuple(
-            DrafterMeta(name=name, sha256=str(index) * 64, macs_per_token=100 + index)
+            DrafterMeta(name=name, sha256=str(index) * 64, macs_per_token=100 + index, rollout_tokens=rollout_tokens)
             for index, name in enumerate(drafters)
         ),
         sampling=sampling,
@@ -32,9 +32,10 @@ def meta(drafters: Sequence[str], sampling: SamplingMeta = GREEDY) -> TableMeta:
     )
 
 
-def columns(rank: Sequence[int]) -> DrafterColumns:
+def columns(rank: Sequence[int], rollout_tokens: int = 1) -> DrafterColumns:
     ranks = np.array(rank, np.uint8)
-    return DrafterColumns(ranks, np.minimum(ranks, 200), np.minimum(ranks, 100))
+    rollout = np.random.default_rng(2).integers(0, 60, (rollout_tokens - 1, len(ranks)), np.uint8)
+    return DrafterColumns(ranks, np.minimum(ranks, 200), np.minimum(ranks, 100), rollout if len(rollout) else None)
 
 
 def made_table(
@@ -45,6 +46,7 @@ def made_table(
     stopped: Sequence[bool] | None = None,
     categories: Sequence[str | None] | None = None,
     sampling: SamplingMeta = GREEDY,
+    rollout_tokens: int = 1,
 ) -> AcceptanceTable:
     """`ranks` by drafter and request; without `token_ids` no token repeats."""
     lengths = [len(request) for request in next(iter(ranks.values()))]
@@ -54,7 +56,7 @@ def made_table(
     prompts = prompts or [[5]] * count
     lookup = lookup_columns(prompts, tokens.astype(np.int32), offsets)
     return AcceptanceTable(
-        meta(list(ranks), sampling),
+        meta(list(ranks), sampling, rollout_tokens),
         RecordedRequests(
             ids=tuple(f"r{index}" for index in range(count)),
             prompt_tokens=np.array([len(prompt) for prompt in prompts], np.int64),
@@ -68,7 +70,10 @@ def made_table(
         tokens.astype(np.int32),
         lookup.match_order,
         lookup.lookup_run,
-        {name: columns([rank for request in requests for rank in request]) for name, requests in ranks.items()},
+        {
+            name: columns([rank for request in requests for rank in request], rollout_tokens)
+            for name, requests in ranks.items()
+        },
     )
 
 

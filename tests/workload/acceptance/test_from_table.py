@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -31,6 +33,36 @@ def test_requests_are_found_by_id():
     assert streams.token_ids.tolist() == [5, 1, 4, 5, 4, 6]
     assert streams.stopped.tolist() == [True, False]
     assert streams.run.tolist() == [[1, 0, 0, 3, 2, 1], [2, 1, 2, 1, 0, 1]]
+
+
+def test_confidence_is_that_of_the_position_and_of_as_many_tokens_as_all_drafters_have():
+    table = made_table({"good": [[0, 7, 3, 0], [0, 2]], "poor": [[4, 0, 0, 0], [0, 255]]}, rollout_tokens=3)
+    streams = streams_from_table(table, [request(1, 2), request(0, 4)], ["prompt_lookup", "poor", "good+prompt_lookup"])
+    assert streams.num_rollout_tokens == 3
+    rollout = table.column("good").rollout
+    assert rollout is not None
+    # row 0 is the recorded request 1, whose positions begin at 4
+    codes = streams.confidence_at(np.array([1, 0]), np.array([1, 1]), 3, 2)
+    assert codes.tolist() == [[7, *rollout[:, 1]], [2, *rollout[:, 5]]]
+    assert streams.confidence_at(np.array([1]), np.array([1]), 1, 1).tolist() == [[0]]
+    mixed = replace(table, columns={**table.columns, "poor": replace(table.column("poor"), rollout=None)})
+    assert streams_from_table(mixed, [request(0, 4)], ["poor", "good"]).num_rollout_tokens == 1
+    assert streams_from_table(mixed, [request(0, 4)], ["good"]).num_rollout_tokens == 3
+    assert streams_from_table(mixed, [request(0, 4)], ["prompt_lookup"]).num_rollout_tokens == 0
+
+
+def test_confidence_near_a_texts_end_is_not_known_for_drafts_longer_than_were_possible():
+    table = made_table({"good": [[0, 7, 3, 0], [0, 2]]}, stopped=[False, True], rollout_tokens=4)
+    recorded = replace(table.requests, max_new_tokens=np.array([4, 5]))
+    table = replace(table, requests=recorded)
+    both = [request(0, 4), request(1, 5)]
+    assert streams_from_table(table, both, ["good"]).num_rollout_tokens == 4
+    # with one token emitted of 5, 4 were to come: 3 drafted and the bonus
+    assert streams_from_table(table, [request(0, 4), request(1, 6)], ["good"]).num_rollout_tokens == 3
+    assert streams_from_table(table, [request(1, 6)], ["prompt_lookup"]).num_rollout_tokens == 0
+    # its first token's confidence is always recorded
+    recorded = replace(recorded, max_new_tokens=np.array([4, 2]))
+    assert streams_from_table(replace(table, requests=recorded), [request(1, 6)], ["good"]).num_rollout_tokens == 1
 
 
 def test_the_last_token_is_the_targets_own():

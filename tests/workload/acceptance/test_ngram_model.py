@@ -53,9 +53,9 @@ def test_prompts_are_contexts_but_no_followers():
 
 def test_a_draft_feeds_itself():
     model = table([1, 2, 3, 4, 5, 1, 2, 3, 4, 5])
-    tokens, confidence = model.draft(np.array([[NO_TOKEN, NO_TOKEN, 1]]), 4)
+    tokens, codes = model.draft(np.array([[NO_TOKEN, NO_TOKEN, 1]]), 4)
     assert tokens.tolist() == [[2, 3, 4, 5]]
-    assert (confidence > 0).all()
+    assert (codes < LOWEST).all()
 
 
 def test_contexts_begin_with_no_tokens():

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spinbench.cli.locations import shipped_folder
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.acceptance.table_file import bytes_per_token, content_sha256, read_table, write_table
@@ -45,6 +47,32 @@ def test_a_table_comes_back(folder):
         for score in ("rank", "probability", "top_probability"):
             np.testing.assert_array_equal(getattr(after.column(drafter), score), getattr(before.column(drafter), score))
     assert content_sha256(after) == content_sha256(before)
+
+
+def test_rollouts_come_back_and_a_table_without_is_as_it_always_was(tmp_path, folder):
+    plain = json.loads((folder / "meta.json").read_text())
+    assert plain["format"] == 1
+    assert all("rollout_tokens" not in drafter for drafter in plain["drafters"])
+    before = made_table(RANKS, rollout_tokens=3)
+    write_table(tmp_path / "rollouts", before)
+    after = read_table(tmp_path / "rollouts")
+    assert json.loads((tmp_path / "rollouts" / "meta.json").read_text())["format"] == 2
+    assert after.meta == before.meta
+    for drafter in RANKS:
+        np.testing.assert_array_equal(after.column(drafter).confidence(3), before.column(drafter).confidence(3))
+    positions = pd.read_parquet(tmp_path / "rollouts" / "positions.parquet")
+    assert [name for name in map(str, positions) if name.startswith("top_probability") and "good" in name] == [
+        "top_probability:good", "top_probability_2:good", "top_probability_3:good",
+    ]  # fmt: skip
+    rollout = before.columns["good"].rollout
+    assert rollout is not None
+    one_less = replace(before.columns["good"], rollout=rollout[::-1])
+    assert content_sha256(replace(before, columns={**before.columns, "good": one_less})) != content_sha256(before)
+
+
+def test_the_shipped_table_has_the_digest_that_it_was_written_with():
+    table = read_table(shipped_folder("traces") / "acceptance" / "mixed-smollm2-bfloat16")
+    assert table.num_rollout_tokens(list(table.columns)) >= 1
 
 
 def test_pandas_reads_it(folder):
@@ -104,6 +132,12 @@ def _set(name: str, values: list) -> Callable[[pa.Table], pa.Table]:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no rollouts": (
+        lambda f: _rewrite_meta(
+            f, drafters=[{**d, "rollout_tokens": 2} for d in json.loads((f / "meta.json").read_text())["drafters"]]
+        ),
+        "column 'top_probability_2:good' is missing",
+    ),
     "no meta": (lambda f: (f / "meta.json").unlink(), "no acceptance table here"),
     "no positions": (lambda f: (f / "positions.parquet").unlink(), "positions.parquet: missing"),
     "no requests": (lambda f: (f / "requests.parquet").unlink(), "requests.parquet: missing"),
@@ -114,10 +148,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a run's meta": (lambda f: _rewrite_meta(f, kind=...), "not of an acceptance table"),
     "a list": (lambda f: (f / "meta.json").write_text("[1]"), "not of an acceptance table"),
     "future": (
-        lambda f: _rewrite_meta(f, format=2),
-        "written in format 2, this version reads up to 1: update spinbench",
+        lambda f: _rewrite_meta(f, format=3),
+        "written in format 3, this version reads up to 2: update spinbench",
     ),
-    "no format": (lambda f: _rewrite_meta(f, format="one"), "key 'format' is 'one', expected 1"),
+    "no format": (lambda f: _rewrite_meta(f, format="one"), "key 'format' is 'one', expected 1 to 2"),
     "no digest": (lambda f: _rewrite_meta(f, files={}), "damaged, truncated or of another table"),
     "key missing": (lambda f: _rewrite_meta(f, target=...), "key 'target': field required"),
     "key unknown": (lambda f: _rewrite_meta(f, targets=1), "key 'targets': extra inputs are not permitted"),
