@@ -110,7 +110,7 @@ class ModelDrafter:
             if not isinstance(self._sampler, Sampler):
                 raise TypeError("rejection sampling judges chains only")
             trees, confidence = draft_trees(self.runner, self._sampler, self._target_ids, job, job.tree, text)
-            return Drafts(tuple(trees), confidence)
+            return Drafts(tuple(trees), confidence, job.num_speculative_tokens)
         lengths, known = job.num_speculative_tokens, job.spans
         sure = None
         if job.stop is not None or job.measure_confidence:
