@@ -39,7 +39,7 @@ def drafters_and_costs(count: int) -> tuple[tuple[DrafterInfo, ...], CostModel]:
     names = [drafter.name for drafter in profile.meta.drafters if drafter.kind != "lookup_then_model"]
     costs = fit_cost_model(profile, names)
     models = [cost for cost in costs.drafters if cost.model is not None]
-    lookup = next(cost for cost in costs.drafters if cost.model is None)
+    lookup = next(cost for cost in costs.drafters if cost.name == "prompt_lookup")
     chosen = [replace(models[i % len(models)], name=f"model-{i}") for i in range(count - 1)]
     infos = tuple(DrafterInfo(cost.name, "model") for cost in chosen)
     return (*infos, DrafterInfo("prompt_lookup", "prompt_lookup")), replace(costs, drafters=(*chosen, lookup))
