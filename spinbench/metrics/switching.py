@@ -43,18 +43,18 @@ def switch_stalls_ms(tables: RunTables) -> np.ndarray:
 
 def _prefilled_s(tables: RunTables, request_ids: np.ndarray, draft_start_s: np.ndarray) -> np.ndarray:
     """When the last prefill before each draft ended, float [drafts]; -inf for requests that were never preempted."""
-    prefilled_s = np.full(len(request_ids), -np.inf)
     requests = tables.requests
-    preempted = set(requests.loc[requests["num_preemptions"] > 0, "request_id"])
-    if not preempted:
-        return prefilled_s
+    preempted = requests.loc[requests["num_preemptions"] > 0, "request_id"]
+    if preempted.empty:
+        return np.full(len(request_ids), -np.inf)
     prefills = tables.spans.loc[tables.spans["kind"] == "prefill", ["end_s", "request_ids"]].explode("request_ids")
-    prefills = prefills[prefills["request_ids"].isin(preempted)]
-    for request_id, own in prefills.groupby("request_ids"):
-        places = np.flatnonzero(request_ids == request_id)
-        ends_s = np.sort(own["end_s"].to_numpy(dtype=float))
-        prefilled_s[places] = np.append(-np.inf, ends_s)[np.searchsorted(ends_s, draft_start_s[places], side="right")]
-    return prefilled_s
+    prefills = prefills[prefills["request_ids"].isin(preempted)].astype({"end_s": float}).sort_values("end_s")
+    drafts = pd.DataFrame({"request_ids": request_ids, "start_s": draft_start_s, "place": np.arange(len(request_ids))})
+    drafts["request_ids"] = drafts["request_ids"].astype(prefills["request_ids"].dtype)
+    last = pd.merge_asof(
+        drafts.sort_values("start_s"), prefills, left_on="start_s", right_on="end_s", by="request_ids"
+    ).sort_values("place")
+    return last["end_s"].fillna(-np.inf).to_numpy(dtype=float)
 
 
 class _BusyTime:
