@@ -7,17 +7,23 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, PrefillJob, VerifyJob
+from spinbench.control.ready_drafts import NO_JOB
 from spinbench.control.record import FinishReason, RequestRecord, RoundColumns, RunRecord, SpanColumns, SpanKind
 from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
 from spinbench.control.text import Text
 
-KINDS: dict[type[Job], SpanKind] = {
+_KINDS: dict[type[Job], SpanKind] = {
     PrefillJob: "prefill",
     CatchUpJob: "catch_up",
     DraftJob: "draft",
     VerifyJob: "verify",
 }
+
+
+def kind_of(job: Job) -> SpanKind:
+    """What a span of the job is called."""
+    return "draft_ahead" if isinstance(job, DraftJob) and job.ahead else _KINDS[type(job)]
 
 
 class Recorder:
@@ -32,9 +38,13 @@ class Recorder:
         self._requests: list[RequestRecord] = []
         self._rounds: list[tuple[Round, IntArray, float, float]] = []
         self._spans: list[tuple[JobDone, int]] = []
+        self._ahead_spans: dict[int, int] = {}
+        """Where in `_spans` a job is that drafted ahead, by its number."""
 
-    def add_span(self, done: JobDone, round_index: int) -> None:
-        """A job that ended."""
+    def add_span(self, done: JobDone, round_index: int, ahead_job: int = NO_JOB) -> None:
+        """A job that ended; `ahead_job` is its number if it drafted ahead."""
+        if ahead_job != NO_JOB:
+            self._ahead_spans[ahead_job] = len(self._spans)
         self._spans.append((done, round_index))
 
     def add_round(self, round_: Round, accepted: IntArray, done: JobDone) -> None:
@@ -116,7 +126,7 @@ class Recorder:
         return SpanColumns(
             tuple(request.id for request in self._table.requests),
             tuple(done.lane for done, _ in self._spans),
-            tuple(KINDS[type(job)] for job in jobs),
+            tuple(kind_of(job) for job in jobs),
             np.array([done.start_s for done, _ in self._spans], np.float64),
             np.array([done.end_s for done, _ in self._spans], np.float64),
             np.array([index for _, index in self._spans], np.int64),
@@ -128,7 +138,16 @@ class Recorder:
             work.query_tokens,
             work.key_tokens,
             work.peak_key_tokens,
+            self._used_tokens(),
         )
+
+    def _used_tokens(self) -> IntArray:
+        """Per span, tokens drafted ahead that a round verified."""
+        used = np.zeros(len(self._spans), np.int64)
+        for round_, *_ in self._rounds if self._ahead_spans else ():
+            for place in np.flatnonzero(round_.drafted_ahead).tolist():
+                used[self._ahead_spans[int(round_.ahead_job[place])]] += round_.drafted[place]
+        return used
 
 
 def _as_run(done: JobDone) -> Job:

@@ -11,6 +11,7 @@ from spinbench.control.context import RoundContext
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.layout import VerificationLayout
+from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
 from spinbench.control.token_tree import TreeShape
 
@@ -38,8 +39,12 @@ class Round:
         tree: TreeShape | None = None,
         members: Sequence[int] = (),
         stop: ConfidenceStop | None = None,
+        ready: ReadyDrafts | None = None,
     ) -> None:
-        """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all `members`."""
+        """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all `members`.
+
+        `ready` are drafts that were made ahead, with their lengths and drafters also among the others.
+        """
         count = len(context)
         self.index = index
         self.rows = context.rows
@@ -58,7 +63,12 @@ class Round:
         self.confidence: FloatArray = np.full(count, np.nan)
         self.draft_start_s: FloatArray = np.full(count, np.nan)
         self.draft_end_s: FloatArray = np.full(count, np.nan)
+        """Of a draft that was made ahead, these are before the round."""
         self.group_size = np.zeros(count, np.int64)
+        self.ahead_job = np.full(count, NO_JOB)
+        """Number of the job that made the draft ahead, -1 = it was made in this round, or there is none."""
+        if ready is not None:
+            self._take_in(ready)
         self._drafters = drafters
         self._layout = layout
         self._measure_confidence = measure_confidence
@@ -73,8 +83,9 @@ class Round:
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
         jobs: list[Job] = []
-        order = np.argsort(self.drafter, kind="stable")
-        bounds = np.searchsorted(self.drafter[order], np.arange(len(self._drafters) + 1)).tolist()
+        to_draft = np.where(self.ahead_job == NO_JOB, self.drafter, NO_DRAFTER)
+        order = np.argsort(to_draft, kind="stable")
+        bounds = np.searchsorted(to_draft[order], np.arange(len(self._drafters) + 1)).tolist()
         for drafter, (start, stop) in enumerate(itertools.pairwise(bounds)):
             places = order[start:stop]
             if drafter in self._members:
@@ -95,6 +106,18 @@ class Round:
         self.draft_end_s[places] = np.fmax(self.draft_end_s[places], done.end_s)
         self.group_size[places] = len(places)
         return None if self._pending else self._verify_job()
+
+    def _take_in(self, ready: ReadyDrafts) -> None:
+        own = ready.is_there
+        self.ahead_job[own] = ready.job[own]
+        self.drafted[own] = self.draft_steps[own] = self.num_speculative_tokens[own] = ready.num_tokens[own]
+        self.draft_start_s[own], self.draft_end_s[own] = ready.start_s[own], ready.end_s[own]
+        self.group_size[own] = ready.group_size[own]
+
+    @property
+    def drafted_ahead(self) -> BoolArray:
+        """Which drafts were made ahead."""
+        return self.ahead_job != NO_JOB
 
     @property
     def draft_depth(self) -> IntArray:
@@ -151,4 +174,5 @@ class Round:
     def _verify_job(self) -> VerifyJob:
         stop = self.context_tokens + self.drafted
         spans = TokenSpans(self.rows, self.context_tokens - 1, stop)
-        return VerifyJob(spans, self._layout.plan(spans.num_tokens, stop))
+        ahead = self.drafted_ahead
+        return VerifyJob(spans, self._layout.plan(spans.num_tokens, stop), ahead if ahead.any() else None)

@@ -140,7 +140,7 @@ def read_run(folder: Path) -> Run:
     tables = RunTables(
         requests=_read_parquet(folder / "requests.parquet", [*REQUEST_SCHEMA.names, *TEXT_SCHEMA.names]),
         rounds=_read_rounds(folder / "rounds.parquet"),
-        spans=_read_parquet(folder / "spans.parquet", SPAN_SCHEMA.names),
+        spans=_read_spans(folder / "spans.parquet"),
         drafters=tuple(meta["drafters"]),
         start_s=float(meta["start_s"]),
         end_s=float(meta["end_s"]),
@@ -205,6 +205,12 @@ def _read_rounds(path: Path) -> pd.DataFrame:
     rounds = _read_parquet(path, [name for name in ROUND_SCHEMA.names if name != "draft_depth"])
     # runs were written without it when there were chains only
     return rounds if "draft_depth" in rounds else rounds.assign(draft_depth=rounds["drafted"])
+
+
+def _read_spans(path: Path) -> pd.DataFrame:
+    spans = _read_parquet(path, [name for name in SPAN_SCHEMA.names if name != "used_tokens"])
+    # runs were written without it when nothing was drafted ahead
+    return spans if "used_tokens" in spans else spans.assign(used_tokens=0)
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

@@ -139,6 +139,15 @@ MISTAKES = {
     "full information in a pipeline": Mistake(
         overrides("selector=hedge", "pipeline=micro_batches"), ("asks all drafters", "pipeline=serial")
     ),
+    "full information beside drafting ahead": Mistake(
+        overrides("selector=hedge", "pipeline=draft_while_verify"), ("asks all drafters", "pipeline=serial")
+    ),
+    "drafting ahead of unsure drafts": Mistake(
+        overrides("drafting=confident", "pipeline=draft_while_verify"), ("drafting=confident ends a draft", "pipeline=serial")
+    ),
+    "drafting ahead under rejection": Mistake(
+        overrides("sampling=rejection", "pipeline=draft_while_verify"), ("sampling.kind is rejection", "drafter_invariant")
+    ),
     "unknown drafter": Mistake(
         overrides("selector=fixed", "selector.drafter=huge"), ("selector.drafter is 'huge'", "prompt_lookup")
     ),

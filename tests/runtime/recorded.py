@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -93,12 +94,13 @@ def table(sampling: str) -> AcceptanceTable:
     )
 
 
-def check_acceptance(sampling: str, selector: str, draft_length: int | TreeDraftLength) -> None:
+def check_acceptance(sampling: str, selector: str, draft_length: int | TreeDraftLength, **decisions: Any) -> None:
     """Every round of a run drafts and accepts what the table says of its drafter at its place."""
     target, drafters = models()
     record = serving.serve(
-        target, drafters, TRACE, selector=selector, draft_length=draft_length, sampling=SAMPLINGS[sampling]
-    )
+        target, drafters, TRACE, selector=selector, draft_length=draft_length, sampling=SAMPLINGS[sampling],
+        **decisions,
+    )  # fmt: skip
     tree = draft_length.tree if isinstance(draft_length, TreeDraftLength) else None
     most = draft_length if isinstance(draft_length, int) else draft_length.max_num_speculative_tokens
     infos = serving.drafter_infos(drafters)
