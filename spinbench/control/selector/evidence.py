@@ -12,6 +12,7 @@ class Evidence:
 
     def __init__(self, num_drafters: int, num_columns: int, num_requests: int, decay: float, per_request: bool) -> None:
         self._decay = decay
+        self._known_powers: FloatArray = np.ones(1)
         self.shared: FloatArray = np.zeros((num_drafters, num_columns))
         """[drafters, columns]: over all requests."""
         self.own = np.zeros((num_requests, num_drafters, num_columns)) if per_request else None
@@ -27,9 +28,16 @@ class Evidence:
             self.own[rows, drafter] = self.own[rows, drafter] * self._decay + shown
         # as if they had come one after another: each is weighted by how many of its drafter come behind it
         order = np.argsort(drafter, kind="stable")
-        by_drafter, places = drafter[order], np.arange(len(order))
         counts = np.bincount(drafter, minlength=len(self.shared))
-        weights = np.zeros((len(counts), len(order)))
-        weights[by_drafter, places] = self._decay ** (np.cumsum(counts)[by_drafter] - 1 - places)
-        self.shared *= (self._decay**counts)[:, None]
-        self.shared += weights @ shown[order]
+        ends, present = np.cumsum(counts), np.flatnonzero(counts)
+        num_behind = np.repeat(ends, counts) - 1 - np.arange(len(order))
+        weighted = shown[order] * self._powers(len(order))[num_behind, None]
+        self.shared *= self._powers(len(order))[counts, None]
+        if len(present):
+            self.shared[present] += np.add.reduceat(weighted, (ends - counts)[present])
+
+    def _powers(self, most: int) -> FloatArray:
+        """Decay to the power of 0 to `most`, at least."""
+        if len(self._known_powers) <= most:
+            self._known_powers = self._decay ** np.arange(2 * most + 1)
+        return self._known_powers
