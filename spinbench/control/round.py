@@ -57,7 +57,8 @@ class Round:
         self.drafted: IntArray = counts[2]
         self.draft_steps: IntArray = counts[3]
         """Tokens that a model was run for, of which it may not have been sure enough to draft the last."""
-        unknown = np.full((3, count), np.nan)
+        unknown = np.empty((3, count))
+        unknown.fill(np.nan)
         self.confidence: FloatArray = unknown[0]
         self.draft_start_s: FloatArray = unknown[1]
         self.draft_end_s: FloatArray = unknown[2]
@@ -76,7 +77,7 @@ class Round:
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
         jobs: list[Job] = []
-        order = np.argsort(self.drafter, kind="stable")
+        order = self.drafter.argsort(kind="stable")
         bounds = np.searchsorted(self.drafter[order], np.arange(len(self._drafters) + 1)).tolist()
         for drafter, (start, stop) in enumerate(itertools.pairwise(bounds)):
             places = order[start:stop]

@@ -114,22 +114,21 @@ def _work(jobs: Sequence[Job]) -> _Work:
         return _Work(*(np.empty(0, np.int64) for _ in _Work._fields))
     start = np.concatenate([job.spans.start for job in jobs])
     stop = np.concatenate([job.spans.stop for job in jobs])
-    steps = np.concatenate(
-        [
-            np.where(job.by_lookup, 0, job.num_speculative_tokens - 1)
-            if isinstance(job, DraftJob)
-            else np.zeros(len(job.spans), np.int64)
-            for job in jobs
-        ]
-    )
-    first = np.cumsum([0, *(len(job.spans) for job in jobs[:-1])])
+    sizes = np.array([len(job.spans) for job in jobs])
+    first = np.cumsum(sizes) - sizes
+    drafts = [job for job in jobs if isinstance(job, DraftJob)]
+    steps = np.zeros_like(stop)
+    if drafts:
+        lengths = np.concatenate([job.num_speculative_tokens for job in drafts])
+        copied = np.concatenate([job.by_lookup for job in drafts])
+        is_draft = np.repeat([isinstance(job, DraftJob) for job in jobs], sizes)
+        steps[is_draft] = np.where(copied, 0, lengths - 1)
     rows_of_steps = steps  # one row each, and of trees those of a depth
     keys_of_steps = cells_of_steps = steps * stop + steps * (steps + 1) // 2
-    trees = [(job, begin) for job, begin in zip(jobs, first.tolist(), strict=True) if isinstance(job, DraftJob)]
-    if any(job.tree is not None for job, _ in trees):
+    if any(job.tree is not None for job in drafts):
         rows_of_steps, cells_of_steps = steps.copy(), cells_of_steps.copy()
-        for job, begin in trees:
-            if job.tree is not None:
+        for job, begin in zip(jobs, first.tolist(), strict=True):
+            if isinstance(job, DraftJob) and job.tree is not None:
                 own = begin + np.flatnonzero(~job.by_lookup)
                 rows, keys, cells = job.tree.step_sums[:, steps[own] + 1]
                 rows_of_steps[own] = rows

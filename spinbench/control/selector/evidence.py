@@ -25,14 +25,15 @@ class Evidence:
         if not drafted.all():
             rows, drafter, shown = rows[drafted], drafter[drafted], shown[drafted]
         if self.own is not None:
-            self.own[rows, drafter] = self.own[rows, drafter] * self._decay + shown
+            own, at = self.own.reshape(-1, self.own.shape[2]), rows * len(self.shared) + drafter
+            own[at] = own[at] * self._decay + shown
         # as if they had come one after another: each is weighted by how many of its drafter come behind it
-        order = np.argsort(drafter, kind="stable")
+        order = drafter.argsort(kind="stable")
         counts = np.bincount(drafter, minlength=len(self.shared))
-        ends, present = np.cumsum(counts), np.flatnonzero(counts)
-        num_behind = np.repeat(ends, counts) - 1 - np.arange(len(order))
-        weighted = shown[order] * self._powers(len(order))[num_behind, None]
-        self.shared *= self._powers(len(order))[counts, None]
+        ends, present, powers = counts.cumsum(), counts.nonzero()[0], self._powers(len(order))
+        num_behind = ends.repeat(counts) - np.arange(1, len(order) + 1)
+        weighted = shown[order] * powers[num_behind, None]
+        self.shared *= powers[counts, None]
         if len(present):
             self.shared[present] += np.add.reduceat(weighted, (ends - counts)[present])
 
