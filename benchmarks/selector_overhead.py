@@ -67,8 +67,8 @@ def outcome_of(rng: np.random.Generator, seen: RoundContext, drafter: np.ndarray
     copied = np.where(seen.lookup_match_order > 0, rng.geometric(0.3, len(seen)) - 1, 0)
     copies = np.repeat((np.arange(width) < copied[:, None])[..., None], 3, 2)
     return RoundOutcome(
-        rows=seen.rows, drafter=drafter, by_lookup=by_lookup, drafted_ahead=np.zeros(len(seen), np.bool_), drafted=drafted,
-        draft_steps=np.where(by_lookup, 0, drafted), accepted=accepted,
+        rows=seen.rows, drafter=drafter, by_lookup=by_lookup, drafted=drafted,
+        drafted_ahead=np.zeros(len(seen), np.bool_), draft_steps=np.where(by_lookup, 0, drafted), accepted=accepted,
         lookup_hindsight=lambda: (np.repeat(seen.lookup_match_order[:, None], width, 1), copies),
         ngram_hindsight=lambda: (np.zeros((len(seen), width)), np.zeros((len(seen), width), np.bool_)),
         draft_time_s=0.01 * drafted, verify_time_s=0.05, group_size=np.ones(len(seen), np.int64),

@@ -116,8 +116,8 @@ def loop_setting(
         )
     if made.drafts_ahead and config.sampling.kind == "rejection" and config.sampling.temperature > 0:
         raise UserError(
-            "sampling.kind is rejection, which draws the bonus token apart from the drafter's guess at it, so that they "
-            "seldom agree: pipeline=draft_while_verify needs sampling=greedy or drafter_invariant"
+            "sampling.kind is rejection, which draws the bonus token apart from the drafter's guess at it, so that "
+            "they seldom agree: pipeline=draft_while_verify needs sampling=greedy or drafter_invariant"
         )
     return made
 

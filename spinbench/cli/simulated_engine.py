@@ -14,7 +14,7 @@ from spinbench.calibration.meta import ProfileMeta, check_fits
 from spinbench.calibration.profile_file import Profile, read_profile
 from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting, read_trace
 from spinbench.cli.locations import find_trace
-from spinbench.cli.oracle_facts import check_chains, check_serial, oracle_facts
+from spinbench.cli.oracle_facts import check_drafts, check_serial, oracle_facts
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.simulated_acceptance import simulated_acceptance
@@ -65,7 +65,7 @@ class SimulatedEngine:
         setting = check_decisions(config, fit_cost_model(profile, names), Foresight.of_no_requests(infos))
         require_ranks(setting, has_ranks=table is not None)
         if engine.oracle_num_speculative_tokens is not None:
-            check_chains(setting)
+            check_drafts(setting)
         known = table.num_rollout_tokens(names) if table is not None and engine.acceptance == "table" else 0
         require_confidence(setting, known, f"engine.acceptance={engine.acceptance}, {engine.source}")
 

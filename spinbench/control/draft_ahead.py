@@ -77,16 +77,22 @@ class DraftAhead:
         before = round_.context_tokens + depth
         places = places[self._scheduler.reserve_if_free(rows[places], (before + num_tokens)[places])]
         return [
-            self._job(drafter, rows[own], before[own], num_tokens[own], round_.index)
+            self._job(drafter, rows[own], before[own], depth[own], num_tokens[own], round_.index)
             for drafter in np.unique(round_.drafter[places]).tolist()
             for own in [places[round_.drafter[places] == drafter]]
         ]
 
     def _job(
-        self, drafter: int, rows: IntArray, num_before: IntArray, num_tokens: IntArray, round_index: int
+        self,
+        drafter: int,
+        rows: IntArray,
+        num_before: IntArray,
+        behind: IntArray,
+        num_tokens: IntArray,
+        round_index: int,
     ) -> DraftJob:
         by_lookup, newest = np.zeros(len(rows), np.bool_), TokenSpans(rows, num_before - 1, num_before)
-        job = DraftJob(drafter, newest, num_tokens + 1, by_lookup, measure_confidence=False, ahead=True)
+        job = DraftJob(drafter, newest, num_tokens + 1, by_lookup, measure_confidence=False, behind=behind)
         drafts = self._drafts
         drafts.job[rows] = self._num_jobs
         drafts.drafter[rows] = drafter
@@ -146,9 +152,12 @@ class DraftAhead:
 
 
 def choose_beside(
-    ready: ReadyDrafts, context: RoundContext, selector: Selector, draft_length: DraftLength
+    ready: ReadyDrafts | None, context: RoundContext, selector: Selector, draft_length: DraftLength
 ) -> tuple[IntArray, IntArray]:
     """Drafter and K of each request of a round: what it has already, or what is chosen for it."""
+    if ready is None:
+        drafters = selector.choose(context)
+        return drafters, draft_length.lengths(context, drafters)
     drafters, lengths = np.full(len(context), NO_DRAFTER), np.zeros(len(context), np.int64)
     has = ready.is_there
     drafters[has], lengths[has] = ready.drafter[has], ready.num_tokens[has]

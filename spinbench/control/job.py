@@ -73,9 +73,15 @@ class DraftJob:
     """Put the drafts together with those that other drafters made for these requests since their last verification."""
     stop: ConfidenceStop | None = None
     """Where a model's chain ends before K; None = at K. Copies are not concerned."""
-    ahead: bool = False
-    """Go on behind drafts that are being verified: `spans` are their last tokens, and what is drafted first is a guess
-    at the bonus token. The body keeps the tokens behind the guess apart until a `VerifyJob` asks for them."""
+    behind: IntArray | None = None
+    """Lengths of drafts that are being verified, to be gone on from: `spans` are their last tokens, and what is drafted
+    first is a guess at the bonus token. The body keeps the tokens behind the guess apart until a `VerifyJob` asks for
+    them. None = go on from the text."""
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it drafts upon what the text may never hold."""
+        return self.behind is not None
 
     @property
     def num_nodes(self) -> IntArray:
@@ -90,6 +96,7 @@ class DraftJob:
             spans=self.spans.only(places),
             num_speculative_tokens=self.num_speculative_tokens[places],
             by_lookup=self.by_lookup[places],
+            behind=None if self.behind is None else self.behind[places],
         )
 
     def num_steps(self, result: "DraftResult") -> IntArray:

@@ -11,7 +11,7 @@ from spinbench.control.context import RoundContext
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.layout import VerificationLayout
-from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
+from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
 from spinbench.control.token_tree import TreeShape
 
@@ -43,12 +43,14 @@ class Round:
     ) -> None:
         """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all `members`.
 
-        `ready` are drafts that were made ahead, with their lengths and drafters also among the others.
+        `ready` has the drafts that were made ahead, whose drafters and lengths are among the other ones.
         """
         count = len(context)
         self.index = index
         self.rows = context.rows
-        self.num_speculative_tokens = np.zeros(count, np.int64)
+        # one block, since a simulation makes a round in a fraction of a millisecond
+        counts = np.zeros((5, count), np.int64)
+        self.num_speculative_tokens: IntArray = counts[0]
         """Tokens that drafters are asked for, on all paths."""
         self.asked_depth = num_speculative_tokens
         """Those on the longest path."""
@@ -56,17 +58,19 @@ class Round:
         self.context_tokens = context.context_tokens
         self.lookup_match_order = context.lookup_match_order
         self.by_lookup = np.zeros(count, np.bool_)
-        self.catch_up_tokens = np.zeros(count, np.int64)
-        self.drafted = np.zeros(count, np.int64)
-        self.draft_steps = np.zeros(count, np.int64)
+        self.catch_up_tokens: IntArray = counts[1]
+        self.drafted: IntArray = counts[2]
+        self.draft_steps: IntArray = counts[3]
         """Tokens that a model was run for, of which it may not have been sure enough to draft the last."""
-        self.confidence: FloatArray = np.full(count, np.nan)
-        self.draft_start_s: FloatArray = np.full(count, np.nan)
-        self.draft_end_s: FloatArray = np.full(count, np.nan)
-        """Of a draft that was made ahead, these are before the round."""
-        self.group_size = np.zeros(count, np.int64)
-        self.ahead_job = np.full(count, NO_JOB)
-        """Number of the job that made the draft ahead, -1 = it was made in this round, or there is none."""
+        unknown = np.empty((3, count))
+        unknown.fill(np.nan)
+        self.confidence: FloatArray = unknown[0]
+        self.draft_start_s: FloatArray = unknown[1]
+        self.draft_end_s: FloatArray = unknown[2]
+        self.group_size: IntArray = counts[4]
+        self.ready = ready
+        self.drafted_ahead = np.zeros(count, np.bool_) if ready is None else ready.is_there
+        """Whose draft was there when the round began."""
         if ready is not None:
             self._take_in(ready)
         self._drafters = drafters
@@ -83,9 +87,9 @@ class Round:
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
         jobs: list[Job] = []
-        to_draft = np.where(self.ahead_job == NO_JOB, self.drafter, NO_DRAFTER)
-        order = np.argsort(to_draft, kind="stable")
-        bounds = np.searchsorted(to_draft[order], np.arange(len(self._drafters) + 1)).tolist()
+        drafter = self.drafter if self.ready is None else np.where(self.drafted_ahead, NO_DRAFTER, self.drafter)
+        order = drafter.argsort(kind="stable")
+        bounds = np.searchsorted(drafter[order], np.arange(len(self._drafters) + 1)).tolist()
         for drafter, (start, stop) in enumerate(itertools.pairwise(bounds)):
             places = order[start:stop]
             if drafter in self._members:
@@ -101,23 +105,19 @@ class Round:
         self.draft_steps[places] = job.num_steps(result)
         if result.confidence is not None:
             self.confidence[places] = result.confidence
-        # from the first to the last, where several drafters draft for a request
-        self.draft_start_s[places] = np.fmin(self.draft_start_s[places], done.start_s)
-        self.draft_end_s[places] = np.fmax(self.draft_end_s[places], done.end_s)
+        if self._members:  # several drafters may draft for a request: from the first to the last
+            self.draft_start_s[places] = np.fmin(self.draft_start_s[places], done.start_s)
+            self.draft_end_s[places] = np.fmax(self.draft_end_s[places], done.end_s)
+        else:
+            self.draft_start_s[places], self.draft_end_s[places] = done.start_s, done.end_s
         self.group_size[places] = len(places)
         return None if self._pending else self._verify_job()
 
     def _take_in(self, ready: ReadyDrafts) -> None:
-        own = ready.is_there
-        self.ahead_job[own] = ready.job[own]
+        own = self.drafted_ahead
         self.drafted[own] = self.draft_steps[own] = self.num_speculative_tokens[own] = ready.num_tokens[own]
         self.draft_start_s[own], self.draft_end_s[own] = ready.start_s[own], ready.end_s[own]
         self.group_size[own] = ready.group_size[own]
-
-    @property
-    def drafted_ahead(self) -> BoolArray:
-        """Which drafts were made ahead."""
-        return self.ahead_job != NO_JOB
 
     @property
     def draft_depth(self) -> IntArray:
@@ -145,17 +145,23 @@ class Round:
 
     def _jobs_of_group(self, drafter: int, places: IntArray, table: RequestTable) -> list[Job]:
         jobs: list[Job] = []
+        info = self._drafters[drafter]
         rows, newest = self.rows[places], self.context_tokens[places]
-        by_lookup = self._drafters[drafter].drafts_by_lookup(self.lookup_match_order[places])
-        alone = self.drafter[places] == drafter
-        self.by_lookup[places] = by_lookup & alone
-        # where nothing has a KV cache, nothing has to be taken in
-        has_kv_cache = self._drafters[drafter].has_kv_cache
-        stateless = by_lookup if has_kv_cache else np.ones_like(by_lookup)
-        joins = not alone.all()
-        if joins:
-            self._merging.append((drafter, places[~stateless & ~alone]))
-        start = np.where(stateless, newest, table.planned_kv_tokens(rows, drafter))
+        by_lookup = info.drafts_by_lookup(self.lookup_match_order[places])
+        has_kv_cache, joins = info.has_kv_cache, False
+        if self._members:
+            alone = self.drafter[places] == drafter
+            self.by_lookup[places] = by_lookup & alone
+            joins = not alone.all()
+            if joins:
+                by_model = ~by_lookup if has_kv_cache else np.zeros_like(by_lookup)
+                self._merging.append((drafter, places[by_model & ~alone]))
+        elif info.copies:
+            self.by_lookup[places] = by_lookup
+        start = newest  # where nothing has a KV cache, nothing has to be taken in
+        if has_kv_cache:
+            held = table.planned_kv_tokens(rows, drafter)
+            start = np.where(by_lookup, newest, held) if info.copies else held
         behind = newest - start > MAX_UNSEEN_TOKENS
         if behind.any():
             spans = TokenSpans(rows[behind], start[behind], newest[behind] - 1)
@@ -174,5 +180,5 @@ class Round:
     def _verify_job(self) -> VerifyJob:
         stop = self.context_tokens + self.drafted
         spans = TokenSpans(self.rows, self.context_tokens - 1, stop)
-        ahead = self.drafted_ahead
-        return VerifyJob(spans, self._layout.plan(spans.num_tokens, stop), ahead if ahead.any() else None)
+        plan = self._layout.plan(spans.num_tokens, stop)
+        return VerifyJob(spans, plan, None if self.ready is None else self.drafted_ahead)

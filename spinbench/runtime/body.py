@@ -160,7 +160,7 @@ class TorchBody:
         result = outcome.result
         if isinstance(job, DraftJob) and isinstance(result, DraftResult):
             rows = job.spans.rows.tolist()
-            if job.ahead:
+            if job.is_ahead:
                 self._proposals.put_ahead(job, outcome.drafts)
             elif job.joins:
                 result = replace(result, num_drafted=self._proposals.join(job.drafter, rows, outcome.drafts))
@@ -180,10 +180,9 @@ class TorchBody:
             case CatchUpJob():
                 moves = self._moves(job)
                 return partial(self._catch_up, job, moves, self._slots.held(job.spans.rows.tolist()), text)
-            case DraftJob(ahead=True):
-                newest = self._proposals.await_ahead(job)
-                slots = self._slots.held(job.spans.rows.tolist())
-                return partial(self._go_on, job, newest, slots, text)
+            case DraftJob(is_ahead=True):
+                drafts = self._proposals.await_ahead(job)
+                return partial(self._go_on, job, drafts, self._slots.held(job.spans.rows.tolist()), text)
             case DraftJob():
                 return partial(self._draft, job, self._moves(job), text)
             case VerifyJob():
@@ -206,10 +205,11 @@ class TorchBody:
         lengths = np.array([len(draft) for draft in drafts.of_request], np.int64)
         return Outcome(DraftResult(lengths, drafts.confidence, drafts.num_steps), drafts.of_request)
 
-    def _go_on(self, job: DraftJob, newest: torch.Tensor, slots: Slots, text: LiveText) -> Outcome:
-        drafts = self._drafters[job.drafter][1].go_on(job, newest, slots, text)
-        guesses = torch.stack([draft.token_ids[0] for draft in drafts.of_request]).cpu().numpy()
-        behind = tuple(draft.behind_first() for draft in drafts.of_request)
+    def _go_on(self, job: DraftJob, drafts: Sequence[Draft], slots: Slots, text: LiveText) -> Outcome:
+        newest = torch.stack([draft.token_ids[-1] for draft in drafts])
+        further = self._drafters[job.drafter][1].go_on(job, newest, slots, text).of_request
+        guesses = torch.stack([draft.token_ids[0] for draft in further]).cpu().numpy()
+        behind = tuple(draft.behind_first() for draft in further)
         return Outcome(DraftResult(job.num_speculative_tokens - 1, guesses=guesses), behind)
 
     def _drafter(self, job: CatchUpJob | DraftJob, moves: SlotMoves | None) -> Drafter:

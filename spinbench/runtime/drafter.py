@@ -49,9 +49,9 @@ class Drafter(Protocol):
         ...
 
     def go_on(self, job: DraftJob, newest: torch.Tensor, slots: Slots, text: LiveText) -> Drafts:
-        """Chains behind drafts of its own that the text may never hold, whose last tokens are `newest`, int64 [requests].
+        """Chains behind drafts of its own that are being verified.
 
-        `slots` as for a catch-up.
+        `newest` are their last tokens, int64 [requests]; `slots` as for a catch-up.
         """
         ...
 

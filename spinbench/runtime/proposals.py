@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import DraftJob, TokenSpans, VerifyJob, VerifyResult
@@ -31,12 +30,11 @@ class Proposals:
         for row, draft in zip(rows, drafts, strict=True):
             self._of_row[row] = Proposal(draft, len(draft), {drafter: None})
 
-    def await_ahead(self, job: DraftJob) -> torch.Tensor:
-        """Of the requests of a job that drafts ahead, only its drafts count from now on; the last tokens of the drafts
-        that it goes on from, int64 [requests]."""
+    def await_ahead(self, job: DraftJob) -> list[Draft]:
+        """Of the requests of a job that drafts ahead, only its drafts count from now on; those that it goes on from."""
         rows = job.spans.rows.tolist()
         self._ahead.update((row, (job, None)) for row in rows)
-        return torch.stack([self._of_row[row].draft.token_ids[-1] for row in rows])
+        return [self._of_row[row].draft for row in rows]
 
     def put_ahead(self, job: DraftJob, drafts: Sequence[Draft]) -> None:
         """Take in what was drafted ahead, for the requests that have not gone on another way meanwhile."""

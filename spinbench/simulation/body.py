@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from simpy import Environment
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import (
     CatchUpJob,
@@ -90,8 +90,6 @@ class SimulatedBody:
         """Of what was drafted for each request in its round, at the most."""
         self._run_of: IntArray | None = None
         """[requests, drafters], once several drafters draft for a request."""
-        self._right_until = np.zeros(len(num_prompt_tokens), np.int64)
-        """Output tokens that the newest draft of each request would be right for, if it were long enough."""
         self._run_ahead = np.zeros(len(num_prompt_tokens), np.int64)
         """As `_accepted_run`, of what was drafted ahead last."""
 
@@ -173,26 +171,28 @@ class SimulatedBody:
         return ScoreResult(self._streams.right_at(spans.rows, first, int(num_scored.max()), drafter))
 
     def _draft(self, job: DraftJob) -> DraftResult:
-        if job.ahead:
-            return self._go_on(job)
+        if job.behind is not None:
+            return self._go_on(job, job.behind)
         rows, info = job.spans.rows, self._drafters[job.drafter]
         emitted = self._num_output_tokens(rows, job.spans.stop)
         order = (info.max_match_tokens, info.min_match_tokens)
         run = self._streams.accepted_run(rows, emitted, job.drafter, job.by_lookup, *order)
-        drafts: BoolArray = ~job.by_lookup
-        if job.tree is not None and drafts.any():
+        if job.tree is not None:
             depth = self._streams.accepted_depth(rows, emitted, job.drafter, job.tree.branching)
             run = np.where(job.by_lookup, run, np.minimum(depth, job.num_speculative_tokens))
-        if not drafts.all():
-            drafts = drafts | self._streams.lookup_finds(rows, emitted, *order)
-        num_drafted = np.where(drafts, job.num_nodes, 0)
+        num_drafted = job.num_nodes
+        if info.copies:
+            drafts = ~job.by_lookup | self._streams.lookup_finds(rows, emitted, *order)
+            num_drafted = np.where(drafts, num_drafted, 0)
         if job.joins:
             return DraftResult(num_drafted - self._join(job, run))
         self._accepted_run[rows] = run
-        self._right_until[rows] = emitted + run
-        asks = np.flatnonzero(~job.by_lookup)
-        if job.stop is None or not len(asks):
+        if job.stop is None:
             return DraftResult(num_drafted)
+        asks = np.flatnonzero(~job.by_lookup)
+        if not len(asks):
+            return DraftResult(num_drafted)
+        num_drafted = num_drafted.copy()
         most = job.num_speculative_tokens[asks]
         codes = self._streams.confidence_at(rows[asks], emitted[asks], int(most.max()), job.drafter)
         kept = np.minimum(job.stop.num_kept(codes), most)
@@ -203,14 +203,12 @@ class SimulatedBody:
         num_steps[asks] = np.minimum(kept + 1, most) if ends_early else most
         return DraftResult(num_drafted, num_steps=num_steps)
 
-    def _go_on(self, job: DraftJob) -> DraftResult:
-        """A guess that is right iff the draft in front of it is, and goes on right; and a draft behind it."""
-        rows = job.spans.rows
-        at = self._num_output_tokens(rows, job.spans.stop)
-        right = at < self._right_until[rows]
+    def _go_on(self, job: DraftJob, behind: IntArray) -> DraftResult:
+        """A guess that is right iff the draft in front of it is, and would go on right; and a draft behind it."""
+        rows, at = job.spans.rows, self._num_output_tokens(job.spans.rows, job.spans.stop)
+        right = self._streams.accepted_run(rows, at - behind, job.drafter, job.by_lookup) > behind
         # nothing is kept of what is drafted behind a wrong guess, or behind the end of the text
-        behind = np.where(right, at + 1, 0)
-        self._run_ahead[rows] = self._streams.accepted_run(rows, behind, job.drafter, job.by_lookup)
+        self._run_ahead[rows] = self._streams.accepted_run(rows, np.where(right, at + 1, 0), job.drafter, job.by_lookup)
         guesses = np.where(right, self._streams.token_ids_at(rows, at, 1)[:, 0], WRONG_TOKEN)
         return DraftResult(job.num_speculative_tokens - 1, guesses=guesses)
 
@@ -233,7 +231,6 @@ class SimulatedBody:
         if job.drafted_ahead is not None:
             ready = rows[job.drafted_ahead]
             self._accepted_run[ready] = self._run_ahead[ready]
-            self._right_until[ready] = emitted[job.drafted_ahead] + self._run_ahead[ready]
         accepted = np.minimum(self._accepted_run[rows], drafted)
         tokens = self._streams.token_ids_at(rows, emitted, int(accepted.max()) + 1)
         self._accepted_run[rows] = 0

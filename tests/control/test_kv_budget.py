@@ -56,7 +56,7 @@ def test_an_empty_pool_is_refused(num_blocks, block_size):
 
 
 def test_what_is_free_goes_to_the_first_who_ask():
-    table = _table()
+    table = _table(new=20)
     scheduler = Scheduler(table, KvBudget(table, 9, 4), 6, 100)
     for row in range(2):
         scheduler.add(row)

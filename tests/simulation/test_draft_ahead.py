@@ -212,7 +212,7 @@ class Audited:
         if isinstance(job, CatchUpJob | DraftJob):
             lengths = job.num_speculative_tokens.tolist() if isinstance(job, DraftJob) else [0] * len(job.spans)
             copied = job.by_lookup.tolist() if isinstance(job, DraftJob) else [False] * len(job.spans)
-            ahead = isinstance(job, DraftJob) and job.ahead
+            ahead = isinstance(job, DraftJob) and job.is_ahead
             if ahead:
                 self._jobs[id(job)] = []
             for (row, start, stop), length, by_lookup in zip(spans, lengths, copied, strict=True):

@@ -68,7 +68,9 @@ def round_s(outcome: RoundOutcome, placement: Placement) -> float:
 
     Drafts that were made ahead took none of the round.
     """
-    own_s = np.where(outcome.drafted_ahead, 0.0, outcome.draft_time_s)
+    own_s = outcome.draft_time_s
+    if outcome.drafted_ahead.any():
+        own_s = np.where(outcome.drafted_ahead, 0.0, own_s)
     if placement.drafts_side_by_side:
         return outcome.verify_time_s + float(own_s.max(initial=0.0))
     return outcome.verify_time_s + float((own_s / np.maximum(outcome.group_size, 1)).sum())

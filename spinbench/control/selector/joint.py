@@ -23,8 +23,9 @@ class JointSelector:
     How many tokens a draft of each source and length would get accepted is estimated by context (`SurvivalEstimate`);
     what that is worth depends on where the text stands (`TokenWorth`), and what it costs on the whole batch: rows of
     the verification, jobs and steps of each drafter that runs (one after another, or side by side where each has a
-    device of its own), catching up after a switch (`RoundPrices`). `BatchChoice` finds the plan. Models that were seldom asked are taken for better than they look
-    (optimism), so that they are tried where a mistake costs little. It has no chance in it.
+    device of its own), catching up after a switch (`RoundPrices`). `BatchChoice` finds the plan. Models that were
+    seldom asked are taken for better than they look (optimism), so that they are tried where a mistake costs little. It
+    has no chance in it.
     """
 
     needs_confidence = False
