@@ -179,6 +179,10 @@ def test_a_validation_holds_both_engines_against_each_other(
     for line in equal:
         found, of = line.split(": ")[1].split(" (")[0].split(" of ")
         assert found == of, line
+    jobs = pd.read_csv(folder / "jobs.csv")
+    assert {("verify", "target"), ("prefill", "target")} <= set(zip(jobs["job"], jobs["lane"], strict=True))
+    assert (jobs.groupby("load")["share_of_time"].sum() - 1).abs().max() < 1e-4
+    assert (jobs[["real_mean_ms", "expected_mean_ms"]] > 0).all(axis=None)
     for figure in ("latencies", "timelines"):
         assert f"figures/{figure}.png" in page
         assert (folder / "figures" / f"{figure}.png").is_file()
