@@ -8,6 +8,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -44,20 +45,40 @@ def covering_sample(cases: Sequence[Case], strength: int = 2) -> list[int]:
     return sorted(sample)
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """All combinations of values of a test's parameters for which `where` holds."""
+
+    parameters: Mapping[str, Iterable[Any]]
+    where: Callable[..., bool]
+    strength: int
+
+    def cases(self) -> list[Case]:
+        """Values by case, in the order of the parameters."""
+        cases = itertools.product(*self.parameters.values())
+        return [case for case in cases if self.where(**dict(zip(self.parameters, case, strict=True)))]
+
+
 def matrix(
     parameters: Mapping[str, Iterable[Any]], where: Callable[..., bool] = lambda **_: True, strength: int = 2
 ) -> pytest.MarkDecorator:
-    """Parametrizes a test by all combinations of values for which `where` holds; the sample runs by default.
+    """Parametrizes a test by a matrix of values, which are hashable and tell as text what they are."""
+    return pytest.mark.matrix(Matrix(parameters, where, strength))
 
-    Values are hashable and tell what they are as text: they make the case's id.
-    """
-    names = tuple(parameters)
-    cases = [case for case in itertools.product(*parameters.values()) if where(**dict(zip(names, case, strict=True)))]
-    sample = set(covering_sample(cases, strength))
-    return pytest.mark.parametrize(
-        names,
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Make the cases of a test with a matrix; those outside the sample only if the run may select them."""
+    mark = metafunc.definition.get_closest_marker("matrix")
+    if mark is None:
+        return
+    cases = mark.args[0].cases()
+    sample = set(covering_sample(cases, mark.args[0].strength))
+    sample_alone = metafunc.config.getoption("markexpr") == "not full_matrix"
+    metafunc.parametrize(
+        tuple(mark.args[0].parameters),
         [
             pytest.param(*case, id="-".join(map(str, case)), marks=() if place in sample else pytest.mark.full_matrix)
             for place, case in enumerate(cases)
+            if place in sample or not sample_alone
         ],
     )
