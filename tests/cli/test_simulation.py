@@ -1,5 +1,6 @@
 """engine=simulation and `spinbench validate` through the command line, on tiny models."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from spinbench.cli.main import main
 from spinbench.metrics.store import read_run
 from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides
 
@@ -31,8 +33,11 @@ def prepared(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path
     models = _without(overrides, "arrivals", "hydra", "trace", "scheduler")
     record = [*_without(overrides, "arrivals", "hydra"), "out=table"]
     profile = [*models, *SIZES, "layouts=[packed,padded,decomposed]", "hydra.run.dir=profile"]
-    for command in (["profile", *profile], ["record", *record]):
-        subprocess.run([sys.executable, "-m", "spinbench", *command], cwd=folder, check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(logging.getLogger(), "handlers", [])
+        for command in (["profile", *profile], ["record", *record]):
+            assert main(command) == 0
     return folder
 
 
