@@ -17,6 +17,8 @@ from spinbench.sweep.table import flat
 
 REPEAT = "repeat"
 """The config key that tells repeats apart."""
+METHOD_GROUPS = ("selector.", "drafting.", "method")
+"""Keys that make a method, whose name says most of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,8 @@ class ComparedRun:
     """One run of a side."""
 
     folder: Path
+    method: str
+    """What reports call it."""
     settings: Mapping[str, Any]
     """Config keys with dots, and what of meta.json decides a result."""
     repeat: int
@@ -38,13 +42,10 @@ class SettingPair:
 
     setting: Mapping[str, Any]
     """What tells this setting from the others of its side."""
+    label: str
+    """The same in one line, for people; empty where there is one setting only."""
     before: tuple[ComparedRun, ...]
     after: tuple[ComparedRun, ...]
-
-    @property
-    def label(self) -> str:
-        """In one line; empty where there is one setting only."""
-        return " ".join(f"{key}={_text(value)}" for key, value in self.setting.items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +83,12 @@ def pair_sides(before: Sequence[ComparedRun], after: Sequence[ComparedRun]) -> C
             f"{before[0].folder.parent} and {after[0].folder.parent} have no setting in common; they differ within "
             f"themselves in {', '.join(names)}"
         )
+    settings = [dict(zip(names, json.loads(key), strict=True)) for key in common]
+    labels = _labels([sides[0][key][0].method for key in common], settings)
     pairs = []
-    for key in common:
+    for key, setting, label in zip(common, settings, labels, strict=True):
         count = min(len(sides[0][key]), len(sides[1][key]))
-        setting = dict(zip(names, json.loads(key), strict=True))
-        pairs.append(SettingPair(setting, *(tuple(side[key][:count]) for side in sides)))
+        pairs.append(SettingPair(setting, label, *(tuple(side[key][:count]) for side in sides)))
     differing = _differing(before[0].settings, after[0].settings, names)
     return Comparison(tuple(pairs), differing, len(sides[0]) - len(common), len(sides[1]) - len(common))
 
@@ -106,12 +108,28 @@ def _load(folder: Path) -> ComparedRun:
     trace = meta.get("trace")
     settings["(code)"] = meta.get("git_commit")
     settings["(trace content)"] = trace.get("sha256") if isinstance(trace, Mapping) else None
-    return ComparedRun(folder, settings, int(repeat), summary, tables)
+    return ComparedRun(folder, str(meta.get("method", "")), settings, int(repeat), summary, tables)
 
 
 def _varying(runs: Sequence[ComparedRun]) -> set[str]:
     names = {name for run in runs for name in run.settings}
     return {name for name in names if len({_text(run.settings.get(name)) for run in runs}) > 1}
+
+
+def _labels(methods: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The method, and the keys in which settings differ; of those that make the method, where it has several."""
+
+    def vary(name: str, places: Sequence[int]) -> bool:
+        return len({_text(settings[place].get(name)) for place in places}) > 1
+
+    everywhere = range(len(settings))
+    labels = []
+    for method, setting in zip(methods, settings, strict=True):
+        alike = [place for place in everywhere if methods[place] == method]
+        shown = [name for name in setting if vary(name, alike if name.startswith(METHOD_GROUPS) else everywhere)]
+        several = [method] if len(set(methods)) > 1 else []
+        labels.append(" ".join([*several, *(f"{name}={_text(setting[name])}" for name in shown)]))
+    return labels
 
 
 def _by_setting(runs: Sequence[ComparedRun], names: Sequence[str]) -> dict[str, list[ComparedRun]]:
