@@ -1,6 +1,7 @@
 """Llamas made from sizes alone: real arithmetic, random weights. For timing where weights cannot be had."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, cast
 
 import psutil
@@ -22,17 +23,28 @@ def empty_llama(config: LlamaConfig, dtype: torch.dtype, device: torch.device) -
     """The model with memory for its weights, and nothing in them yet. Raises UserError where there is too little."""
     with torch.device("meta"):
         model = cast(Any, LlamaForCausalLM(config).to(dtype))
-    needed = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if needed > free:
-        raise UserError(
-            f"a Llama of {config.num_hidden_layers} layers, {config.hidden_size} wide, takes {needed / 1e9:.1f} GB and "
-            f"{free / 1e9:.1f} GB are free; choose a smaller shape or another engine.dtype or engine.device"
-        )
+    needed = sum(parameter.numel() for parameter in model.parameters())
+    _require_room(f"a Llama of {config.num_hidden_layers} layers, {config.hidden_size} wide,", needed, dtype, device)
     model.to_empty(device=device)
     with device:
         model.model.rotary_emb = LlamaRotaryEmbedding(config)  # its buffer is computed, not stored
     return model.requires_grad_(False).eval()
+
+
+def require_room(shapes: Iterable[ModelShape], dtype: torch.dtype, device: torch.device) -> None:
+    """Raise UserError where models of these shapes have no room together."""
+    found = list(shapes)
+    _require_room(", ".join(shape.name for shape in found), sum(shape.num_parameters for shape in found), dtype, device)
+
+
+def _require_room(what: str, num_parameters: int, dtype: torch.dtype, device: torch.device) -> None:
+    needed = num_parameters * dtype.itemsize
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"{what} of {str(dtype).removeprefix('torch.')} weights: {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            "are free; choose smaller shapes, or another engine.dtype or engine.device"
+        )
 
 
 def fill_at_random(model: nn.Module, seed: int = 0) -> None:
