@@ -44,4 +44,5 @@ class DrafterInfo:
         """Whether it copies, rather than asks a model, for requests whose newest tokens match `match_order` long."""
         if self.kind in ("lookup_then_model", "lookup_then_ngram"):
             return match_order >= self.min_match_tokens
-        return np.full(len(match_order), self.kind == "prompt_lookup")
+        make = np.ones if self.kind == "prompt_lookup" else np.zeros
+        return make(len(match_order), np.bool_)

@@ -5,8 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.arrays import IntArray
+from spinbench.control.committer import Committer
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.context_reader import ContextReader
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation, LearnsFromAll
 from spinbench.control.job import (
@@ -56,15 +58,15 @@ class ServingLoop:
         self._arrivals = arrivals
         self._table = table
         self._text = text
-        self._on_progress = on_progress
         self._stop = setting.stop
-        self._has_kv_cache = np.array([drafter.has_kv_cache for drafter in setting.drafters], np.bool_)
-        """[drafters]"""
-        self._asks_ngrams = any(drafter.asks_ngrams for drafter in setting.drafters)
+        # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
+        self._has_kv_cache = np.array([*(drafter.has_kv_cache for drafter in setting.drafters), False], np.bool_)
         self._ends = EndTokens(setting.eos_token_ids, table)
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size, setting.branch_tokens)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
         self._recorder = Recorder(table, text, setting.drafter_names, body.now())
+        self._reader = ContextReader(table, text, setting.drafters)
+        self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
         self._time_s = 0.0
@@ -81,8 +83,6 @@ class ServingLoop:
         self._ahead: CatchUpAhead | None = None
         if setting.switching == "ahead" and setting.drafters:
             self._ahead = CatchUpAhead(table, setting.drafters, setting.selector)
-        self._finished_requests = 0
-        self._emitted_tokens = 0
 
     def run(self) -> RunRecord:
         """Serve until every request is finished. Ctrl-C ends the run early with an incomplete record."""
@@ -155,7 +155,7 @@ class ServingLoop:
     def _start_rounds(self, rows: IntArray, most: int) -> None:
         """Choose for these requests, and start them in at most `most` rounds."""
         setting = self._setting
-        context = self._context(rows)
+        context = self._reader.read(rows, len(self._scheduler.waiting))
         if self._full and isinstance(setting.selector, LearnsFromAll):
             feedback = self._full.take(context.rows)
             if feedback is not None:
@@ -203,33 +203,6 @@ class ServingLoop:
             self._body.submit(job)
         return round_
 
-    def _context(self, rows: IntArray) -> RoundContext:
-        table = self._table
-        context_tokens, output_tokens = table.num_tokens[rows], table.num_output_tokens(rows)
-        missing = context_tokens[:, None] - table.planned_kv_tokens(rows, slice(None))
-        return RoundContext(
-            rows=rows,
-            category=table.category[rows],
-            num_rounds=table.num_rounds[rows],
-            context_tokens=context_tokens,
-            output_tokens=output_tokens,
-            remaining_tokens=table.max_tokens[rows] - context_tokens,
-            lookup_match_order=self._text.match_order(rows, output_tokens),
-            ngram_confidence=self._ngram_confidence(rows, output_tokens),
-            newest_token_ids=self._text.newest_token_ids(rows, output_tokens),
-            last_drafter=table.last_drafter[rows],
-            last_drafted=table.last_drafted[rows],
-            last_accepted=table.last_accepted[rows],
-            last_confidence=table.last_confidence[rows],
-            missing_kv_tokens=np.where(self._has_kv_cache, missing, 0),
-            num_waiting=len(self._scheduler.waiting),
-        )
-
-    def _ngram_confidence(self, rows: IntArray, output_tokens: IntArray) -> FloatArray:
-        if self._asks_ngrams:
-            return self._text.ngram_hindsight(rows, output_tokens, 1)[0][:, 0]
-        return np.zeros(len(rows))
-
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
         prepared_in = self._ahead.done(job) if self._ahead and isinstance(job, CatchUpJob) else None
@@ -262,15 +235,14 @@ class ServingLoop:
         table.in_round[rows] = IDLE
         table.num_prefill_emitted_tokens[rows] += 1
         table.first_token_s[rows] = np.where(np.isnan(table.first_token_s[rows]), done.end_s, table.first_token_s[rows])
-        self._commit(rows, result.token_ids[:, None], np.ones_like(rows), done.end_s)
+        self._committer.commit(rows, result.token_ids[:, None], np.ones_like(rows), done.end_s)
 
     def _verified(self, done: JobDone, round_: Round, result: VerifyResult) -> None:
         table, rows = self._table, round_.rows
         emitted = self._ends.cut(rows, result)
         accepted = emitted - 1
         drafter, drafted = round_.drafter, round_.draft_depth
-        # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
-        ran = (round_.draft_steps > 0) & np.append(self._has_kv_cache, False)[drafter]
+        ran = (round_.draft_steps > 0) & self._has_kv_cache[drafter]
         round_.note_kv(table, ran, accepted, result)
         if self._full:
             by_model = ran & (drafted > 0)
@@ -288,7 +260,7 @@ class ServingLoop:
         self._recorder.add_round(round_, accepted, done)
         self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
         output_tokens = table.num_output_tokens(rows)
-        finished = self._commit(rows, result.token_ids, emitted, done.end_s)
+        finished = self._committer.commit(rows, result.token_ids, emitted, done.end_s)
         places = rows, output_tokens, int(emitted.max())
         outcome = RoundOutcome(
             rows=rows,
@@ -308,23 +280,3 @@ class ServingLoop:
         setting.selector.observe(outcome)
         if setting.draft_length is not setting.selector:  # a selector that chooses K is both
             setting.draft_length.observe(outcome)
-
-    def _commit(self, rows: IntArray, token_ids: IntArray, emitted: IntArray, now_s: float) -> BoolArray:
-        """Add emitted tokens and finish the requests that end with them; returns which do."""
-        table = self._table
-        self._text.append(rows, token_ids, emitted)
-        table.num_tokens[rows] += emitted
-        self._emitted_tokens += int(emitted.sum())
-        newest = token_ids[np.arange(len(rows)), emitted - 1]
-        stopped = self._ends.at(rows, newest[:, None])[:, 0]
-        finished = stopped | (table.num_tokens[rows] >= table.max_tokens[rows])
-        for place in np.flatnonzero(finished).tolist():
-            row = int(rows[place])
-            self._scheduler.finish(row)
-            self._recorder.add_request(row, now_s, "stop" if stopped[place] else "length")
-            self._finished_requests += 1
-        if finished.any():
-            self._body.release(rows[finished])
-        if self._on_progress:
-            self._on_progress(Progress(self._finished_requests, self._emitted_tokens))
-        return finished

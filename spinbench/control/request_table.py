@@ -40,6 +40,7 @@ class RequestTable:
         """[requests, drafters]: tokens whose KV each drafter holds: what was computed, for the text as it is."""
         self.queued_kv_tokens = np.zeros((count, num_drafters), np.int64)
         """[requests, drafters]: the same once the catch-ups that wait on the drafter's lane are done; 0 = none was."""
+        self._ever_queued = False
         self.num_kv_drops = np.zeros(count, np.int64)
         """How often a request lost its KV: what a job of before computed holds no more."""
         self.in_round = np.full(count, IDLE, np.int64)
@@ -74,7 +75,13 @@ class RequestTable:
 
     def planned_kv_tokens(self, rows: IntArray, drafter: IntArray | int | slice) -> IntArray:
         """Tokens whose KV a drafter holds when it comes to a job submitted now: its lane keeps the order."""
-        return np.maximum(self.drafter_kv_tokens[rows, drafter], self.queued_kv_tokens[rows, drafter])
+        held = self.drafter_kv_tokens[rows, drafter]
+        return np.maximum(held, self.queued_kv_tokens[rows, drafter]) if self._ever_queued else held
+
+    def queue_kv(self, rows: IntArray, drafter: int, stop: IntArray) -> None:
+        """Note that a catch-up to `stop` waits on the drafter's lane."""
+        self.queued_kv_tokens[rows, drafter] = stop
+        self._ever_queued = True
 
     def drop_kv(self, row: int) -> int:
         """Forget a request's KV (preemption, or the end); returns the blocks that it held."""

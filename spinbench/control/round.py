@@ -43,7 +43,9 @@ class Round:
         count = len(context)
         self.index = index
         self.rows = context.rows
-        self.num_speculative_tokens = np.zeros(count, np.int64)
+        # one block, since a simulation makes a round in a fraction of a millisecond
+        counts = np.zeros((5, count), np.int64)
+        self.num_speculative_tokens: IntArray = counts[0]
         """Tokens that drafters are asked for, on all paths."""
         self.asked_depth = num_speculative_tokens
         """Those on the longest path."""
@@ -51,14 +53,16 @@ class Round:
         self.context_tokens = context.context_tokens
         self.lookup_match_order = context.lookup_match_order
         self.by_lookup = np.zeros(count, np.bool_)
-        self.catch_up_tokens = np.zeros(count, np.int64)
-        self.drafted = np.zeros(count, np.int64)
-        self.draft_steps = np.zeros(count, np.int64)
+        self.catch_up_tokens: IntArray = counts[1]
+        self.drafted: IntArray = counts[2]
+        self.draft_steps: IntArray = counts[3]
         """Tokens that a model was run for, of which it may not have been sure enough to draft the last."""
-        self.confidence: FloatArray = np.full(count, np.nan)
-        self.draft_start_s: FloatArray = np.full(count, np.nan)
-        self.draft_end_s: FloatArray = np.full(count, np.nan)
-        self.group_size = np.zeros(count, np.int64)
+        unknown = np.empty((3, count))
+        unknown.fill(np.nan)
+        self.confidence: FloatArray = unknown[0]
+        self.draft_start_s: FloatArray = unknown[1]
+        self.draft_end_s: FloatArray = unknown[2]
+        self.group_size: IntArray = counts[4]
         self._drafters = drafters
         self._layout = layout
         self._measure_confidence = measure_confidence
@@ -73,7 +77,7 @@ class Round:
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
         jobs: list[Job] = []
-        order = np.argsort(self.drafter, kind="stable")
+        order = self.drafter.argsort(kind="stable")
         bounds = np.searchsorted(self.drafter[order], np.arange(len(self._drafters) + 1)).tolist()
         for drafter, (start, stop) in enumerate(itertools.pairwise(bounds)):
             places = order[start:stop]
@@ -90,9 +94,11 @@ class Round:
         self.draft_steps[places] = job.num_steps(result)
         if result.confidence is not None:
             self.confidence[places] = result.confidence
-        # from the first to the last, where several drafters draft for a request
-        self.draft_start_s[places] = np.fmin(self.draft_start_s[places], done.start_s)
-        self.draft_end_s[places] = np.fmax(self.draft_end_s[places], done.end_s)
+        if self._members:  # several drafters may draft for a request: from the first to the last
+            self.draft_start_s[places] = np.fmin(self.draft_start_s[places], done.start_s)
+            self.draft_end_s[places] = np.fmax(self.draft_end_s[places], done.end_s)
+        else:
+            self.draft_start_s[places], self.draft_end_s[places] = done.start_s, done.end_s
         self.group_size[places] = len(places)
         return None if self._pending else self._verify_job()
 
@@ -122,17 +128,23 @@ class Round:
 
     def _jobs_of_group(self, drafter: int, places: IntArray, table: RequestTable) -> list[Job]:
         jobs: list[Job] = []
+        info = self._drafters[drafter]
         rows, newest = self.rows[places], self.context_tokens[places]
-        by_lookup = self._drafters[drafter].drafts_by_lookup(self.lookup_match_order[places])
-        alone = self.drafter[places] == drafter
-        self.by_lookup[places] = by_lookup & alone
-        # where nothing has a KV cache, nothing has to be taken in
-        has_kv_cache = self._drafters[drafter].has_kv_cache
-        stateless = by_lookup if has_kv_cache else np.ones_like(by_lookup)
-        joins = not alone.all()
-        if joins:
-            self._merging.append((drafter, places[~stateless & ~alone]))
-        start = np.where(stateless, newest, table.planned_kv_tokens(rows, drafter))
+        by_lookup = info.drafts_by_lookup(self.lookup_match_order[places])
+        has_kv_cache, joins = info.has_kv_cache, False
+        if self._members:
+            alone = self.drafter[places] == drafter
+            self.by_lookup[places] = by_lookup & alone
+            joins = not alone.all()
+            if joins:
+                by_model = ~by_lookup if has_kv_cache else np.zeros_like(by_lookup)
+                self._merging.append((drafter, places[by_model & ~alone]))
+        elif info.copies:
+            self.by_lookup[places] = by_lookup
+        start = newest  # where nothing has a KV cache, nothing has to be taken in
+        if has_kv_cache:
+            held = table.planned_kv_tokens(rows, drafter)
+            start = np.where(by_lookup, newest, held) if info.copies else held
         behind = newest - start > MAX_UNSEEN_TOKENS
         if behind.any():
             spans = TokenSpans(rows[behind], start[behind], newest[behind] - 1)

@@ -71,6 +71,6 @@ class CatchUpAhead:
 
     def _job(self, drafter: int, spans: TokenSpans, round_index: int) -> CatchUpJob:
         job = CatchUpJob(drafter, spans)
-        self._table.queued_kv_tokens[spans.rows, drafter] = spans.stop
+        self._table.queue_kv(spans.rows, drafter, spans.stop)
         self._in_flight[id(job)] = job, round_index, self._table.num_kv_drops[spans.rows]
         return job

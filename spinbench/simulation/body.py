@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from simpy import Environment
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import (
     CatchUpJob,
@@ -170,19 +170,22 @@ class SimulatedBody:
         emitted = self._num_output_tokens(rows, job.spans.stop)
         order = (info.max_match_tokens, info.min_match_tokens)
         run = self._streams.accepted_run(rows, emitted, job.drafter, job.by_lookup, *order)
-        drafts: BoolArray = ~job.by_lookup
-        if job.tree is not None and drafts.any():
+        if job.tree is not None:
             depth = self._streams.accepted_depth(rows, emitted, job.drafter, job.tree.branching)
             run = np.where(job.by_lookup, run, np.minimum(depth, job.num_speculative_tokens))
-        if not drafts.all():
-            drafts = drafts | self._streams.lookup_finds(rows, emitted, *order)
-        num_drafted = np.where(drafts, job.num_nodes, 0)
+        num_drafted = job.num_nodes
+        if info.copies:
+            drafts = ~job.by_lookup | self._streams.lookup_finds(rows, emitted, *order)
+            num_drafted = np.where(drafts, num_drafted, 0)
         if job.joins:
             return DraftResult(num_drafted - self._join(job, run))
         self._accepted_run[rows] = run
-        asks = np.flatnonzero(~job.by_lookup)
-        if job.stop is None or not len(asks):
+        if job.stop is None:
             return DraftResult(num_drafted)
+        asks = np.flatnonzero(~job.by_lookup)
+        if not len(asks):
+            return DraftResult(num_drafted)
+        num_drafted = num_drafted.copy()
         most = job.num_speculative_tokens[asks]
         codes = self._streams.confidence_at(rows[asks], emitted[asks], int(most.max()), job.drafter)
         kept = np.minimum(job.stop.num_kept(codes), most)

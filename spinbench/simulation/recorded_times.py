@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from spinbench.control.job import Job
-from spinbench.control.recorder import KINDS
+from spinbench.control.span_log import KINDS
 
 
 class Diverged(RuntimeError):

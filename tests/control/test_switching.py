@@ -100,7 +100,7 @@ def test_nothing_is_prepared_for_a_request_that_must_end():
 def test_kv_of_a_job_that_outlived_its_request_is_not_counted():
     table = RequestTable([Request(id="x", arrival_s=0.0, max_new_tokens=9, prompt_token_ids=(1,) * 30)], {"x": 30}, 2)
     rows = np.array([0])
-    table.queued_kv_tokens[0, 1] = 31
+    table.queue_kv(np.array([0]), 1, np.array([31]))
     assert table.planned_kv_tokens(rows, 1).tolist() == [31]
     assert table.drafter_kv_tokens[0].tolist() == [0, 0]  # nothing was computed yet
     table.drop_kv(0)

@@ -12,6 +12,7 @@ class Evidence:
 
     def __init__(self, num_drafters: int, num_columns: int, num_requests: int, decay: float, per_request: bool) -> None:
         self._decay = decay
+        self._known_powers: FloatArray = np.ones(1)
         self.shared: FloatArray = np.zeros((num_drafters, num_columns))
         """[drafters, columns]: over all requests."""
         self.own = np.zeros((num_requests, num_drafters, num_columns)) if per_request else None
@@ -24,12 +25,20 @@ class Evidence:
         if not drafted.all():
             rows, drafter, shown = rows[drafted], drafter[drafted], shown[drafted]
         if self.own is not None:
-            self.own[rows, drafter] = self.own[rows, drafter] * self._decay + shown
+            own, at = self.own.reshape(-1, self.own.shape[2]), rows * len(self.shared) + drafter
+            own[at] = own[at] * self._decay + shown
         # as if they had come one after another: each is weighted by how many of its drafter come behind it
-        order = np.argsort(drafter, kind="stable")
-        by_drafter, places = drafter[order], np.arange(len(order))
+        order = drafter.argsort(kind="stable")
         counts = np.bincount(drafter, minlength=len(self.shared))
-        weights = np.zeros((len(counts), len(order)))
-        weights[by_drafter, places] = self._decay ** (np.cumsum(counts)[by_drafter] - 1 - places)
-        self.shared *= (self._decay**counts)[:, None]
-        self.shared += weights @ shown[order]
+        ends, present, powers = counts.cumsum(), counts.nonzero()[0], self._powers(len(order))
+        num_behind = ends.repeat(counts) - np.arange(1, len(order) + 1)
+        weighted = shown[order] * powers[num_behind, None]
+        self.shared *= powers[counts, None]
+        if len(present):
+            self.shared[present] += np.add.reduceat(weighted, (ends - counts)[present])
+
+    def _powers(self, most: int) -> FloatArray:
+        """Decay to the power of 0 to `most`, at least."""
+        if len(self._known_powers) <= most:
+            self._known_powers = self._decay ** np.arange(2 * most + 1)
+        return self._known_powers

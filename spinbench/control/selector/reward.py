@@ -71,7 +71,9 @@ class GoodputEstimate:
     def update(self, outcome: RoundOutcome) -> None:
         """Take a round in. Requests without a drafter say nothing about drafters."""
         tokens, time_s = tokens_and_time_s(self._kind, outcome)
-        self._evidence.add(outcome, np.stack((tokens, time_s, np.ones(len(tokens))), 1, dtype=np.float64))
+        shown = np.ones((len(tokens), 3))
+        shown[:, 0], shown[:, 1] = tokens, time_s
+        self._evidence.add(outcome, shown)
 
     def of(self, rows: IntArray) -> FloatArray:
         """Tokens per second of each drafter for each request, [requests, drafters]; infinite where nobody tried."""

@@ -97,7 +97,9 @@ class SpinSelector:
 
     def _with_those_elsewhere(self, rows: IntArray) -> IntArray:
         """These requests, and behind them the running ones of other micro-batches."""
-        return np.concatenate((rows, np.setdiff1d(np.flatnonzero(self._assigned != NO_DRAFTER), rows)))
+        elsewhere = self._assigned != NO_DRAFTER
+        elsewhere[rows] = False
+        return np.concatenate((rows, np.flatnonzero(elsewhere)))
 
     def _assign(self, assigned: IntArray, to_place: IntArray, own: IntArray, slot: int) -> None:
         """Give those of `to_place` that have no drafter in `assigned` one by the rule of the slot.

@@ -148,9 +148,9 @@ class AcceptanceStreams:
 
     def token_ids_at(self, rows: Ints, num_output_tokens: Ints, width: int) -> Ints:
         """The next `width` tokens of each text, int [n, width]; -1 behind its end and where no text is known."""
-        places = num_output_tokens[:, None] + np.arange(width)
         if self.token_ids is None:
-            return np.full(places.shape, NO_TOKEN, np.int64)
+            return np.full((len(rows), width), NO_TOKEN, np.int64)
+        places = num_output_tokens[:, None] + np.arange(width)
         inside = places < self.num_tokens[rows][:, None]
         at = np.where(inside, self.offsets[rows][:, None] + places, 0)
         return np.where(inside, self.token_ids[at], NO_TOKEN).astype(np.int64)

@@ -1,0 +1,51 @@
+"""Reads off what a selector may know of requests before a round."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.context import RoundContext
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.request_table import RequestTable
+from spinbench.control.text import Text
+
+
+class ContextReader:
+    """Looks at the table and the text, and changes neither."""
+
+    def __init__(self, table: RequestTable, text: Text, drafters: Sequence[DrafterInfo]) -> None:
+        self._table = table
+        self._text = text
+        self._stateless = np.flatnonzero([not drafter.has_kv_cache for drafter in drafters])
+        self._asks_ngrams = any(drafter.asks_ngrams for drafter in drafters)
+
+    def read(self, rows: IntArray, num_waiting: int) -> RoundContext:
+        """The context of these requests; `num_waiting` others are queued."""
+        table = self._table
+        context_tokens = table.num_tokens[rows]
+        output_tokens = context_tokens - table.num_prompt_tokens[rows]
+        missing_kv_tokens = context_tokens[:, None] - table.planned_kv_tokens(rows, slice(None))
+        missing_kv_tokens[:, self._stateless] = 0
+        return RoundContext(
+            rows=rows,
+            category=table.category[rows],
+            num_rounds=table.num_rounds[rows],
+            context_tokens=context_tokens,
+            output_tokens=output_tokens,
+            remaining_tokens=table.max_tokens[rows] - context_tokens,
+            lookup_match_order=self._text.match_order(rows, output_tokens),
+            ngram_confidence=self._ngram_confidence(rows, output_tokens),
+            newest_token_ids=self._text.newest_token_ids(rows, output_tokens),
+            last_drafter=table.last_drafter[rows],
+            last_drafted=table.last_drafted[rows],
+            last_accepted=table.last_accepted[rows],
+            last_confidence=table.last_confidence[rows],
+            missing_kv_tokens=missing_kv_tokens,
+            num_waiting=num_waiting,
+        )
+
+    def _ngram_confidence(self, rows: IntArray, output_tokens: IntArray) -> FloatArray:
+        if self._asks_ngrams:
+            return self._text.ngram_hindsight(rows, output_tokens, 1)[0][:, 0]
+        return np.zeros(len(rows))

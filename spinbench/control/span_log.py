@@ -1,0 +1,147 @@
+"""The jobs of a run, put away as columns of spans while it goes on."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, PrefillJob, VerifyJob
+from spinbench.control.record import SpanColumns, SpanKind
+
+SPANS_PER_CHUNK = 4096
+"""Jobs whose work is counted in one go, after which they are forgotten."""
+
+KINDS: dict[type[Job], SpanKind] = {
+    PrefillJob: "prefill",
+    CatchUpJob: "catch_up",
+    DraftJob: "draft",
+    VerifyJob: "verify",
+}
+
+
+class SpanLog:
+    """Takes ended jobs one by one, and forgets them once they are in columns."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[JobDone, int]] = []
+        self._chunks: list[_Chunk] = []
+
+    def add(self, done: JobDone, round_index: int) -> None:
+        """A job that ended; `round_index` -1 = it belongs to no round."""
+        self._open.append((done, round_index))
+        if len(self._open) == SPANS_PER_CHUNK:
+            self._close_chunk()
+
+    def columns(self, request_ids: Sequence[str]) -> SpanColumns:
+        """All jobs so far; `request_ids` are the names that rows stand for."""
+        self._close_chunk()
+        chunks = self._chunks or [_chunk([])]
+        counts = np.concatenate([chunk.num_requests for chunk in chunks])
+        work = [np.concatenate(column) for column in zip(*(chunk.work for chunk in chunks), strict=True)]
+        return SpanColumns(
+            tuple(request_ids),
+            tuple(lane for chunk in chunks for lane in chunk.lane),
+            tuple(kind for chunk in chunks for kind in chunk.kind),
+            np.concatenate([chunk.start_s for chunk in chunks]),
+            np.concatenate([chunk.end_s for chunk in chunks]),
+            np.concatenate([chunk.round_index for chunk in chunks]),
+            np.concatenate(([0], np.cumsum(counts))),
+            np.concatenate([chunk.rows for chunk in chunks], dtype=np.int64),
+            *work,
+        )
+
+    def _close_chunk(self) -> None:
+        if self._open:
+            self._chunks.append(_chunk(self._open))
+            self._open.clear()
+
+
+class _Chunk(NamedTuple):
+    """Some jobs, a column each; `rows` has those of all jobs behind each other."""
+
+    lane: list[str]
+    kind: list[SpanKind]
+    start_s: FloatArray
+    end_s: FloatArray
+    round_index: IntArray
+    num_requests: IntArray
+    rows: np.ndarray
+    """int32"""
+    work: "_Work"
+
+
+def _chunk(spans: Sequence[tuple[JobDone, int]]) -> _Chunk:
+    jobs = [done.job for done, _ in spans]
+    rows = [job.spans.rows for job in jobs]
+    return _Chunk(
+        [done.lane for done, _ in spans],
+        [KINDS[type(job)] for job in jobs],
+        np.array([done.start_s for done, _ in spans], np.float64),
+        np.array([done.end_s for done, _ in spans], np.float64),
+        np.array([index for _, index in spans], np.int64),
+        np.array([len(each) for each in rows], np.int64),
+        np.concatenate(rows, dtype=np.int32) if rows else np.empty(0, np.int32),
+        _work([_as_run(done) for done, _ in spans]),
+    )
+
+
+def _as_run(done: JobDone) -> Job:
+    """The job as far as it was done: a draft may have ended early."""
+    job, result = done.job, done.result
+    return job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
+
+
+class _Work(NamedTuple):
+    """Columns of the spans, int [jobs], as `SpanRecord` explains them."""
+
+    num_tokens: IntArray
+    useful_cells: IntArray
+    padded_cells: IntArray
+    query_tokens: IntArray
+    key_tokens: IntArray
+    peak_key_tokens: IntArray
+
+
+def _work(jobs: Sequence[Job]) -> _Work:
+    """What each job computes and reads, all jobs in one go.
+
+    Only verification can pad or copy. A draft runs the known tokens in one pass, then one row per further token; the
+    last token of a path is not fed back, and a lookup runs nothing. A request's rows are computed against all its keys
+    that are filled, also those that a mask hides: of later tokens, and of other branches of a tree.
+    """
+    if not jobs:
+        return _Work(*(np.empty(0, np.int64) for _ in _Work._fields))
+    start = np.concatenate([job.spans.start for job in jobs])
+    stop = np.concatenate([job.spans.stop for job in jobs])
+    sizes = np.array([len(job.spans) for job in jobs])
+    first = np.cumsum(sizes) - sizes
+    drafts = [job for job in jobs if isinstance(job, DraftJob)]
+    steps = np.zeros_like(stop)
+    if drafts:
+        lengths = np.concatenate([job.num_speculative_tokens for job in drafts])
+        copied = np.concatenate([job.by_lookup for job in drafts])
+        is_draft = np.repeat([isinstance(job, DraftJob) for job in jobs], sizes)
+        steps[is_draft] = np.where(copied, 0, lengths - 1)
+    rows_of_steps = steps  # one row each, and of trees those of a depth
+    keys_of_steps = cells_of_steps = steps * stop + steps * (steps + 1) // 2
+    if any(job.tree is not None for job in drafts):
+        rows_of_steps, cells_of_steps = steps.copy(), cells_of_steps.copy()
+        for job, begin in zip(jobs, first.tolist(), strict=True):
+            if isinstance(job, DraftJob) and job.tree is not None:
+                own = begin + np.flatnonzero(~job.by_lookup)
+                rows, keys, cells = job.tree.step_sums[:, steps[own] + 1]
+                rows_of_steps[own] = rows
+                keys_of_steps[own] = steps[own] * stop[own] + keys
+                cells_of_steps[own] = rows * stop[own] + cells
+    tokens = stop - start + rows_of_steps
+    cells = (stop - start) * stop + cells_of_steps
+    keys = np.where(stop > start, stop, 0) + keys_of_steps
+    num_tokens, num_cells, num_keys = (np.add.reduceat(each, first) for each in (tokens, cells, keys))
+    padded, peak, num_queries = np.zeros_like(num_tokens), np.zeros_like(num_tokens), num_tokens.copy()
+    plans = [(place, job.layout) for place, job in enumerate(jobs) if isinstance(job, VerifyJob)]
+    if plans:
+        places = [place for place, _ in plans]
+        counts = [(p.padded_cells, p.query_tokens, p.key_tokens, p.peak_key_tokens) for _, p in plans]
+        padded[places], num_queries[places], num_keys[places], peak[places] = np.array(counts, np.int64).T
+    return _Work(num_tokens, num_cells, padded, num_queries, num_keys, peak)
