@@ -101,43 +101,46 @@ def inflate(model: PreTrainedModel, shape: ModelShape) -> LlamaForCausalLM:
 def _copy_weights(model: LlamaForCausalLM, large: LlamaForCausalLM, places: HeadPlaces) -> None:
     width = model.config.hidden_size
     norm_scale = (width / large.config.hidden_size) ** 0.5
-    for old, new in ((model.model.embed_tokens, large.model.embed_tokens), (model.lm_head, large.lm_head)):
-        new.weight.zero_()
-        new.weight[:, :width] = old.weight
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        new = large.get_parameter(name)
+        new.zero_()
+        new[:, :width] = model.get_parameter(name)
     if model.lm_head.bias is not None:
-        large.lm_head.bias.copy_(model.lm_head.bias)
-    _norm(model.model.norm, large.model.norm, norm_scale)
-    for layer in large.model.layers:
-        layer.self_attn.o_proj.weight.zero_()
-        layer.mlp.down_proj.weight.zero_()
-    for old, new in zip(model.model.layers, large.model.layers, strict=False):
-        _norm(old.input_layernorm, new.input_layernorm, norm_scale)
-        _norm(old.post_attention_layernorm, new.post_attention_layernorm, norm_scale)
-        _attention(old.self_attn, new.self_attn, places, width)
-        neurons = old.mlp.gate_proj.weight.shape[0]
-        new.mlp.gate_proj.weight[:neurons, :width] = old.mlp.gate_proj.weight
-        new.mlp.up_proj.weight[:neurons, :width] = old.mlp.up_proj.weight
-        new.mlp.down_proj.weight[:width, :neurons] = old.mlp.down_proj.weight
+        large.get_parameter("lm_head.bias").copy_(model.lm_head.bias)
+    _norm(model, large, "model.norm.weight", norm_scale)
+    for layer in range(large.config.num_hidden_layers):
+        for output in ("self_attn.o_proj", "mlp.down_proj"):
+            large.get_parameter(f"model.layers.{layer}.{output}.weight").zero_()
+    for layer in range(model.config.num_hidden_layers):
+        prefix = f"model.layers.{layer}"
+        _norm(model, large, f"{prefix}.input_layernorm.weight", norm_scale)
+        _norm(model, large, f"{prefix}.post_attention_layernorm.weight", norm_scale)
+        _attention(model, large, f"{prefix}.self_attn", places)
+        for name in ("gate_proj", "up_proj", "down_proj"):
+            old = model.get_parameter(f"{prefix}.mlp.{name}.weight")
+            large.get_parameter(f"{prefix}.mlp.{name}.weight")[: old.shape[0], : old.shape[1]] = old
 
 
-def _norm(old: nn.Module, new: nn.Module, scale: float) -> None:
-    new.weight[: len(old.weight)] = old.weight * scale  # type: ignore[index, arg-type, operator]
+def _norm(model: LlamaForCausalLM, large: LlamaForCausalLM, name: str, scale: float) -> None:
+    old = model.get_parameter(name)
+    large.get_parameter(name)[: len(old)] = old * scale
 
 
-def _attention(old: nn.Module, new: nn.Module, places: HeadPlaces, width: int) -> None:
-    head_dim, growth = new.head_dim, new.head_dim / old.head_dim  # type: ignore[operator]
+def _attention(model: LlamaForCausalLM, large: LlamaForCausalLM, prefix: str, places: HeadPlaces) -> None:
+    width, small_dim, head_dim = model.config.hidden_size, _shape_of(model).head_dim, _shape_of(large).head_dim
     key_heads, key_places = zip(*places.key_heads, strict=True)
-    query_rows = _rows(places.query_heads, places.dims, head_dim)  # type: ignore[arg-type]
-    key_rows = _rows(key_places, places.dims, head_dim)  # type: ignore[arg-type]
+    query_rows = _rows(places.query_heads, places.dims, head_dim)
+    key_rows = _rows(key_places, places.dims, head_dim)
+    queries = large.get_parameter(f"{prefix}.q_proj.weight")
     # what is in a head beside the small model's dimensions must not count: without a query there is no score
-    heads = new.q_proj.weight.unflatten(0, (-1, head_dim))  # type: ignore[union-attr, operator]
-    heads[list(places.query_heads)] = 0
-    new.q_proj.weight[query_rows, :width] = old.q_proj.weight * growth**0.5  # type: ignore[index, union-attr, operator]
+    queries.unflatten(0, (-1, head_dim))[list(places.query_heads)] = 0
+    queries[query_rows, :width] = model.get_parameter(f"{prefix}.q_proj.weight") * (head_dim / small_dim) ** 0.5
     for name in ("k_proj", "v_proj"):
-        weight = getattr(old, name).weight.unflatten(0, (-1, old.head_dim))[list(key_heads)]
-        getattr(new, name).weight[key_rows, :width] = weight.flatten(0, 1)
-    rows = torch.tensor(query_rows, device=new.o_proj.weight.device)  # type: ignore[union-attr, arg-type]
-    new.o_proj.weight[:width].index_copy_(1, rows, old.o_proj.weight)  # type: ignore[index, union-attr, arg-type]
+        of_heads = model.get_parameter(f"{prefix}.{name}.weight").unflatten(0, (-1, small_dim))[list(key_heads)]
+        large.get_parameter(f"{prefix}.{name}.weight")[key_rows, :width] = of_heads.flatten(0, 1)
+    output = large.get_parameter(f"{prefix}.o_proj.weight")
+    columns = torch.tensor(query_rows, device=output.device)
+    output[:width].index_copy_(1, columns, model.get_parameter(f"{prefix}.o_proj.weight"))
 
 
 def _rows(heads: Sequence[int], dims: Sequence[int], head_dim: int) -> list[int]:
@@ -152,8 +155,8 @@ def _shape_of(model: LlamaForCausalLM) -> ModelShape:
         num_layers=config.num_hidden_layers,
         hidden_size=config.hidden_size,
         num_heads=config.num_attention_heads,
-        num_kv_heads=config.num_key_value_heads,
-        head_dim=config.head_dim,
+        num_kv_heads=config.num_key_value_heads or config.num_attention_heads,
+        head_dim=config.head_dim or config.hidden_size // config.num_attention_heads,
         layer_macs=0,
         head_macs=0,
         num_parameters=0,

@@ -22,7 +22,8 @@ WEIGHT_STD = 0.02
 def empty_llama(config: LlamaConfig, dtype: torch.dtype, device: torch.device) -> LlamaForCausalLM:
     """The model with memory for its weights, and nothing in them yet. Raises UserError where there is too little."""
     with torch.device("meta"):
-        model = cast(Any, LlamaForCausalLM(config).to(dtype))
+        model = cast(Any, LlamaForCausalLM(config))
+        model.to(dtype)
     needed = sum(parameter.numel() for parameter in model.parameters())
     _require_room(f"a Llama of {config.num_hidden_layers} layers, {config.hidden_size} wide,", needed, dtype, device)
     model.to_empty(device=device)

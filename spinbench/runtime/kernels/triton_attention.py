@@ -1,16 +1,20 @@
 """Launches the attention kernels: which shapes, types and tiles, and where results go."""
 
 import math
+from typing import Any, cast
 
 import torch
 import triton
 import triton.language as tl
+from triton import knobs
 
 from spinbench.runtime.kernels.attention_kernel import attend, merge, store_kv
 from spinbench.runtime.kernels.kernel_rows import KernelRows
-from spinbench.runtime.kernels.tile_keys import tile_keys
+from spinbench.runtime.kernels.tile_keys import num_warps, tile_keys
 
 LOG2_E = math.log2(math.e)
+# what a launch takes besides a kernel's own parameters is known to Triton alone
+STORE_KV, ATTEND, MERGE = (cast(Any, kernel) for kernel in (store_kv, attend, merge))
 
 
 def triton_attention(
@@ -34,7 +38,7 @@ def triton_attention(
     padded_dim = max(16, triton.next_power_of_2(head_dim))
     wide = torch.promote_types(query.dtype, torch.float32)
     tl_wide = tl.float64 if wide == torch.float64 else tl.float32
-    store_kv[(num_rows,)](
+    STORE_KV[(num_rows,)](
         key,
         value,
         keys,
@@ -53,7 +57,7 @@ def triton_attention(
     split = rows.num_partials > 0
     partial = torch.empty(rows.num_partials, heads, head_dim, dtype=wide, device=out.device) if split else out
     partial_log = torch.empty(rows.num_partials, heads, dtype=wide, device=out.device) if split else out
-    attend[(len(rows.tiles), kv_heads)](
+    ATTEND[(len(rows.tiles), kv_heads)](
         query,
         keys,
         values,
@@ -75,18 +79,18 @@ def triton_attention(
         PADDED_DIM=padded_dim,
         BLOCK_SIZE=block_size,
         TILE_ROWS=rows.tile_rows,
-        TILE_KEYS=tile_keys(padded_dim, query.element_size(), rows.tile_rows),
+        TILE_KEYS=tile_keys(padded_dim, query.element_size()),
         WORDS=rows.bits.shape[1],
         SPLIT=split,
         WIDE=tl_wide,
         PRECISION="ieee",
-        WIDEN=triton.knobs.runtime.interpret and query.dtype == torch.bfloat16,
-        num_warps=4,
+        WIDEN=knobs.runtime.interpret and query.dtype == torch.bfloat16,
+        num_warps=num_warps(padded_dim, query.element_size(), rows.tile_rows),
         num_stages=2,
         enable_fp_fusion=True,
     )
     if split:
-        merge[(len(rows.merges), heads)](
+        MERGE[(len(rows.merges), heads)](
             out,
             partial,
             partial_log,
