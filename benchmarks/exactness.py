@@ -26,7 +26,7 @@ def decide_again(engine: SimulatedEngine, run: Run, options: argparse.Namespace)
     }  # fmt: skip
     config = OmegaConf.create({**run.config, "engine": simulation})
     assert isinstance(config, DictConfig)
-    return engine.decide_again(parse_config(config, ReplayConfig), run)
+    return engine.decide_again(parse_config(config, ReplayConfig), run).rounds
 
 
 def main() -> None:

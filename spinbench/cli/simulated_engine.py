@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spinbench.calibration.expected_times import ExpectingBody
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.meta import ProfileMeta, check_fits
 from spinbench.calibration.profile_file import Profile, read_profile
@@ -21,6 +22,7 @@ from spinbench.cli.simulated_acceptance import simulated_acceptance
 from spinbench.cli.simulated_facts import simulated_facts
 from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.cost_model import CostModel
+from spinbench.control.job import Body
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
@@ -28,7 +30,7 @@ from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.metrics.store import Run
 from spinbench.metrics.tables import tables_from_record
-from spinbench.metrics.validation import RoundsCompared, compare_rounds
+from spinbench.metrics.validation import DecidedAgain, RoundsCompared, compare_rounds
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
@@ -82,14 +84,22 @@ class SimulatedEngine:
             if was_enabled:
                 gc.enable()
 
-    def decide_again(self, config: ReplayConfig, run: Run) -> RoundsCompared:
+    def decide_again(self, config: ReplayConfig, run: Run) -> DecidedAgain:
         """A real run's decisions and acceptance, made again with the real run's times."""
         session = self.make_session(config, RecordedTimes.of_spans(run.spans))
+        bodies: list[ExpectingBody] = []
+        cost_model = fit_cost_model(self.profile(simulation_section(config)), config.models.drafters)
+
+        def expecting(body: Body) -> Body:
+            bodies.append(ExpectingBody(body, cost_model.job_s))
+            return bodies[-1]
+
+        loop = session.make_loop(None, expecting)
         try:
-            record = session.make_loop(None, lambda body: body).run()
+            rounds = compare_rounds(run.rounds, tables_from_record(loop.run()).rounds)
         except Diverged as error:
-            return RoundsCompared(len(run.rounds), 0, str(error))
-        return compare_rounds(run.rounds, tables_from_record(record).rounds)
+            rounds = RoundsCompared(len(run.rounds), 0, str(error))
+        return DecidedAgain(rounds, bodies[0].compared())
 
     def make_session(self, config: ReplayConfig, times: RecordedTimes | None) -> Session:
         """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from spinbench.control.arrays import FloatArray
 from spinbench.control.selector.merged import MERGED
 from spinbench.metrics.latency import completed_requests, latency_samples
 from spinbench.metrics.store import Run
@@ -40,6 +41,52 @@ class RoundsCompared:
     def all_equal(self) -> bool:
         """Whether nothing differs."""
         return self.num_equal == self.num_parts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JobsCompared:
+    """What jobs took, beside what a cost model expects of the very same jobs."""
+
+    kind: tuple[str, ...]
+    lane: tuple[str, ...]
+    real_s: FloatArray
+    expected_s: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedAgain:
+    """A real run, made again by the simulator with the real durations."""
+
+    rounds: RoundsCompared
+    jobs: JobsCompared
+    """Up to where the two part ways, if they do."""
+
+
+def job_errors(runs: Sequence[JobsCompared]) -> pd.DataFrame:
+    """Per kind of job and lane, over all runs: how many, share of all jobs' time, means in ms, error of the expected.
+
+    The error is that of the sums, so that of the time that a simulated run spends on these jobs.
+    """
+    table = pd.DataFrame(
+        {
+            "job": [kind for run in runs for kind in run.kind],
+            "lane": [lane for run in runs for lane in run.lane],
+            "real_s": np.concatenate([run.real_s for run in runs]) if runs else np.empty(0),
+            "expected_s": np.concatenate([run.expected_s for run in runs]) if runs else np.empty(0),
+        }
+    )
+    groups = table.groupby(["job", "lane"], sort=False)
+    sums, means = groups[["real_s", "expected_s"]].sum(), groups[["real_s", "expected_s"]].mean() * 1e3
+    errors = pd.DataFrame(
+        {
+            "jobs": groups.size(),
+            "share_of_time": sums["real_s"] / sums["real_s"].sum(),
+            "real_mean_ms": means["real_s"],
+            "expected_mean_ms": means["expected_s"],
+            "error": sums["expected_s"] / sums["real_s"] - 1,
+        }
+    )
+    return errors.sort_values("share_of_time", ascending=False).reset_index()
 
 
 def validation_table(real: Sequence[Run], simulated: Run) -> pd.DataFrame:

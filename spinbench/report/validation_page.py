@@ -8,7 +8,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from spinbench.errors import UserError
-from spinbench.metrics.validation import RoundsCompared, request_errors, validation_table
+from spinbench.metrics.validation import RoundsCompared, job_errors, request_errors, validation_table
 from spinbench.report.cells import frame_cells, markdown_table
 from spinbench.report.figures.plot import Plot
 from spinbench.report.figures.validation import LoadResult, cdf_plot, timelines_plot
@@ -42,11 +42,13 @@ def write_validation(
     ]
     errors = [request_errors(result.real, result.simulated).assign(load=result.load) for result in results]
     everything = pd.concat(tables, ignore_index=True)
+    jobs = [job_errors([again.jobs for again in result.decided_again]).assign(load=result.load) for result in results]
     plots: list[Plot] = [cdf_plot(results), timelines_plot(results[-1])]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         everything.to_csv(folder / VALIDATION_FILE, index=False, float_format="%.6g")
         pd.concat(errors, ignore_index=True).to_csv(folder / "requests.csv", index=False, float_format="%.6g")
+        pd.concat(jobs, ignore_index=True).to_csv(folder / "jobs.csv", index=False, float_format="%.6g")
         figures = [(plot, *(path.relative_to(folder) for path in plot.save(folder / "figures"))) for plot in plots]
         page = folder / REPORT_FILE
         template = Environment(
@@ -55,7 +57,8 @@ def write_validation(
         first = results[0]
         text = template.render(
             headlines=[*headlines(everything), _jobs_headline(job_scores)],
-            decided=[_decided(result, again) for result in results for again in result.decided_again],
+            run_jobs=_run_jobs(pd.concat(jobs, ignore_index=True)),
+            decided=[_decided(result, again.rounds) for result in results for again in result.decided_again],
             loads=[_load_page(*both) for both in zip(results, tables, errors, strict=True)],
             jobs=markdown_table(tuple(job_scores.columns), frame_cells(job_scores, 1), (True, True)),
             figures=figures,
@@ -88,6 +91,22 @@ def _decided(result: LoadResult, again: RoundsCompared) -> str:
     if again.num_equal == 0:
         return f"load {result.load:g}: the two part ways: {again.first_difference}"
     return f"{equal}; first difference: {again.first_difference}"
+
+
+def _run_jobs(errors: pd.DataFrame) -> str:
+    shown = pd.DataFrame(
+        {
+            "job": errors["job"].str.replace("_", "-"),
+            "lane": errors["lane"],
+            "load": errors["load"].map("{:g}".format),
+            "jobs": errors["jobs"],
+            "share of time": errors["share_of_time"].map("{:.1%}".format),
+            "real (ms)": errors["real_mean_ms"].map("{:.2f}".format),
+            "by the profile (ms)": errors["expected_mean_ms"].map("{:.2f}".format),
+            "error": errors["error"].map("{:+.1%}".format),
+        }
+    )
+    return markdown_table(tuple(shown.columns), frame_cells(shown), (True, True))
 
 
 def _load_page(result: LoadResult, table: pd.DataFrame, errors: pd.DataFrame) -> _LoadPage:

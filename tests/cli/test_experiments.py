@@ -43,6 +43,11 @@ def test_every_experiment_sweeps_what_its_claim_needs(experiment: str, num_point
     assert {point.config.engine.source for point in points} == {
         f"llama_drafters_{point.config.trace.path}" for point in points
     }
+    # other sweeps of the report that lay their runs beside these
+    for name, arguments in sweeps():
+        if name == experiment and arguments != [f"experiment={experiment}"]:
+            points += sweep_points("replay", arguments)
+    assert len({point.folder for point in points}) == len(points)
 
 
 def test_a_mistake_in_a_sweep_is_one_line() -> None:
@@ -50,6 +55,15 @@ def test_a_mistake_in_a_sweep_is_one_line() -> None:
         sweep_points("replay", ["experiment=pipeline", "no_such_key=1"])
 
 
+def test_no_two_sweeps_of_the_report_share_a_folder() -> None:
+    # but for those above; what points of one sweep share is refused before it starts (tests/cli/test_bad_input.py)
+    beside = ("selection", "decomposition")
+    names = [name for name, _ in sweeps()]
+    assert {name for name in names if names.count(name) > 1} == set(beside)
+    assert all(f"experiment={name}" in arguments for name, arguments in sweeps() if name in beside)
+
+
+@pytest.mark.full_matrix
 def test_no_two_runs_of_the_report_share_a_folder() -> None:
     folders = [
         point.folder

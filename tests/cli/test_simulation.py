@@ -1,5 +1,6 @@
 """engine=simulation and `spinbench validate` through the command line, on tiny models."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from spinbench.cli.main import main
 from spinbench.metrics.store import read_run
 from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides
 
@@ -31,8 +33,11 @@ def prepared(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path
     models = _without(overrides, "arrivals", "hydra", "trace", "scheduler")
     record = [*_without(overrides, "arrivals", "hydra"), "out=table"]
     profile = [*models, *SIZES, "layouts=[packed,padded,decomposed]", "hydra.run.dir=profile"]
-    for command in (["profile", *profile], ["record", *record]):
-        subprocess.run([sys.executable, "-m", "spinbench", *command], cwd=folder, check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(logging.getLogger(), "handlers", [])
+        for command in (["profile", *profile], ["record", *record]):
+            assert main(command) == 0
     return folder
 
 
@@ -179,6 +184,10 @@ def test_a_validation_holds_both_engines_against_each_other(
     for line in equal:
         found, of = line.split(": ")[1].split(" (")[0].split(" of ")
         assert found == of, line
+    jobs = pd.read_csv(folder / "jobs.csv")
+    assert {("verify", "target"), ("prefill", "target")} <= set(zip(jobs["job"], jobs["lane"], strict=True))
+    assert (jobs.groupby("load")["share_of_time"].sum() - 1).abs().max() < 1e-4
+    assert (jobs[["real_mean_ms", "expected_mean_ms"]] > 0).all(axis=None)
     for figure in ("latencies", "timelines"):
         assert f"figures/{figure}.png" in page
         assert (folder / "figures" / f"{figure}.png").is_file()

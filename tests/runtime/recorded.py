@@ -22,7 +22,7 @@ from tests.workload.acceptance.made_table import meta
 
 TRACE = serving.requests(8, max_new_tokens=24)
 ROLLOUT_TOKENS = 5
-SAMPLINGS = {"greedy": serving.GREEDY, "drafter_invariant": serving.NUCLEUS}
+SAMPLINGS = serving.SAMPLINGS
 
 
 @functools.cache

@@ -57,6 +57,7 @@ LAYOUTS: dict[str, VerificationLayout] = {
 """Cut so that contexts of 1 to 40 tokens make several groups and pieces, and drafts straddle pieces."""
 GREEDY = Sampling()
 NUCLEUS = Sampling(temperature=0.9, top_p=0.9, top_k=20)
+SAMPLINGS = {"greedy": GREEDY, "drafter_invariant": NUCLEUS}
 SELECTORS = (
     "plain",
     "fixed good",

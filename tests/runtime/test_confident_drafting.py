@@ -13,6 +13,7 @@ from spinbench.runtime import drafter as drafter_module
 from spinbench.runtime.confidence import DraftConfidence, top_probability
 from spinbench.runtime.drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner
+from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=16)
@@ -20,38 +21,35 @@ REJECTION = serving.Sampling(temperature=0.8, kind="rejection")
 
 
 @functools.cache
-def _plain(family: str, sampled: bool) -> dict[str, tuple[int, ...]]:
+def _plain(family: str, sampling: str) -> dict[str, tuple[int, ...]]:
     target = tiny_models.target(family)
-    if not sampled:
+    if sampling == "greedy":
         return serving.hf_outputs(target, TRACE)
-    return serving.outputs(serving.serve(target, [], TRACE, selector="plain", sampling=serving.NUCLEUS))
+    return serving.outputs(serving.serve(target, [], TRACE, selector="plain", sampling=serving.SAMPLINGS[sampling]))
 
 
 def _serve(family: str = "llama", **decisions) -> RunRecord:
-    target = tiny_models.target(family)
-    return serving.serve(target, tiny_models.drafters(target), TRACE, **decisions)
+    target, models = tiny_models.shared(family)
+    return serving.serve(target, models, TRACE, **decisions)
 
 
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
-@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
-@pytest.mark.parametrize(
-    "selector", ["fixed good", "fixed small_vocabulary", "fixed good+prompt_lookup", "random", "hedge"]
+@matrix(
+    {
+        "family": tiny_models.FAMILIES,
+        "policy": serving.CONFIDENT,
+        "selector": ("fixed good", "fixed small_vocabulary", "fixed good+prompt_lookup", "random", "hedge"),
+        "draft_length": (1, 5),
+        "max_num_seqs": (1, 3, 8),
+        "layout": serving.LAYOUTS,
+        "sampling": serving.SAMPLINGS,
+    }
 )
-@pytest.mark.parametrize("policy", serving.CONFIDENT)
-def test_ending_drafts_is_lossless(policy, selector, max_num_seqs, sampled):
-    for most, layout in ((1, "packed"), (5, "padded")):
-        record = _serve(
-            selector=selector, policy=policy, draft_length=most, max_num_seqs=max_num_seqs, layout=layout,
-            sampling=serving.NUCLEUS if sampled else serving.GREEDY,
-        )  # fmt: skip
-        assert serving.outputs(record) == _plain("llama", sampled)
-
-
-@pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_ending_drafts_is_lossless_in_every_family_and_layout(family):
-    for layout in serving.LAYOUTS:
-        record = _serve(family, selector="random", policy=serving.CONFIDENT[0], layout=layout, max_num_seqs=8)
-        assert serving.outputs(record) == _plain(family, False)
+def test_ending_drafts_is_lossless(family, policy, selector, draft_length, max_num_seqs, layout, sampling):
+    record = _serve(
+        family, selector=selector, policy=policy, draft_length=draft_length, max_num_seqs=max_num_seqs, layout=layout,
+        sampling=serving.SAMPLINGS[sampling],
+    )  # fmt: skip
+    assert serving.outputs(record) == _plain(family, sampling)
 
 
 @pytest.mark.parametrize("placement", ["shared", "own_devices"])
@@ -60,7 +58,7 @@ def test_ending_drafts_is_lossless_under_preemption_and_in_a_pipeline(placement)
         selector="random", policy=serving.CONFIDENT[0], max_num_seqs=8, num_kv_blocks=20, depth=2, placement=placement
     )
     assert sum(request.num_preemptions for request in record.requests) > 0
-    assert serving.outputs(record) == _plain("llama", False)
+    assert serving.outputs(record) == _plain("llama", "greedy")
 
 
 @pytest.mark.parametrize("policy", serving.CONFIDENT)

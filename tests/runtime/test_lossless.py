@@ -8,113 +8,108 @@ import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from tests.covering import matrix
 from tests.runtime import recorded, serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=16)
 
 
 @functools.cache
-def _expected(family: str) -> dict[str, tuple[int, ...]]:
-    return serving.hf_outputs(tiny_models.target(family), TRACE)
-
-
-@functools.cache
-def _plain(family: str, sampled: bool) -> dict[str, tuple[int, ...]]:
-    sampling = serving.NUCLEUS if sampled else serving.GREEDY
-    record = serving.serve(tiny_models.target(family), [], TRACE, selector="plain", max_num_seqs=1, sampling=sampling)
+def _expected(family: str, sampling: str = "greedy") -> dict[str, tuple[int, ...]]:
+    """Hugging Face's own greedy answers; where tokens are drawn, those of plain decoding."""
+    if sampling == "greedy":
+        return serving.hf_outputs(tiny_models.target(family), TRACE)
+    record = serving.serve(
+        tiny_models.target(family), [], TRACE, selector="plain", max_num_seqs=1, sampling=serving.SAMPLINGS[sampling]
+    )
     return serving.outputs(record)
 
 
-@pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_plain_decoding_equals_hf_generate(family):
-    for layout in serving.LAYOUTS:
-        for max_num_seqs in (1, 3, 8):
-            record = serving.serve(
-                tiny_models.target(family), [], TRACE, selector="plain", layout=layout, max_num_seqs=max_num_seqs
-            )
-            assert serving.outputs(record) == _expected(family)
+@matrix({"family": tiny_models.FAMILIES, "layout": serving.LAYOUTS, "max_num_seqs": (1, 3, 8)})
+def test_plain_decoding_equals_hf_generate(family, layout, max_num_seqs):
+    target, _ = tiny_models.shared(family)
+    record = serving.serve(target, [], TRACE, selector="plain", layout=layout, max_num_seqs=max_num_seqs)
+    assert serving.outputs(record) == _expected(family)
 
 
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
-@pytest.mark.parametrize("layout", ["packed", "padded"])
-@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
-@pytest.mark.parametrize("selector", serving.SELECTORS[1:])
-@pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_speculation_is_lossless(family, selector, max_num_seqs, layout, sampled):
-    target = tiny_models.target(family)
-    models = tiny_models.drafters(target)
-    for num_speculative_tokens in (1, 2, 4, 8):
-        record = serving.serve(
-            target, models, TRACE, selector=selector, draft_length=num_speculative_tokens, max_num_seqs=max_num_seqs,
-            layout=layout, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
-        )  # fmt: skip
-        assert serving.outputs(record) == (_plain(family, True) if sampled else _expected(family))
+@matrix(
+    {
+        "family": tiny_models.FAMILIES,
+        "selector": serving.SELECTORS[1:],
+        "max_num_seqs": (1, 3, 8),
+        "layout": serving.LAYOUTS,
+        "num_speculative_tokens": (1, 2, 4, 8),
+        "sampling": serving.SAMPLINGS,
+    }
+)
+def test_speculation_is_lossless(family, selector, max_num_seqs, layout, num_speculative_tokens, sampling):
+    target, models = tiny_models.shared(family)
+    record = serving.serve(
+        target, models, TRACE, selector=selector, draft_length=num_speculative_tokens, max_num_seqs=max_num_seqs,
+        layout=layout, sampling=serving.SAMPLINGS[sampling],
+    )  # fmt: skip
+    assert serving.outputs(record) == _expected(family, sampling)
 
 
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
-@pytest.mark.parametrize("selector", serving.BANDITS)
-def test_speculation_under_a_bandit_is_lossless(selector, sampled):
-    target = tiny_models.target("llama")
-    models = tiny_models.drafters(target)
-    for max_num_seqs, layout in ((1, "packed"), (3, "padded")):
-        record = serving.serve(
-            target, models, TRACE, selector=selector, max_num_seqs=max_num_seqs, layout=layout,
-            sampling=serving.NUCLEUS if sampled else serving.GREEDY,
-        )  # fmt: skip
-        assert serving.outputs(record) == (_plain("llama", True) if sampled else _expected("llama"))
-        assert len({part.drafter for part in record.rounds}) > 1
+@matrix(
+    {
+        "selector": serving.BANDITS,
+        "max_num_seqs": (1, 3),
+        "layout": serving.LAYOUTS,
+        "sampling": serving.SAMPLINGS,
+    }
+)
+def test_speculation_under_a_bandit_is_lossless(selector, max_num_seqs, layout, sampling):
+    target, models = tiny_models.shared("llama")
+    record = serving.serve(
+        target, models, TRACE, selector=selector, max_num_seqs=max_num_seqs, layout=layout,
+        sampling=serving.SAMPLINGS[sampling],
+    )  # fmt: skip
+    assert serving.outputs(record) == _expected("llama", sampling)
+    assert len({part.drafter for part in record.rounds}) > 1
 
 
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
-@pytest.mark.parametrize("layout", serving.LAYOUTS)
-@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
-@pytest.mark.parametrize("selector", serving.PLANNERS)
-def test_choosing_drafter_and_length_is_lossless(selector, max_num_seqs, layout, sampled):
-    target = tiny_models.target("llama")
-    models = tiny_models.drafters(target)
-    for num_speculative_tokens in (1, 6):
-        record = serving.serve(
-            target, models, TRACE, selector=selector, draft_length=num_speculative_tokens, max_num_seqs=max_num_seqs,
-            layout=layout, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
-        )  # fmt: skip
-        assert serving.outputs(record) == (_plain("llama", True) if sampled else _expected("llama"))
-        assert record.rounds.drafted.sum() > 0
+@matrix(
+    {
+        "selector": serving.PLANNERS,
+        "max_num_seqs": (1, 3, 8),
+        "layout": serving.LAYOUTS,
+        "num_speculative_tokens": (1, 6),
+        "sampling": serving.SAMPLINGS,
+    }
+)
+def test_choosing_drafter_and_length_is_lossless(selector, max_num_seqs, layout, num_speculative_tokens, sampling):
+    target, models = tiny_models.shared("llama")
+    record = serving.serve(
+        target, models, TRACE, selector=selector, draft_length=num_speculative_tokens, max_num_seqs=max_num_seqs,
+        layout=layout, sampling=serving.SAMPLINGS[sampling],
+    )  # fmt: skip
+    assert serving.outputs(record) == _expected("llama", sampling)
+    assert record.rounds.drafted.sum() > 0
 
 
 @pytest.mark.parametrize("max_num_seqs", [1, 8])
 @pytest.mark.parametrize("selector", ["random", "fixed good+prompt_lookup"])
 @pytest.mark.parametrize("policy", serving.POLICIES)
 def test_draft_lengths_that_learn_are_lossless(policy, selector, max_num_seqs):
-    target = tiny_models.target("llama")
-    record = serving.serve(
-        target, tiny_models.drafters(target), TRACE, selector=selector, policy=policy, max_num_seqs=max_num_seqs
-    )
+    target, models = tiny_models.shared()
+    record = serving.serve(target, models, TRACE, selector=selector, policy=policy, max_num_seqs=max_num_seqs)
     assert serving.outputs(record) == _expected("llama")
     assert len(set(record.rounds.num_speculative_tokens.tolist())) > 1
 
 
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
-@pytest.mark.parametrize("layout", ["grouped", "decomposed", "unequal"])
-@pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_layouts_of_rectangles_are_lossless(family, layout, sampled):
-    target = tiny_models.target(family)
-    models = tiny_models.drafters(target)
-    for selector, num_speculative_tokens, max_num_seqs in (("random", 2, 3), ("fixed good", 8, 8), ("spin", 4, 1)):
-        record = serving.serve(
-            target, models, TRACE, selector=selector, draft_length=num_speculative_tokens, max_num_seqs=max_num_seqs,
-            layout=layout, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
-        )  # fmt: skip
-        assert serving.outputs(record) == (_plain(family, True) if sampled else _expected(family))
-
-
-@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
-@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
-@pytest.mark.parametrize("selector", ["fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random", "joint", "hedge"])
+@matrix(
+    {
+        "selector": ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random", "joint", "hedge"),
+        "max_num_seqs": (1, 3, 8),
+        "sampling": serving.SAMPLINGS,
+    }
+)
 def test_drafting_from_an_ngram_table_is_lossless(selector, max_num_seqs, sampling):
     target, models = recorded.models()
     record = serving.serve(
         target, [*models, recorded.ngrams()], recorded.TRACE, selector=selector, max_num_seqs=max_num_seqs,
-        draft_length=5, sampling=recorded.SAMPLINGS[sampling],
+        draft_length=5, sampling=serving.SAMPLINGS[sampling],
     )  # fmt: skip
     assert serving.outputs(record) == serving.outputs(recorded.plain(sampling))
     by = record.rounds.drafter >= len(record.rounds.drafters) - 2  # the table, alone and behind a lookup
@@ -135,29 +130,27 @@ class RaggedDraftLength:
 @pytest.mark.parametrize("layout", serving.LAYOUTS)
 @pytest.mark.parametrize("selector", ["random", "spin", "fixed small_vocabulary"])
 def test_unequal_draft_lengths_in_one_round(selector, layout):
-    target = tiny_models.target("llama")
-    record = serving.serve(
-        target, tiny_models.drafters(target), TRACE, selector=selector, draft_length=RaggedDraftLength(), layout=layout
-    )
+    target, models = tiny_models.shared()
+    record = serving.serve(target, models, TRACE, selector=selector, draft_length=RaggedDraftLength(), layout=layout)
     assert serving.outputs(record) == _expected("llama")
     assert {part.num_speculative_tokens for part in record.rounds} == set(range(7))
 
 
 @pytest.mark.parametrize("layout", serving.LAYOUTS)
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
-def test_preemption_is_lossless(layout, sampled):
-    target = tiny_models.target("llama")
+@pytest.mark.parametrize("sampling", serving.SAMPLINGS)
+def test_preemption_is_lossless(layout, sampling):
+    target, models = tiny_models.shared("llama")
     record = serving.serve(
-        target, tiny_models.drafters(target), TRACE, selector="random", max_num_seqs=8, layout=layout,
-        num_kv_blocks=20, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
+        target, models, TRACE, selector="random", max_num_seqs=8, layout=layout,
+        num_kv_blocks=20, sampling=serving.SAMPLINGS[sampling],
     )  # fmt: skip
     assert sum(request.num_preemptions for request in record.requests) > 0
-    assert serving.outputs(record) == (_plain("llama", True) if sampled else _expected("llama"))
+    assert serving.outputs(record) == _expected("llama", sampling)
 
 
 def test_drafters_are_switched_and_caught_up():
-    target = tiny_models.target("llama")
-    record = serving.serve(target, tiny_models.drafters(target), TRACE, selector="random")
+    target, models = tiny_models.shared()
+    record = serving.serve(target, models, TRACE, selector="random")
     assert sum(part.catch_up_tokens for part in record.rounds) > 0
     accepted = {name: sum(p.accepted for p in record.rounds if p.drafter == name) for name in record.drafters}
     assert all(accepted[name] > 0 for name in ("good", "poor", "small_vocabulary")), accepted
@@ -177,8 +170,8 @@ def test_prompt_lookup_is_accepted_where_the_output_repeats():
 
 
 def test_lookup_then_model_uses_both():
-    target = tiny_models.target("llama")
-    record = serving.serve(target, tiny_models.drafters(target), TRACE, selector="fixed good+prompt_lookup")
+    target, models = tiny_models.shared()
+    record = serving.serve(target, models, TRACE, selector="fixed good+prompt_lookup")
     assert serving.outputs(record) == _expected("llama")
     copied = [part for part in record.rounds if part.lookup_match_order > 0 and part.drafted]
     modelled = [part for part in record.rounds if part.lookup_match_order == 0 and part.drafted]

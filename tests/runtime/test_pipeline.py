@@ -3,13 +3,13 @@
 import functools
 
 import numpy as np
-import pytest
 
 from spinbench.control.record import RunRecord
 from spinbench.metrics.identities import check_identities
 from spinbench.runtime.body import make_body
 from spinbench.runtime.session import live_loop
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
+from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=16)
@@ -18,14 +18,14 @@ SPLITS = ("by_drafter", "by_length", "round_robin")
 
 
 @functools.cache
-def _plain(sampled: bool) -> dict[str, tuple[int, ...]]:
-    sampling = serving.NUCLEUS if sampled else serving.GREEDY
-    return serving.outputs(serving.serve(tiny_models.target(), [], TRACE, selector="plain", sampling=sampling))
+def _plain(sampling: str) -> dict[str, tuple[int, ...]]:
+    drawn = serving.SAMPLINGS[sampling]
+    return serving.outputs(serving.serve(tiny_models.target(), [], TRACE, selector="plain", sampling=drawn))
 
 
 def _serve(**decisions) -> RunRecord:
-    target = tiny_models.target()
-    record = serving.serve(target, tiny_models.drafters(target), TRACE, **decisions)
+    target, models = tiny_models.shared()
+    record = serving.serve(target, models, TRACE, **decisions)
     check_identities(record, [request.id for request in TRACE])
     _check_nobody_is_in_two_rounds(record)
     return record
@@ -39,26 +39,36 @@ def _check_nobody_is_in_two_rounds(record: RunRecord) -> None:
         assert (begin_s[own][1:] >= rounds.verify_end_s[own][:-1]).all()
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("depth", [2, 3, 4])
-def test_pipelines_are_lossless(depth, split, placement):
+@matrix(
+    {
+        "depth": (2, 3, 4),
+        "split": SPLITS,
+        "placement": PLACEMENTS,
+        "layout": ("packed", "padded"),
+        "num_kv_blocks": (200, 14),
+        "sampling": serving.SAMPLINGS,
+    }
+)
+def test_pipelines_are_lossless(depth, split, placement, layout, num_kv_blocks, sampling):
     # `random` changes drafters every round, so there is catch-up; with 14 blocks there are preemptions, however the lanes interleave
-    for layout, num_kv_blocks, sampled in (("packed", 200, False), ("padded", 14, False), ("packed", 14, True)):
-        record = _serve(
-            selector="random", depth=depth, split=split, placement=placement, max_num_seqs=8, layout=layout,
-            num_kv_blocks=num_kv_blocks, sampling=serving.NUCLEUS if sampled else serving.GREEDY,
-        )  # fmt: skip
-        assert serving.outputs(record) == _plain(sampled)
-        assert (sum(one.num_preemptions for one in record.requests) > 0) == (num_kv_blocks == 14)
+    record = _serve(
+        selector="random", depth=depth, split=split, placement=placement, max_num_seqs=8, layout=layout,
+        num_kv_blocks=num_kv_blocks, sampling=serving.SAMPLINGS[sampling],
+    )  # fmt: skip
+    assert serving.outputs(record) == _plain(sampling)
+    assert (sum(one.num_preemptions for one in record.requests) > 0) == (num_kv_blocks == 14)
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("depth", [1, 20, "adaptive"])
-@pytest.mark.parametrize("selector", ["plain", "spin", "fixed prompt_lookup", "fixed good+prompt_lookup"])
+@matrix(
+    {
+        "selector": ("plain", "spin", "fixed prompt_lookup", "fixed good+prompt_lookup"),
+        "depth": (1, 20, "adaptive"),
+        "placement": PLACEMENTS,
+    }
+)
 def test_other_selectors_and_depths_are_lossless(selector, depth, placement):
     record = _serve(selector=selector, depth=depth, placement=placement, max_num_seqs=5)
-    assert serving.outputs(record) == _plain(False)
+    assert serving.outputs(record) == _plain("greedy")
 
 
 def test_a_body_serves_again_after_an_interruption():
@@ -99,7 +109,7 @@ def test_a_body_serves_again_after_an_interruption():
         whole = live_loop(setting(), body, queue(), prompts).run()
     finally:
         body.close()
-    assert serving.outputs(whole) == _plain(False)
+    assert serving.outputs(whole) == _plain("greedy")
 
 
 def test_lanes_overlap_on_their_own_devices_alone():

@@ -7,6 +7,7 @@ import pytest
 
 from spinbench.metrics.identities import check_identities
 from spinbench.runtime.drafter import ModelDrafter
+from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=16)
@@ -15,22 +16,30 @@ SWITCHING = ("random", "round_robin", "epsilon_greedy", "spin", *serving.BANDITS
 
 
 @functools.cache
-def _plain(sampled: bool) -> dict[str, tuple[int, ...]]:
-    sampling = serving.NUCLEUS if sampled else serving.GREEDY
-    return serving.outputs(serving.serve(tiny_models.target(), [], TRACE, selector="plain", sampling=sampling))
+def _plain(sampling: str) -> dict[str, tuple[int, ...]]:
+    drawn = serving.SAMPLINGS[sampling]
+    return serving.outputs(serving.serve(tiny_models.target(), [], TRACE, selector="plain", sampling=drawn))
 
 
-@pytest.mark.parametrize("selector", SWITCHING)
-@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
-def test_prepared_switches_are_lossless(selector, max_num_seqs):
-    target = tiny_models.target()
-    for place, depth in enumerate((1, 2) if selector != "hedge" else (1,)):
-        record = serving.serve(
-            target, tiny_models.drafters(target), TRACE, selector=selector, depth=depth, max_num_seqs=max_num_seqs,
-            placement=PLACEMENTS[1 + place], switching="ahead", sampling=serving.NUCLEUS if place else serving.GREEDY,
-        )  # fmt: skip
-        check_identities(record, [request.id for request in TRACE])
-        assert serving.outputs(record) == _plain(bool(place))
+@matrix(
+    {
+        "selector": SWITCHING,
+        "max_num_seqs": (1, 3, 8),
+        "depth": (1, 2),
+        "placement": PLACEMENTS,
+        "sampling": serving.SAMPLINGS,
+    },
+    # hedge asks all drafters between two rounds, a time that a pipeline does not have
+    where=lambda selector, depth, **_: selector != "hedge" or depth == 1,
+)
+def test_prepared_switches_are_lossless(selector, max_num_seqs, depth, placement, sampling):
+    target, models = tiny_models.shared()
+    record = serving.serve(
+        target, models, TRACE, selector=selector, depth=depth, max_num_seqs=max_num_seqs,
+        placement=placement, switching="ahead", sampling=serving.SAMPLINGS[sampling],
+    )  # fmt: skip
+    check_identities(record, [request.id for request in TRACE])
+    assert serving.outputs(record) == _plain(sampling)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -43,10 +52,10 @@ def test_catch_ups_may_outlive_their_requests(depth, placement, monkeypatch):
         catch_up(self, *job)
 
     monkeypatch.setattr(ModelDrafter, "catch_up", slow)
-    target = tiny_models.target()
+    target, models = tiny_models.shared()
     record = serving.serve(
-        target, tiny_models.drafters(target), TRACE, selector="random", depth=depth, max_num_seqs=8, num_kv_blocks=20,
+        target, models, TRACE, selector="random", depth=depth, max_num_seqs=8, num_kv_blocks=20,
         placement=placement, switching="ahead",
     )  # fmt: skip
-    assert serving.outputs(record) == _plain(False)
+    assert serving.outputs(record) == _plain("greedy")
     assert sum(one.num_preemptions for one in record.requests) > 0

@@ -12,12 +12,17 @@ from spinbench.runtime.teacher_forcing import PassLimits, score_texts
 from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.probability import decode_probability
+from tests.covering import matrix
 from tests.runtime import recorded, serving, tiny_models
 
 
-@pytest.mark.parametrize("num_speculative_tokens", [1, 2, 4, 8])
-@pytest.mark.parametrize("selector", [*(name for name in serving.SELECTORS if name.startswith("fixed")), "random"])
-@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+@matrix(
+    {
+        "sampling": recorded.SAMPLINGS,
+        "selector": (*(name for name in serving.SELECTORS if name.startswith("fixed")), "random"),
+        "num_speculative_tokens": (1, 2, 4, 8),
+    }
+)
 def test_every_round_of_a_run_accepts_what_the_table_says(sampling, selector, num_speculative_tokens):
     recorded.check_acceptance(sampling, selector, num_speculative_tokens)
 

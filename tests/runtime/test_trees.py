@@ -15,46 +15,57 @@ from spinbench.runtime.draft import Draft
 from spinbench.runtime.kv_pool import KvPool
 from spinbench.runtime.proposals import Proposals
 from spinbench.runtime.token_tree import Proposal, merge, tree_rows, walk
+from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=16)
-SPECINFER = [1, 1, 3, 1, 1, 1, 1, 1]
+SPECINFER = (1, 1, 3, 1, 1, 1, 1, 1)
 MERGED = "merged good,poor,prompt_lookup"
 
 
 @functools.cache
-def _plain(family: str, sampled: bool) -> dict[str, tuple[int, ...]]:
-    sampling = serving.NUCLEUS if sampled else serving.GREEDY
-    record = serving.serve(tiny_models.target(family), [], TRACE, selector="plain", max_num_seqs=1, sampling=sampling)
+def _plain(family: str, sampling: str) -> dict[str, tuple[int, ...]]:
+    record = serving.serve(
+        tiny_models.target(family), [], TRACE, selector="plain", max_num_seqs=1, sampling=serving.SAMPLINGS[sampling]
+    )
     return serving.outputs(record)
 
 
-def _serve(family: str = "llama", sampled: bool = False, **decisions) -> RunRecord:
-    target = tiny_models.target(family)
-    sampling = serving.NUCLEUS if sampled else serving.GREEDY
-    record = serving.serve(target, tiny_models.drafters(target), TRACE, sampling=sampling, **decisions)
-    assert serving.outputs(record) == _plain(family, sampled)
+def _serve(family: str = "llama", sampling: str = "greedy", **decisions) -> RunRecord:
+    target, models = tiny_models.shared(family)
+    record = serving.serve(target, models, TRACE, sampling=serving.SAMPLINGS[sampling], **decisions)
+    assert serving.outputs(record) == _plain(family, sampling)
     return record
 
 
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
-@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
-@pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_trees_are_lossless(family, max_num_seqs, sampled):
-    for shape, selector in ((SPECINFER, "fixed poor"), ([3, 2, 2, 1], "random")):
-        tree = TreeDraftLength(branching=shape)
-        record = _serve(family, sampled, selector=selector, draft_length=tree, max_num_seqs=max_num_seqs)
-        assert record.rounds.drafted.max() == tree.tree.num_nodes(np.array(len(shape)))
+@matrix(
+    {
+        "family": tiny_models.FAMILIES,
+        "selector": ("fixed poor", "random"),
+        "branching": (SPECINFER, (3, 2, 2, 1)),
+        "max_num_seqs": (1, 3, 8),
+        "sampling": serving.SAMPLINGS,
+    }
+)
+def test_trees_are_lossless(family, selector, branching, max_num_seqs, sampling):
+    tree = TreeDraftLength(branching=list(branching))
+    record = _serve(family, sampling, selector=selector, draft_length=tree, max_num_seqs=max_num_seqs)
+    assert record.rounds.drafted.max() == tree.tree.num_nodes(np.array(len(branching)))
 
 
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
-@pytest.mark.parametrize("max_num_seqs", [1, 3, 8])
-@pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_merged_drafts_are_lossless(family, max_num_seqs, sampled):
-    for drafting in (4, TreeDraftLength(branching=[2, 1, 2])):
-        record = _serve(family, sampled, selector=MERGED, draft_length=drafting, max_num_seqs=max_num_seqs)
-        assert set(record.rounds.drafter.tolist()) <= {-1, len(record.drafters) - 1}
-        assert record.drafters[-1] == "merged"
+@matrix(
+    {
+        "family": tiny_models.FAMILIES,
+        "branching": (None, (2, 1, 2)),
+        "max_num_seqs": (1, 3, 8),
+        "sampling": serving.SAMPLINGS,
+    }
+)
+def test_merged_drafts_are_lossless(family, branching, max_num_seqs, sampling):
+    drafting = 4 if branching is None else TreeDraftLength(branching=list(branching))
+    record = _serve(family, sampling, selector=MERGED, draft_length=drafting, max_num_seqs=max_num_seqs)
+    assert set(record.rounds.drafter.tolist()) <= {-1, len(record.drafters) - 1}
+    assert record.drafters[-1] == "merged"
 
 
 @pytest.mark.parametrize(
@@ -66,11 +77,11 @@ def test_merged_drafts_are_lossless(family, max_num_seqs, sampled):
     ],
     ids=["preempted", "pipeline", "lanes"],
 )
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drafter_invariant"])
+@pytest.mark.parametrize("sampling", serving.SAMPLINGS)
 @pytest.mark.parametrize("selector", ["spin", "merged good,small_vocabulary,good+prompt_lookup"])
-def test_preemption_and_pipelines_are_lossless(selector, sampled, decisions):
+def test_preemption_and_pipelines_are_lossless(selector, sampling, decisions):
     tree = TreeDraftLength(branching=[2, 1, 2, 1])
-    record = _serve(sampled=sampled, selector=selector, draft_length=tree, max_num_seqs=8, **decisions)
+    record = _serve(sampling=sampling, selector=selector, draft_length=tree, max_num_seqs=8, **decisions)
     if "num_kv_blocks" in decisions and selector == "spin":
         assert sum(request.num_preemptions for request in record.requests) > 0
 

@@ -1,5 +1,6 @@
 """Tiny random models of five families, in float64, for exactness tests."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -104,3 +105,10 @@ def drafters(of: TargetModel) -> list[DrafterModel]:
         replaced.weight.copy_(head.weight[ids])
     small.set_output_embeddings(replaced.requires_grad_(False))
     return [good, poor, DrafterModel("small_vocabulary", small, ids, 1, "3" * 64)]
+
+
+@functools.cache
+def shared(family: str = "llama") -> tuple[TargetModel, list[DrafterModel]]:
+    """A target and its drafters, made once a process: nobody changes their weights."""
+    made = target(family)
+    return made, drafters(made)

@@ -19,6 +19,7 @@ from spinbench.simulation.session import simulated_loop
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from tests.control.made_costs import cost_model
+from tests.covering import matrix
 from tests.runtime import recorded, serving
 
 TIMES = ("draft_start_s", "draft_end_s", "verify_start_s", "verify_end_s")
@@ -93,44 +94,40 @@ def _assert_everything_is_equal(
         assert np.array_equal(getattr(simulated.spans, name), getattr(real.spans, name)), name
 
 
-CASES = [
-    (selector, layout, max_num_seqs, sampling)
-    for selector in (*serving.SELECTORS, *serving.PLANNERS)
-    for layout in serving.LAYOUTS
-    for max_num_seqs in (1, 3, 8)
-    for sampling in recorded.SAMPLINGS
-    # of what else can be laid out in several ways, one selector and batch is enough
-    if layout in ("packed", "padded") or (selector, max_num_seqs) == ("random", 8)
-]
-
-
-@pytest.mark.parametrize(("selector", "layout", "max_num_seqs", "sampling"), CASES)
-def test_with_the_runtimes_durations_everything_is_equal(selector, layout, max_num_seqs, sampling):
-    for draft_length in (1, 5):
-        _assert_everything_is_equal(
-            sampling, selector=selector, layout=layout, max_num_seqs=max_num_seqs, draft_length=draft_length
-        )
+@matrix(
+    {
+        "selector": (*serving.SELECTORS, *serving.PLANNERS),
+        "layout": serving.LAYOUTS,
+        "max_num_seqs": (1, 3, 8),
+        "draft_length": (1, 5),
+        "sampling": recorded.SAMPLINGS,
+    }
+)
+def test_with_the_runtimes_durations_everything_is_equal(selector, layout, max_num_seqs, draft_length, sampling):
+    _assert_everything_is_equal(
+        sampling, selector=selector, layout=layout, max_num_seqs=max_num_seqs, draft_length=draft_length
+    )
 
 
 NGRAM_SELECTORS = ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random", "spin", "hedge", *serving.PLANNERS)
 
 
-@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
-@pytest.mark.parametrize("max_num_seqs", [1, 8])
-@pytest.mark.parametrize("selector", NGRAM_SELECTORS)
+@matrix({"selector": NGRAM_SELECTORS, "max_num_seqs": (1, 8), "sampling": recorded.SAMPLINGS})
 def test_with_an_ngram_table_everything_is_equal(selector, max_num_seqs, sampling):
     _assert_everything_is_equal(sampling, ngrams=True, selector=selector, max_num_seqs=max_num_seqs, draft_length=5)
 
 
-@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
-@pytest.mark.parametrize(
-    ("selector", "max_num_seqs"),
-    [("fixed poor", 1), ("fixed poor", 8), ("fixed good+prompt_lookup", 3), ("random", 3), ("spin", 8)],
+@matrix(
+    {
+        "selector": ("fixed poor", "fixed good+prompt_lookup", "random", "spin"),
+        "max_num_seqs": (1, 3, 8),
+        "branching": ((1, 1, 3, 1, 1, 1, 1, 1), (3, 2, 2)),
+        "sampling": recorded.SAMPLINGS,
+    }
 )
-def test_trees_are_simulated_exactly(selector, max_num_seqs, sampling):
-    for branching in ([1, 1, 3, 1, 1, 1, 1, 1], [3, 2, 2]):
-        tree = TreeDraftLength(branching=branching)
-        _assert_everything_is_equal(sampling, True, selector=selector, max_num_seqs=max_num_seqs, draft_length=tree)
+def test_trees_are_simulated_exactly(selector, max_num_seqs, branching, sampling):
+    tree = TreeDraftLength(branching=list(branching))
+    _assert_everything_is_equal(sampling, True, selector=selector, max_num_seqs=max_num_seqs, draft_length=tree)
 
 
 @pytest.mark.parametrize("num_kv_blocks", [200, 26], ids=["roomy", "preempted"])
@@ -167,21 +164,28 @@ def test_with_the_runtimes_durations_bandits_decide_the_same(selector, sampling)
     _assert_everything_is_equal(sampling, selector=selector, max_num_seqs=3)
 
 
-@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
-@pytest.mark.parametrize(
-    "selector", ["fixed good", "fixed good+prompt_lookup", "fixed small_vocabulary", "random", "hedge"]
+@matrix(
+    {
+        "policy": serving.CONFIDENT,
+        "selector": ("fixed good", "fixed good+prompt_lookup", "fixed small_vocabulary", "random", "hedge"),
+        "max_num_seqs": (1, 3, 8),
+        "draft_length": (2, 4, 5),
+        "sampling": recorded.SAMPLINGS,
+    }
 )
-@pytest.mark.parametrize("policy", serving.CONFIDENT)
-def test_drafts_end_where_the_runtimes_end(policy, selector, sampling):
-    for max_num_seqs, most in ((1, 5), (3, 2), (8, 4)):
-        _assert_everything_is_equal(
-            sampling, selector=selector, policy=policy, max_num_seqs=max_num_seqs, draft_length=most
-        )
+def test_drafts_end_where_the_runtimes_end(policy, selector, max_num_seqs, draft_length, sampling):
+    _assert_everything_is_equal(
+        sampling, selector=selector, policy=policy, max_num_seqs=max_num_seqs, draft_length=draft_length
+    )
 
 
-@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
-@pytest.mark.parametrize("selector", ["fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random"])
-@pytest.mark.parametrize("policy", ["confident product 0.5", "confident token 0.6"])
+@matrix(
+    {
+        "policy": ("confident product 0.5", "confident token 0.6"),
+        "selector": ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random"),
+        "sampling": recorded.SAMPLINGS,
+    }
+)
 def test_drafts_of_an_ngram_table_end_where_the_runtimes_end(policy, selector, sampling):
     _assert_everything_is_equal(sampling, ngrams=True, selector=selector, policy=policy, max_num_seqs=8, draft_length=4)
 
@@ -204,10 +208,14 @@ def _assert_same_run(simulated: RunRecord, real: RunRecord) -> None:
             assert getattr(ours, name) == getattr(theirs, name)
 
 
-@pytest.mark.parametrize("num_kv_blocks", [200, 20], ids=["roomy", "preempted"])
-@pytest.mark.parametrize("placement", ["shared", "drafters_together", "own_devices"])
-@pytest.mark.parametrize("depth", [2, 3, "adaptive"])
-@pytest.mark.parametrize("selector", ["random", "spin", "epsilon_greedy", "exp3spec", "thompson"])
+@matrix(
+    {
+        "selector": ("random", "spin", "epsilon_greedy", "exp3spec", "thompson"),
+        "depth": (2, 3, "adaptive"),
+        "placement": ("shared", "drafters_together", "own_devices"),
+        "num_kv_blocks": (200, 20),
+    }
+)
 def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, placement, num_kv_blocks):
     target, models = recorded.models()
     decisions = {
@@ -222,10 +230,14 @@ def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, plac
         assert bool((starts[1:] < ends[:-1]).any()) == (placement != "shared")
 
 
-@pytest.mark.parametrize("num_kv_blocks", [200, 20], ids=["roomy", "preempted"])
-@pytest.mark.parametrize("placement", ["shared", "drafters_together", "own_devices"])
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("selector", ["round_robin", "spin", "exp3spec", "joint"])
+@matrix(
+    {
+        "selector": ("round_robin", "spin", "exp3spec", "joint"),
+        "depth": (1, 2),
+        "placement": ("shared", "drafters_together", "own_devices"),
+        "num_kv_blocks": (200, 20),
+    }
+)
 def test_prepared_switches_are_repeated_exactly(selector, depth, placement, num_kv_blocks, monkeypatch):
     catch_up, slow = ModelDrafter.catch_up, placement == "own_devices"
 

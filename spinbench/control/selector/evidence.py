@@ -40,5 +40,5 @@ class Evidence:
     def _powers(self, most: int) -> FloatArray:
         """Decay to the power of 0 to `most`, at least."""
         if len(self._known_powers) <= most:
-            self._known_powers = self._decay ** np.arange(2 * most + 1)
+            self._known_powers = np.power(self._decay, np.arange(2.0 * most + 1))
         return self._known_powers

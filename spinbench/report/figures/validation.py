@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from spinbench.metrics.store import Run
 from spinbench.metrics.timeline import lane_order
-from spinbench.metrics.validation import RoundsCompared, request_latency_ms
+from spinbench.metrics.validation import DecidedAgain, request_latency_ms
 from spinbench.report.colours import SPAN_KINDS
 from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 
@@ -28,7 +28,7 @@ class LoadResult:
     rate_rps: float
     real: list[Run]
     simulated: Run
-    decided_again: list[RoundsCompared]
+    decided_again: list[DecidedAgain]
     """Per real run, its decisions repeated by the simulator with its own durations."""
 
 

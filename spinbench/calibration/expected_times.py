@@ -1,0 +1,51 @@
+"""What the jobs of a run took, beside what a cost model expects of the very same jobs."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from spinbench.control.arrays import IntArray
+from spinbench.control.job import Body, DraftJob, DraftResult, Job, JobDone
+from spinbench.control.span_log import KINDS
+from spinbench.metrics.validation import JobsCompared
+
+
+class ExpectingBody:
+    """A body that asks about every job that ends how long it should have taken, and changes nothing."""
+
+    def __init__(self, body: Body, expected_s: Callable[[Job], float]) -> None:
+        """`expected_s` gives a job's seconds, as `CostModel.job_s` does."""
+        self._body = body
+        self._ask = expected_s
+        self._kind: list[str] = []
+        self._lane: list[str] = []
+        self._real_s: list[float] = []
+        self._expected_s: list[float] = []
+
+    def now(self) -> float:
+        """Seconds on the body's clock."""
+        return self._body.now()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job."""
+        self._body.submit(job)
+
+    def next_event(self, deadline_s: float | None) -> JobDone | None:
+        """The body's next event."""
+        done = self._body.next_event(deadline_s)
+        if done is not None:
+            job, result = done.job, done.result
+            ran = job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
+            self._kind.append(KINDS[type(job)])
+            self._lane.append(done.lane)
+            self._real_s.append(done.end_s - done.start_s)
+            self._expected_s.append(self._ask(ran))
+        return done
+
+    def release(self, rows: IntArray) -> None:
+        """Free the requests' KV."""
+        self._body.release(rows)
+
+    def compared(self) -> JobsCompared:
+        """All jobs so far."""
+        return JobsCompared(tuple(self._kind), tuple(self._lane), np.array(self._real_s), np.array(self._expected_s))
