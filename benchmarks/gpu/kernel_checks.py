@@ -60,6 +60,8 @@ def check_kernels(scene: Scene) -> pd.DataFrame:
     kernels, rows = scene.kernels(), []
     for num_heads, kv_heads, head_dim in heads(scene):
         for dtype, allowed in TOLERANCE.items():
+            if dtype == torch.float16 and not scene.on_cuda:
+                continue  # to the interpreter as float32
             for case in cases(scene):
                 error = _error(scene, case, kernels, (num_heads, kv_heads, head_dim), dtype)
                 rows.append(
