@@ -1,6 +1,8 @@
 """One model with its KV pool: token ids in, logits out."""
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.token_tree import KvMoves, SlotMoves
 from spinbench.runtime.tree_batch import TreeNodes, tree_batch
 from spinbench.runtime.upload import upload
+
+Result = TypeVar("Result")
 
 
 class ModelRunner:
@@ -112,10 +116,14 @@ class ModelRunner:
         self, token_ids: torch.Tensor, positions: IntArray, batch: PagedBatch, logit_rows: torch.Tensor
     ) -> torch.Tensor:
         """Run rows whose keys `batch` says, `token_ids` and `positions` [rows]; logits [len(logit_rows), vocab]."""
+        return self.count(lambda: self.forward(token_ids, upload(positions, self.device), batch, logit_rows))
+
+    def count(self, run: Callable[[], Result]) -> Result:
+        """What `run`, a forward or the replay of some, gives; its host time is added to `forward_s`."""
         start_s = time.perf_counter()
-        logits = self.forward(token_ids, upload(positions, self.device), batch, logit_rows)
+        result = run()
         self.forward_s += time.perf_counter() - start_s
-        return logits
+        return result
 
     def forward(
         self, token_ids: torch.Tensor, positions: torch.Tensor, batch: PagedBatch, logit_rows: torch.Tensor | None

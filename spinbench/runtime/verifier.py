@@ -7,6 +7,7 @@ import torch
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.job import PrefillResult, TokenSpans, VerifyJob, VerifyResult
+from spinbench.control.layout import LayoutPlan
 from spinbench.control.text import LiveText
 from spinbench.runtime.draft import Draft, ScoredRows
 from spinbench.runtime.graphs.static_forward import ForwardReplays
@@ -44,16 +45,7 @@ class Verifier:
         drafted = tuple(drafts[row] if length else None for row, length in zip(rows, lengths, strict=True))
         tokens = self._query_tokens(job, drafted, text, own)
         real = upload(np.flatnonzero(own), tokens.device)
-        own_tokens, own_rows = tokens.view(-1)[real], torch.arange(len(real), device=tokens.device)
-        logits = None if self._replays is None else self._replays.logits(spans, own_tokens, job.layout)
-        if logits is not None:
-            pass
-        elif job.layout.query_width:
-            logits = self.runner.tiled(spans, tokens.view(-1), job.layout, real)
-        elif job.layout.rectangles:
-            logits = self.runner.tiled(spans, own_tokens, job.layout, own_rows)
-        else:
-            logits = self.runner.packed(spans, own_tokens, own_rows)
+        logits = self._logits(spans, job.layout, tokens.view(-1), real)
         verdict = self._sampler.judge(logits, ScoredRows(tokens, own, spans.start, text.seeds[spans.rows], drafted))
         # one transfer to the host for the whole batch
         host = torch.cat((verdict.accepted[:, None], verdict.token_ids), 1).cpu().numpy()
@@ -95,6 +87,20 @@ class Verifier:
         num_accepted, places = host[:, 0], host[:, 1 : 1 + own.shape[1]]
         self.runner.keep_path(KvMoves.along(spans.rows, spans.start, places, num_accepted))
         return VerifyResult(host[:, 1 + own.shape[1] :], num_accepted + 1), places
+
+    def _logits(self, spans: TokenSpans, layout: LayoutPlan, tokens: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Logits of the places `real` of `tokens`, which are those of the spans: [len(real), vocab]."""
+        own_tokens = tokens[real]
+        if self._replays is not None:
+            logits = self._replays.logits(spans, own_tokens, layout)
+            if logits is not None:
+                return logits
+        if layout.query_width:
+            return self.runner.tiled(spans, tokens, layout, real)
+        rows = torch.arange(len(real), device=tokens.device)
+        if layout.rectangles:
+            return self.runner.tiled(spans, own_tokens, layout, rows)
+        return self.runner.packed(spans, own_tokens, rows)
 
     def _query_tokens(
         self, job: VerifyJob, drafts: Sequence[Draft | None], text: LiveText, own: BoolArray

@@ -1,5 +1,7 @@
 """A job without memory is done in parts, and the run goes on as if nothing had happened."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +42,8 @@ def test_other_errors_are_not_taken_for_it():
 
 def test_a_run_goes_on(monkeypatch):
     target = tiny_models.target()
-    trace = serving.requests(4, max_new_tokens=8)
+    # all there from the start, so that they are prefilled together
+    trace = [replace(request, arrival_s=0.0) for request in serving.requests(4, max_new_tokens=8)]
     expected = serving.hf_outputs(target, trace)
     real, refused = ModelRunner.packed, []
 

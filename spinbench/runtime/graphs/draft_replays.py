@@ -45,7 +45,7 @@ class DraftReplays:
         replay = self.prepared(job, text, confidence is not None)
         if replay is None:
             return None
-        replay.run()
+        self._runner.count(replay.run)
         if confidence is not None:
             self._note(confidence, replay.static.top_probability, job.num_speculative_tokens)
         # a copy: the next replay overwrites what it drafted

@@ -57,7 +57,7 @@ class ForwardReplays:
         replay = self.prepared(spans, token_ids, plan)
         if replay is None:
             return None
-        replay.run()
+        self._runner.count(replay.run)
         return replay.static.logits[: len(token_ids)]
 
     def prepared(self, spans: TokenSpans, token_ids: torch.Tensor, plan: LayoutPlan) -> Replay[StaticForward] | None:
