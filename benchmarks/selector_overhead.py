@@ -68,7 +68,7 @@ def outcome_of(rng: np.random.Generator, seen: RoundContext, drafter: np.ndarray
     copies = np.repeat((np.arange(width) < copied[:, None])[..., None], 3, 2)
     return RoundOutcome(
         rows=seen.rows, drafter=drafter, by_lookup=by_lookup, drafted=drafted,
-        draft_steps=np.where(by_lookup, 0, drafted), accepted=accepted,
+        drafted_ahead=np.zeros(len(seen), np.bool_), draft_steps=np.where(by_lookup, 0, drafted), accepted=accepted,
         lookup_hindsight=lambda: (np.repeat(seen.lookup_match_order[:, None], width, 1), copies),
         ngram_hindsight=lambda: (np.zeros((len(seen), width)), np.zeros((len(seen), width), np.bool_)),
         draft_time_s=0.01 * drafted, verify_time_s=0.05, group_size=np.ones(len(seen), np.int64),

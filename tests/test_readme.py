@@ -27,6 +27,18 @@ def test_a_replay_composes(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "selector:" in capsys.readouterr().out
 
 
+def test_the_commands_of_sweeps_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = README.split("## Sweep, resume, compare")[1].split("\n## ")[0]
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) == 6
+    small = {"trace.num_prompts=24": "trace.num_prompts=2", "launcher=processes": "launcher=serial"}
+    for line in lines:
+        assert main([small.get(word, word) for word in shlex.split(line)[1:]]) == 0
+    assert Path("runs/sweep/points.parquet").is_file()
+    assert Path("compare.json").is_file()
+
+
 @pytest.mark.parametrize("target", re.findall(r"make (\w+)", "\n".join(COMMANDS)))
 def test_a_make_target_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)

@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.gpu.scene import NUM_SPECULATIVE_TOKENS, Scene, draft_job, made_text, slots_of, tail_spans
 from spinbench.calibration.device_facts import median_s
-from spinbench.control.job import VerifyJob
+from spinbench.control.job import DraftJob, VerifyJob
 from spinbench.control.layout import PackedLayout
+from spinbench.control.text import LiveText
 from spinbench.models.shape_model import shape_model
 from spinbench.runtime.draft import Draft
 from spinbench.runtime.graphs.draft_replays import DraftReplays
@@ -92,12 +93,13 @@ def draft_loops(scene: Scene, models: Models) -> pd.DataFrame:
     for batch in scene.batches:
         job = draft_job(batch, scene.context_tokens)
         text = made_text(batch, scene.context_tokens + 1, scene.drafter.vocab_size)
+        known = known_tokens(scene, job, text)
         with torch.inference_mode():
-            replay = models.drafter.prepared(job, text, False)
+            replay = models.drafter.prepared(job, known, None, text, False)
             if replay is None:
                 raise RuntimeError(f"no graph for drafts of {batch} requests; the log says why")
             device_s = median_s(replay.run, scene.device)
-            wall_s = wall_seconds(scene, partial(models.drafter.draft, job, text, None))
+            wall_s = wall_seconds(scene, partial(models.drafter.draft, job, known, None, text, None))
         rows.append(
             {
                 "batch": batch,
@@ -117,16 +119,22 @@ def waits(scene: Scene, models: Models) -> pd.DataFrame:
         text = made_text(batch, scene.context_tokens + 1, scene.drafter.vocab_size)
         spans = tail_spans([scene.context_tokens] * batch, NUM_SPECULATIVE_TOKENS + 1)
         verify = VerifyJob(spans, PackedLayout().plan(spans.num_tokens, spans.stop))
+        known = known_tokens(scene, job, text)
         with torch.inference_mode():
-            drafted = models.drafter.draft(job, text, None)
+            drafted = models.drafter.draft(job, known, None, text, None)
             if drafted is None:
                 raise RuntimeError(f"no graph for drafts of {batch} requests; the log says why")
             drafts = {row: Draft(drafted[row]) for row in range(batch)}
             models.verifier.verify(verify, drafts, text)  # captured
-            in_draft = _count_waits(scene, partial(models.drafter.draft, job, text, None))
+            in_draft = _count_waits(scene, partial(models.drafter.draft, job, known, None, text, None))
             in_verify = _count_waits(scene, partial(models.verifier.verify, verify, drafts, text))
         rows.append({"batch": batch, "in_a_draft": in_draft, "in_a_verification": in_verify})
     return pd.DataFrame(rows)
+
+
+def known_tokens(scene: Scene, job: DraftJob, text: LiveText) -> torch.Tensor:
+    """The newest tokens, on the device."""
+    return torch.from_numpy(text.span_token_ids(job.spans)).to(scene.device)
 
 
 def _count_waits(scene: Scene, run: Callable[[], object]) -> int:
@@ -151,9 +159,11 @@ def overlap(scene: Scene, models: Models) -> pd.DataFrame:
         tokens = torch.zeros(int(spans.num_tokens.sum()), dtype=torch.int64, device=scene.device)
         plan = PackedLayout().plan(spans.num_tokens, spans.stop)
         text = made_text(batch, scene.context_tokens + 1, scene.drafter.vocab_size)
+        job = draft_job(batch, scene.context_tokens)
+        known = known_tokens(scene, job, text)
         with torch.inference_mode():
             verify = models.target.prepared(spans, tokens, plan)
-            draft = models.drafter.prepared(draft_job(batch, scene.context_tokens), text, False)
+            draft = models.drafter.prepared(job, known, None, text, False)
             if verify is None or draft is None:
                 raise RuntimeError(f"no graph for a batch of {batch}; the log says why")
             verify_s, draft_s = median_s(verify.run, scene.device), median_s(draft.run, scene.device)

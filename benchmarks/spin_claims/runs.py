@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from spinbench.cli.hydra_app import Point, sweep_points
 from spinbench.cli.replay_command import Replay
-from spinbench.cli.schema import resolved
+from spinbench.cli.schema import run_config
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.metrics.store import SUMMARY_FILE, Run, read_run
 
@@ -41,7 +41,7 @@ def run_sweep(arguments: list[str], deadline_s: float) -> int:
 
 def _check_same(point: Point) -> None:
     there = OmegaConf.to_container(OmegaConf.load(point.folder / "config.yaml"))
-    if there != resolved(point.config):
+    if there != run_config(point.config):
         raise SystemExit(f"{point.folder}: holds a run of another config; delete it, or give another --runs")
 
 

@@ -20,12 +20,13 @@ from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
 from spinbench.runtime.body import TorchBody
-from spinbench.runtime.drafter import Drafter, ModelDrafter, NgramDrafter, PromptLookupDrafter, with_lookup
+from spinbench.runtime.drafter import Drafter, ModelDrafter, with_lookup
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.graphs.static_pass import row_bucket
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampling, TokenSampler, make_sampler
 from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.text_drafter import NgramDrafter, PromptLookupDrafter
 from spinbench.runtime.verifier import Verifier
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.request import Request

@@ -6,7 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import Body, DraftJob, DraftResult, Job, JobDone
-from spinbench.control.span_log import KINDS
+from spinbench.control.span_log import kind_of
 from spinbench.metrics.validation import JobsCompared
 
 
@@ -36,7 +36,7 @@ class ExpectingBody:
         if done is not None:
             job, result = done.job, done.result
             ran = job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
-            self._kind.append(KINDS[type(job)])
+            self._kind.append(kind_of(job))
             self._lane.append(done.lane)
             self._real_s.append(done.end_s - done.start_s)
             self._expected_s.append(self._ask(ran))

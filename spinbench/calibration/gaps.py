@@ -69,7 +69,9 @@ def loop_gaps_s(
 def span_gaps_s(spans: SpanColumns) -> dict[GapPoint, list[float]]:
     """Seconds between each job and the next, of a run that did one job at a time and never waited for a request."""
     gaps: dict[GapPoint, list[float]] = defaultdict(list)
-    kinds: list[JobKind] = [kind for kind in spans.kind if kind != "host" and kind != "generate"]
+    kinds: list[JobKind] = [
+        kind for kind in spans.kind if kind != "host" and kind != "generate" and kind != "draft_ahead"
+    ]
     sizes = np.diff(spans.first_row).tolist()
     seconds = (spans.start_s[1:] - spans.end_s[:-1]).tolist()
     for (kind, next_kind), size, gap_s in zip(pairwise(kinds), sizes, seconds, strict=False):

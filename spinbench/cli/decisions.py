@@ -84,6 +84,7 @@ def loop_setting(
         np.random.default_rng([config.seed, config.repeat]),
         cost_model=cost_model,
         foresight=foresight,
+        placement=Placement(config.placement.kind),
     )
     draft_length: DraftLength | BySelectorDraftLength = make_part("drafting", config.drafting, setting=setting)
     setting = replace(
@@ -110,13 +111,18 @@ def loop_setting(
         max_num_seqs=config.scheduler.max_num_seqs,
         max_num_batched_tokens=config.scheduler.max_num_batched_tokens,
         pipeline=make_part("pipeline", config.pipeline),
-        placement=Placement(config.placement.kind),
+        placement=setting.placement,
         switching=config.switching,
     )
     if made.has_trees and config.sampling.kind == "rejection" and config.sampling.temperature > 0:
         raise UserError(
             "sampling.kind is rejection, which judges chains only: token trees (drafting=tree, selector=merged) need "
             "sampling=greedy or drafter_invariant"
+        )
+    if made.drafts_ahead and config.sampling.kind == "rejection" and config.sampling.temperature > 0:
+        raise UserError(
+            "sampling.kind is rejection, which draws the bonus token apart from the drafter's guess at it, so that "
+            "they seldom agree: pipeline=draft_while_verify needs sampling=greedy or drafter_invariant"
         )
     return made
 

@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from hydra import version as hydra_version
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from spinbench.cli.composer import compose_sweep
 from spinbench.cli.hydra_error import explain_hydra_error, explain_omegaconf_error
 from spinbench.cli.locations import shipped_folder
 from spinbench.cli.main import USER_ERROR, one_line
@@ -39,8 +38,8 @@ MAX_NAME_BYTES = 255
 class Point:
     """One run of a command: one combination of a sweep, or the only one."""
 
-    config: DictConfig
-    """Without the `hydra` node."""
+    config: DictConfig | Mapping[str, Any]
+    """Without the `hydra` node; a mapping where it is resolved already."""
     folder: Path
     """For results; made when the point runs."""
     choices: Mapping[str, str]
@@ -60,10 +59,17 @@ class Command(Protocol):
         ...
 
 
-def run_hydra_app(command_name: str, make_command: Callable[[], Command], arguments: Sequence[str]) -> int:
+Sweep = Callable[[list[Point], Path, Sequence[str]], int]
+"""Runs all points of a sweep in the sweep's folder, given the command's arguments; returns the exit code."""
+
+
+def run_hydra_app(
+    command_name: str, make_command: Callable[[], Command], arguments: Sequence[str], sweep: Sweep | None = None
+) -> int:
     """Run a command on its arguments; returns the exit code. Raises UserError when nothing was started.
 
-    The primary config has the command's name; the command is made only when it is to run.
+    The primary config has the command's name; the command is made only when it is to run. `sweep` runs its sweeps in
+    the place of Hydra's launchers.
     """
     args = _parse(command_name, arguments)
     with _session(command_name, args) as hydra:
@@ -86,7 +92,11 @@ def run_hydra_app(command_name: str, make_command: Callable[[], Command], argume
                 hydra.show_info(args.info, name, overrides)
                 return 0
             HydraConfig.instance().set_config(master)  # for ${hydra:...} in the folder's name
+            if several and sweep is not None:
+                _require_own(master.hydra, command_name)
             points = _sweep_points(hydra, master) if several else [_point(master.hydra, master.hydra.run.dir, master)]
+        if several and sweep is not None:
+            return sweep(points, _relative(Path(str(master.hydra.sweep.dir))), arguments)
         command = make_command()
         _check(command, points)
         return _run(command, hydra, name, overrides, several)
@@ -122,20 +132,29 @@ def _run(command: Command, hydra: Hydra, name: str, overrides: list[str], severa
 
 def _check(command: Command, points: list[Point]) -> None:
     seen: set[Path] = set()
-    for point in points:
-        where = f" (in {' '.join(point.overrides)})" if len(points) > 1 and point.overrides else ""
-        try:
-            if point.folder in seen:
-                raise UserError(f"{point.folder}: two points of this sweep share this folder; set hydra.sweep.subdir")
-            if len(point.folder.name.encode()) > MAX_NAME_BYTES:
-                raise UserError(
-                    f"the folder of a point would be named {point.folder.name[:40]}..., longer than {MAX_NAME_BYTES} "
-                    "bytes; set 'hydra.sweep.subdir=${hydra.job.num}'"
-                )
-            command.check(point)
-        except UserError as error:
-            raise UserError(f"{error}{where}") from error
+
+    def check(point: Point) -> None:
+        if point.folder in seen:
+            raise UserError(f"{point.folder}: two points of this sweep share this folder; set hydra.sweep.subdir")
+        if len(point.folder.name.encode()) > MAX_NAME_BYTES:
+            raise UserError(
+                f"the folder of a point would be named {point.folder.name[:40]}..., longer than {MAX_NAME_BYTES} "
+                "bytes; set 'hydra.sweep.subdir=${hydra.job.num}'"
+            )
+        command.check(point)
         seen.add(point.folder)
+
+    check_each(points, check)
+
+
+def check_each(points: Sequence[Point], check: Callable[[Point], None]) -> None:
+    """Check every point. Raises UserError for the first that is wrong, naming it where there are several."""
+    for point in points:
+        try:
+            check(point)
+        except UserError as error:
+            where = f" (in {' '.join(point.overrides)})" if len(points) > 1 and point.overrides else ""
+            raise UserError(f"{error}{where}") from error
 
 
 def _point(hydra: Any, folder: object, config: DictConfig) -> Point:
@@ -148,21 +167,24 @@ def _point(hydra: Any, folder: object, config: DictConfig) -> Point:
 
 
 def _sweep_points(hydra: Hydra, master: DictConfig) -> list[Point]:
-    """Every point of a sweep, composed as Hydra's launcher will. Other sweepers choose theirs as they go."""
+    """Every point of a sweep, composed as Hydra's launcher would. Other sweepers choose theirs as they go."""
     if not str(master.hydra.sweeper["_target_"]).endswith(".BasicSweeper"):
         return []
-    given = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed = parser.parse_overrides([*given, *_task_overrides(master.hydra)])
-    points = []
-    for number, overrides in enumerate(BasicSweeper.split_arguments(parsed, None)[0]):
-        config = hydra.config_loader.load_sweep_config(master, list(overrides))
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        HydraConfig.instance().set_config(config)  # for ${hydra:...} in the folder's name
-        folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
-        points.append(_point(config.hydra, folder, config))
-    return points
+    return [
+        Point(one.config, _relative(one.folder), one.choices, one.overrides)
+        for one in compose_sweep(hydra, master, _task_overrides(master.hydra))
+    ]
+
+
+def _require_own(hydra: Any, command_name: str) -> None:
+    """Raise UserError for a sweeper or launcher of Hydra's that a sweep of ours would not go by."""
+    for key, own, instead in (
+        ("sweeper", ".BasicSweeper", "it runs every combination"),
+        ("launcher", ".BasicLauncher", "set launcher=serial, processes, slurm or ray"),
+    ):
+        target = str(hydra[key]["_target_"])
+        if not target.endswith(own):
+            raise UserError(f"hydra/{key} is {target}, which spinbench {command_name} -m does not use; {instead}")
 
 
 def _task_overrides(hydra: Any) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ COMMANDS = {
     "profile": "time what jobs cost, for the simulator and for selectors",
     "validate": "the same requests on both engines, and how far the simulator is off",
     "report": "tables and figures from the folders of runs",
+    "compare": "what differs between two runs or sweeps, and whether it is more than noise",
+    "sweep": "how far a sweep is, and the table of its points",
     "distill": "train drafters for a target",
 }
 
@@ -36,7 +38,7 @@ Tab completion: eval "$(spinbench replay -sc install=bash)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code: 0, or 2 for a user's mistake or Ctrl-C."""
+    """Run a command line and return its exit code: 0, 2 for a user's mistake or Ctrl-C, 1 as the command says."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)

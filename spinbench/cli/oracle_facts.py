@@ -12,19 +12,26 @@ from spinbench.control.oracle.regret import Regret, decode_time_s
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 
+NOT_SERIAL = (
+    "engine.oracle_num_speculative_tokens: the oracle is known for jobs that run one after another; set "
+    "pipeline=serial placement=shared, or null"
+)
+
 
 def check_serial(config: ReplayConfig) -> None:
     """Raise UserError for a run whose jobs may overlap: the oracle's time is that of jobs one after another."""
     depth = config.pipeline.get("depth", 1)
     if config.placement.kind != "shared" or depth != 1:
-        raise UserError(
-            "engine.oracle_num_speculative_tokens: the oracle is known for jobs that run one after another; set "
-            "pipeline=serial placement=shared, or null"
-        )
+        raise UserError(NOT_SERIAL)
 
 
-def check_chains(setting: LoopSetting) -> None:
-    """Raise UserError for a run whose drafts may branch: the oracle is that of chains, which trees may well beat."""
+def check_drafts(setting: LoopSetting) -> None:
+    """Raise UserError for a run whose drafts may branch, or are made beside the verification of others.
+
+    The oracle is that of chains, each made for its round, which others may well beat.
+    """
+    if setting.drafts_ahead:
+        raise UserError(NOT_SERIAL)
     if setting.has_trees:
         raise UserError(
             "engine.oracle_num_speculative_tokens: the oracle is known for chains, not for token trees (drafting=tree, "

@@ -29,9 +29,11 @@ def make_part(key: str, section: Mapping[str, Any], **given: object) -> Any:
     given = _wanted(made, given)
     _check_names(key, target, made, set(section) - {"_target_"}, set(given))
     try:
-        # partial: Hydra would turn the dataclasses among `given` into plain mappings
-        make = instantiate({**section, "_partial_": True}, _convert_="all")
-        return make(**given)
+        if any("_target_" in repr(value) for key, value in section.items() if key != "_target_"):
+            # partial: Hydra would turn the dataclasses among `given` into plain mappings
+            return instantiate({**section, "_partial_": True}, _convert_="all")(**given)
+        # the same where no part is inside the part, without the config containers that cost more than the part itself
+        return made(**{key: value for key, value in section.items() if key != "_target_"}, **given)
     except ValidationError as error:
         raise UserError(explain_validation_error(error, prefix=f"{key}.")) from error
     except InstantiationException as error:

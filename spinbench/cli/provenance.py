@@ -4,6 +4,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,7 +19,20 @@ from spinbench.workload.acceptance.drafter_name import PROMPT_LOOKUP
 PACKAGES = ("spinbench", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "simpy")
 
 
-def run_meta(config: ReplayConfig, point: Point, session: Session) -> dict[str, Any]:
+@dataclass(frozen=True)
+class CodeFacts:
+    """What runs: asked for once per process, as asking git takes longer than a small simulation."""
+
+    versions: Mapping[str, str]
+    git_commit: str | None
+
+    @classmethod
+    def here(cls) -> "CodeFacts":
+        """Of this process."""
+        return cls(versions(), git_commit())
+
+
+def run_meta(config: ReplayConfig, point: Point, session: Session, code: CodeFacts) -> dict[str, Any]:
     """meta.json of a replay, but for what `write_run` adds."""
     choice = point.choices["selector"]
     trace = session.trace
@@ -44,8 +58,8 @@ def run_meta(config: ReplayConfig, point: Point, session: Session) -> dict[str, 
             "dropped_requests": trace.dropped_requests,
             "clipped_requests": trace.clipped_requests,
         },
-        "versions": versions(),
-        "git_commit": git_commit(),
+        "versions": dict(code.versions),
+        "git_commit": code.git_commit,
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "command": command_line("replay", point.overrides),
     }

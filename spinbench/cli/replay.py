@@ -1,11 +1,14 @@
 """`spinbench replay`: serves a trace on real models."""
 
-from spinbench.cli.hydra_app import Command, run_hydra_app
+from collections.abc import Sequence
+from pathlib import Path
+
+from spinbench.cli.hydra_app import Command, Point, run_hydra_app
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit code."""
-    return run_hydra_app("replay", _command, arguments)
+    return run_hydra_app("replay", _command, arguments, _sweep)
 
 
 def _command() -> Command:
@@ -13,3 +16,9 @@ def _command() -> Command:
     from spinbench.cli.replay_command import Replay
 
     return Replay()
+
+
+def _sweep(points: list[Point], folder: Path, arguments: Sequence[str]) -> int:
+    from spinbench.cli.sweep_run import run_sweep
+
+    return run_sweep(points, folder, arguments)

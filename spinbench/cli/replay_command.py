@@ -1,20 +1,22 @@
 """What `spinbench replay` does with each point of a sweep: check it, serve the trace, keep the results."""
 
-import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 
 from spinbench.cli.decisions import read_trace
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, InterruptibleBody, uninterrupted
-from spinbench.cli.progress import show_progress
-from spinbench.cli.provenance import run_meta
-from spinbench.cli.schema import ReplayConfig, parse_config, resolved
+from spinbench.cli.progress import Report, show_progress
+from spinbench.cli.provenance import CodeFacts, run_meta
+from spinbench.cli.schema import ReplayConfig, parse_config, run_config
 from spinbench.cli.session import Session
 from spinbench.cli.summary import print_summary
 from spinbench.control.job import Body
@@ -37,6 +39,18 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A run that was kept, as it says itself."""
+
+    summary: dict[str, Any]
+    meta: dict[str, Any]
+
+
+ShowProgress = Callable[[str, int, Callable[[], float]], AbstractContextManager[Report | None]]
+"""See `show_progress`."""
+
+
 class Replay:
     """The command, with what its points share."""
 
@@ -44,10 +58,20 @@ class Replay:
         self._engines: dict[str, Engine] = {}
         self._checked_traces: set[str] = set()
 
+    @cached_property
+    def code(self) -> CodeFacts:
+        """What runs here."""
+        return CodeFacts.here()
+
     def check(self, point: Point) -> None:
         """Raise UserError for what is wrong with config, folder or trace; loads no model."""
         config = parse_config(point.config, ReplayConfig)
+        _refuse_sweep_keys(point.overrides)
         require_empty(point.folder)
+        self.check_config(config)
+
+    def check_config(self, config: ReplayConfig) -> None:
+        """Raise UserError for what is wrong with config or trace; loads no model."""
         engine = self._engine(config)
         engine.check(config)
         if config.slo is not None:
@@ -59,16 +83,20 @@ class Replay:
             self._checked_traces.add(key)
 
     def run(self, point: Point) -> None:
-        """Serve the trace and leave the results in the point's folder.
+        """Serve the trace, leave the results in the point's folder and print how fast it was.
 
         Raises UserError, and Interrupted on Ctrl-C, which leaves finished requests' results marked partial.
         """
-        config = parse_config(point.config, ReplayConfig)
+        saved = self.serve(parse_config(point.config, ReplayConfig), point, show_progress)
+        print_saved(point.folder, saved)
+
+    def serve(self, config: ReplayConfig, point: Point, show: ShowProgress) -> Saved:
+        """Serve the trace and leave the results in the point's folder. Raises as `run`."""
         try:
             with self._engine(config).session(config) as session:
                 begun_s = time.perf_counter()
-                record = serve(config, point, session)
-                save(config, point, session, record, time.perf_counter() - begun_s)
+                record = serve(config, point, session, show)
+                return save(config, point, session, record, time.perf_counter() - begun_s, self.code)
         except (UserError, KeyboardInterrupt) as error:
             _remove_if_empty(point.folder)
             if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
@@ -94,7 +122,7 @@ class Replay:
         return self._engines[kind]
 
 
-def serve(config: ReplayConfig, point: Point, session: Session) -> RunRecord:
+def serve(config: ReplayConfig, point: Point, session: Session, show: ShowProgress = show_progress) -> RunRecord:
     """Serve the trace. Ctrl-C ends it early with an incomplete record."""
     guards: list[InterruptibleBody] = []
 
@@ -103,14 +131,16 @@ def serve(config: ReplayConfig, point: Point, session: Session) -> RunRecord:
         return guards[0]
 
     label = config.method or point.choices["selector"]
-    with show_progress(label, len(session.trace.requests), lambda: guards[0].now()) as on_progress:
+    with show(label, len(session.trace.requests), lambda: guards[0].now()) as on_progress:
         loop = session.make_loop(on_progress, guarded)
         with guards[0].listening():
             return loop.run()
 
 
-def save(config: ReplayConfig, point: Point, session: Session, record: RunRecord, wall_s: float) -> None:
-    """Write the run's folder and print its summary; serving took `wall_s` seconds of real time.
+def save(
+    config: ReplayConfig, point: Point, session: Session, record: RunRecord, wall_s: float, code: CodeFacts
+) -> Saved:
+    """Write the run's folder; serving took `wall_s` seconds of real time.
 
     Raises Interrupted for an incomplete record.
     """
@@ -119,31 +149,36 @@ def save(config: ReplayConfig, point: Point, session: Session, record: RunRecord
         raise Interrupted("no request was finished; nothing was written")
     requests = session.trace.requests
     meta = {
-        **run_meta(config, point, session),
+        **run_meta(config, point, session, code),
         "wall_s": round(wall_s, 3),
         **session.judge(record),
         "warnings": list(session.warnings()),
     }
     with uninterrupted():
-        write_run(
+        summary = write_run(
             point.folder,
             record,
-            config=resolved(point.config),
+            config=run_config(point.config),
             meta=meta,
             texts=_texts(session, record),
             prompts={request.id: request.prompt for request in requests if request.prompt is not None},
             slo_ms=parse_slo(config.slo) if config.slo is not None else None,
             expected_request_ids=[request.id for request in requests] if record.complete else None,
+            keep=config.keep,
         )
     if not record.complete:
         raise Interrupted(
             f"{finished} of {len(requests)} requests were finished; their results, marked partial, are in "
             f"{point.folder}"
         )
-    for warning in session.warnings():
+    return Saved(summary, meta)
+
+
+def print_saved(folder: Path, saved: Saved) -> None:
+    """Print how fast a run was, where it is, and what to mind of it."""
+    for warning in saved.meta["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
-    summary = json.loads((point.folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-    print_summary(Console(), point.folder, summary, meta)
+    print_summary(Console(), folder, saved.summary, saved.meta)
 
 
 def require_empty(folder: Path) -> None:
@@ -156,6 +191,14 @@ def require_empty(folder: Path) -> None:
             raise UserError(f"{folder}: is not empty ({names[0]}); set hydra.run.dir to another folder")
     elif folder.exists():
         raise UserError(f"{folder}: is a file; set hydra.run.dir to a folder")
+
+
+def _refuse_sweep_keys(overrides: Sequence[str]) -> None:
+    """Raise UserError for keys of sweeps in a run that is none."""
+    for override in overrides:
+        name = override.lstrip("+~").partition("=")[0]
+        if name.partition(".")[0] in ("sweep", "launcher"):
+            raise UserError(f"{name} is of sweeps, and this is one run: add -m, or leave it out")
 
 
 def _texts(session: Session, record: RunRecord) -> dict[str, str] | None:

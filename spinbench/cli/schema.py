@@ -1,19 +1,23 @@
 """What a replay's config must be: every key with its type and range. Defaults and meanings are in conf/."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
 from spinbench.cli.config_error import explain_validation_error
 from spinbench.cli.hydra_error import explain_omegaconf_error
+from spinbench.cli.section import Positive, Section
+from spinbench.cli.sweep_config import LauncherSection, SweepSection
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.placement import PlacementKind
 from spinbench.control.switching import SwitchingKind
 from spinbench.errors import UserError
+from spinbench.metrics.store import Kept
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
 from spinbench.workload.acceptance.table_meta import SamplingMeta
 from spinbench.workload.arrivals import ArrivalPattern
@@ -22,16 +26,9 @@ from spinbench.workload.sampling_kind import SamplingKind
 from spinbench.workload.trace_options import TraceOptions
 
 DtypeName = Literal["float32", "bfloat16", "float64"]
-Positive = Annotated[int, Field(ge=1)]
 MatchLength = Annotated[int, Field(ge=1, le=NgramIndex.MAX_ORDER)]
 Part = dict[str, Any]
 """A `_target_` and its parameters, checked by the class that it names."""
-
-
-class Section(BaseModel):
-    """Unknown keys are errors, and 4 is no text."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class LiveSection(Section):
@@ -203,19 +200,34 @@ class ReplayConfig(ServingConfig):
 
     engine: EngineSection
     arrivals: ArrivalPattern
+    keep: Kept = "all"
+    sweep: SweepSection | None = None
+    """None, as the next, where a run is part of another command."""
+    launcher: LauncherSection | None = None
+
+
+NOT_OF_A_RUN = ("keep", "sweep", "launcher")
+"""Keys that say how runs are made and what is kept of them, never what they come to."""
 
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
+def resolved(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """The config as plain values. Raises UserError for a value left open or an interpolation that leads nowhere."""
+    if not isinstance(config, DictConfig):
+        return dict(config)
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = "" if error.full_key else _broken_key(config)  # in the midst of resolving, OmegaConf names none
         raise UserError(f"{key and key + ': '}{explain_omegaconf_error(error)}") from error
     return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
+
+
+def run_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a replay's config that its result follows from, as plain values. Raises UserError as `resolved`."""
+    return {key: value for key, value in resolved(config).items() if key not in NOT_OF_A_RUN}
 
 
 def _broken_key(config: DictConfig) -> str:
@@ -231,7 +243,7 @@ def _broken_key(config: DictConfig) -> str:
     return ""
 
 
-def parse_config(config: DictConfig, schema: type[Schema]) -> Schema:
+def parse_config(config: DictConfig | Mapping[str, Any], schema: type[Schema]) -> Schema:
     """The config, checked. Raises UserError naming the first key that is wrong and what would be right."""
     try:
         # as JSON: strict about types, yet lists and mappings may become tuples and dataclasses

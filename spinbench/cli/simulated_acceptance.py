@@ -13,7 +13,6 @@ from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 from spinbench.workload.acceptance.synthetic import synthetic_streams
 from spinbench.workload.acceptance.table import AcceptanceTable
-from spinbench.workload.acceptance.table_file import content_sha256
 from spinbench.workload.request import Request, Trace
 
 
@@ -45,15 +44,18 @@ class SimulatedAcceptance:
         return int(self.table.requests.prompt_tokens[row])
 
 
-def simulated_acceptance(engine: SimulationSection, trace: Trace, table: AcceptanceTable | None) -> SimulatedAcceptance:
-    """What `engine` says of it; `table` is that of the config, None for a synthetic law. Raises UserError."""
-    if table is None:
+def simulated_acceptance(
+    engine: SimulationSection, trace: Trace, known: tuple[AcceptanceTable, str] | None
+) -> SimulatedAcceptance:
+    """What `engine` says of it; `known` is the config's table and its digest, None for a law. Raises UserError."""
+    if known is None:
         law, seed = read_law(find_trace(engine.source)), engine.acceptance_seed
         return SimulatedAcceptance(
             None, {"kind": "synthetic", "source": engine.source, "seed": seed},
             lambda requests, names: synthetic_streams(requests, names, law, seed),
         )  # fmt: skip
-    facts: dict[str, Any] = {"kind": engine.acceptance, "source": engine.source, "sha256": content_sha256(table)}
+    table, digest = known
+    facts: dict[str, Any] = {"kind": engine.acceptance, "source": engine.source, "sha256": digest}
     if engine.acceptance == "table":
         table.check_matches(trace_sha256=trace.sha256)
         return SimulatedAcceptance(table, facts, lambda requests, names: streams_from_table(table, requests, names))

@@ -4,22 +4,21 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spinbench.calibration.expected_times import ExpectingBody
-from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.meta import ProfileMeta, check_fits
-from spinbench.calibration.profile_file import Profile, read_profile
-from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting, read_trace
+from spinbench.calibration.profile_file import Profile
+from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting
 from spinbench.cli.locations import find_trace
-from spinbench.cli.oracle_facts import check_chains, check_serial, oracle_facts
+from spinbench.cli.oracle_facts import check_drafts, check_serial, oracle_facts
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.simulated_acceptance import simulated_acceptance
 from spinbench.cli.simulated_facts import simulated_facts
+from spinbench.cli.simulation_files import SimulationFiles
 from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.cost_model import CostModel
 from spinbench.control.job import Body
@@ -35,16 +34,14 @@ from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.table import AcceptanceTable
-from spinbench.workload.acceptance.table_file import read_table
 from spinbench.workload.arrivals import ArrivalQueue
 
 
 class SimulatedEngine:
-    """Makes sessions from files, each of which is read once per command."""
+    """Makes sessions from files, each of which is read once."""
 
     def __init__(self) -> None:
-        self._profiles: dict[Path, Profile] = {}
-        self._tables: dict[Path, AcceptanceTable] = {}
+        self._files = SimulationFiles()
 
     def check(self, config: ReplayConfig) -> None:
         """Raise UserError when profile and acceptance do not fit the config or each other."""
@@ -64,10 +61,10 @@ class SimulatedEngine:
             read_law(find_trace(engine.source))
         else:
             table.check_matches(sampling=config.sampling.of_texts(), drafters=dict.fromkeys(names))
-        setting = check_decisions(config, fit_cost_model(profile, names), Foresight.of_no_requests(infos))
+        setting = check_decisions(config, self._files.costs(engine, tuple(names)), Foresight.of_no_requests(infos))
         require_ranks(setting, has_ranks=table is not None)
         if engine.oracle_num_speculative_tokens is not None:
-            check_chains(setting)
+            check_drafts(setting)
         known = table.num_rollout_tokens(names) if table is not None and engine.acceptance == "table" else 0
         require_confidence(setting, known, f"engine.acceptance={engine.acceptance}, {engine.source}")
 
@@ -88,7 +85,7 @@ class SimulatedEngine:
         """A real run's decisions and acceptance, made again with the real run's times."""
         session = self.make_session(config, RecordedTimes.of_spans(run.spans))
         bodies: list[ExpectingBody] = []
-        cost_model = fit_cost_model(self.profile(simulation_section(config)), config.models.drafters)
+        cost_model = self._files.costs(simulation_section(config), tuple(config.models.drafters))
 
         def expecting(body: Body) -> Body:
             bodies.append(ExpectingBody(body, cost_model.job_s))
@@ -104,9 +101,9 @@ class SimulatedEngine:
     def make_session(self, config: ReplayConfig, times: RecordedTimes | None) -> Session:
         """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError."""
         engine = simulation_section(config)
-        profile = self.profile(engine)
-        trace = read_trace(config, None)
-        table = None if engine.acceptance == "synthetic" else self.table(engine)
+        profile, profile_digest = self._files.profile(engine)
+        trace = self._files.trace(config)
+        table = None if engine.acceptance == "synthetic" else self._files.table(engine)
         source = simulated_acceptance(engine, trace, table)
         infos = drafter_infos(config.models, {model.name: model.macs_per_token for model in profile.meta.models})
         lengths = {request.id: source.prompt_tokens(request) for request in trace.requests}
@@ -114,7 +111,7 @@ class SimulatedEngine:
         streams = source.streams(order, tuple(config.models.drafters))
         # the run's own model: it remembers what it was asked beyond its range
         start_s = times.start_s if times else 0.0
-        job_times = times or fit_cost_model(profile, config.models.drafters)
+        job_times = times or self._files.costs(engine, tuple(config.models.drafters))
         cost_model = job_times if isinstance(job_times, CostModel) else None
         foresight = Foresight(
             streams,
@@ -128,7 +125,7 @@ class SimulatedEngine:
             source.eos_token_ids,
             1,
             len(trace.requests),
-            cost_model or fit_cost_model(profile, config.models.drafters),
+            cost_model or self._files.costs(engine, tuple(config.models.drafters)),
             foresight,
         )
         max_tokens = {
@@ -156,22 +153,16 @@ class SimulatedEngine:
             decode=None,
             judge=judge,
             warnings=lambda: (*job_times.warnings, *_lane_warnings(config, profile.meta), *_merger_warnings(setting)),
-            facts=simulated_facts(engine, profile, source.facts),
+            facts=simulated_facts(engine, profile, profile_digest, source.facts),
         )
 
     def profile(self, engine: SimulationSection) -> Profile:
         """The profile of the config. Raises UserError as `read_profile` does."""
-        folder = find_trace(engine.profile)
-        if folder not in self._profiles:
-            self._profiles[folder] = read_profile(folder)
-        return self._profiles[folder]
+        return self._files.profile(engine)[0]
 
     def table(self, engine: SimulationSection) -> AcceptanceTable:
         """The acceptance table of the config. Raises UserError as `read_table` does."""
-        folder = find_trace(engine.source)
-        if folder not in self._tables:
-            self._tables[folder] = read_table(folder)
-        return self._tables[folder]
+        return self._files.table(engine)[0]
 
 
 def simulation_section(config: ReplayConfig) -> SimulationSection:

@@ -1,15 +1,16 @@
 """What a simulated run says of itself in meta.json."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from spinbench.calibration.meta import ProfileMeta
-from spinbench.calibration.profile_file import Profile, profile_sha256
+from spinbench.calibration.profile_file import Profile
 from spinbench.cli.schema import SimulationSection
 
 
-def simulated_facts(engine: SimulationSection, profile: Profile, acceptance: Mapping[str, Any]) -> dict[str, Any]:
+def simulated_facts(
+    engine: SimulationSection, profile: Profile, profile_digest: str, acceptance: Mapping[str, Any]
+) -> dict[str, Any]:
     """Entries of meta.json: models and hardware as profiled, the profile itself, where acceptance comes from."""
     meta = profile.meta
     return {
@@ -37,7 +38,7 @@ def simulated_facts(engine: SimulationSection, profile: Profile, acceptance: Map
         "profile": {
             "kind": meta.kind,
             "source": engine.profile,
-            "sha256": profile_sha256(Path(profile.source)),
+            "sha256": profile_digest,
             "created": meta.created,
         },
         "acceptance": dict(acceptance),

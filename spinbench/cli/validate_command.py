@@ -15,8 +15,8 @@ from spinbench.calibration.profile_file import Profile
 from spinbench.calibration.score import score_profile
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.live_engine import LiveEngine
-from spinbench.cli.provenance import command_line
-from spinbench.cli.replay_command import require_empty, save, serve
+from spinbench.cli.provenance import CodeFacts, command_line
+from spinbench.cli.replay_command import print_saved, require_empty, save, serve
 from spinbench.cli.schema import ReplayConfig, RuntimeSection, ServingConfig, SimulationSection, parse_config, resolved
 from spinbench.cli.simulated_engine import SimulatedEngine
 from spinbench.errors import UserError
@@ -52,6 +52,7 @@ class Validate:
     def __init__(self) -> None:
         self._live = LiveEngine()
         self._simulated = SimulatedEngine()
+        self._code = CodeFacts.here()
 
     def check(self, point: Point) -> None:
         """Raise UserError for what is wrong with config or folder; loads no model."""
@@ -104,7 +105,9 @@ class Validate:
         with engine.session(replay.config) as session:
             begun_s = time.perf_counter()
             record = serve(replay.config, replay.point, session)
-            save(replay.config, replay.point, session, record, time.perf_counter() - begun_s)
+            wall_s = time.perf_counter() - begun_s
+            saved = save(replay.config, replay.point, session, record, wall_s, self._code)
+        print_saved(folder, saved)
         return read_run(folder)
 
     def _capacity_rps(self, replay: _Replay) -> float:

@@ -55,6 +55,8 @@ class RoundOutcome:
     """-1 = plain decoding."""
     by_lookup: BoolArray
     """The draft was copied, no model was asked."""
+    drafted_ahead: BoolArray
+    """The draft was made while the round before was verified, the drafter kept for it."""
     drafted: IntArray
     draft_steps: IntArray
     """Tokens that a model was run for: those drafted and, where it was not sure of the next, that one."""
@@ -67,7 +69,8 @@ class RoundOutcome:
     """The n-gram table's confidence in front of each emitted token and whether it would have said that token, both
     [requests, width], as above; only where the run has such a table."""
     draft_time_s: FloatArray
-    """Duration of the draft job that each request was part of, catch-up not counted; 0 without a drafter."""
+    """Duration of the draft job that each request was part of, catch-up not counted; 0 without a drafter. Of a draft
+    made ahead it was spent in the round before, also on a guess at that round's last token."""
     verify_time_s: float
     """Duration of the verify job."""
     group_size: IntArray

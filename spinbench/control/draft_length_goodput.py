@@ -34,6 +34,7 @@ class GoodputDraftLength:
         self.max_num_speculative_tokens = max_num_speculative_tokens
         self._sources = DraftSources.of(setting.drafters)
         self._times = round_times(setting.cost_model, self._sources, max_num_speculative_tokens)
+        self._side_by_side = setting.placement.drafts_side_by_side
         self._rate = AcceptanceRate(len(setting.drafters), setting.num_requests, prior_rate, decay)
 
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
@@ -61,7 +62,9 @@ class GoodputDraftLength:
         draft, any_step = prices.draft, steps > 0
         time_s = prices.verify_s[len(source) * steps] + any_step * len(source) * prices.drafting_s
         time_s = time_s + steps * float(prices.row_s[drafts].sum())
+        drafting_s = np.zeros_like(time_s)
         for used, count in zip(*np.unique(source, return_counts=True), strict=True):
             once_s = draft.job_s[used] + count * draft.request_s[used]
-            time_s += any_step * once_s + steps * (draft.step_s[used] + count * draft.step_request_s[used])
-        return time_s
+            own_s = any_step * once_s + steps * (draft.step_s[used] + count * draft.step_request_s[used])
+            drafting_s = np.maximum(drafting_s, own_s) if self._side_by_side else drafting_s + own_s
+        return time_s + drafting_s

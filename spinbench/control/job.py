@@ -73,6 +73,15 @@ class DraftJob:
     """Put the drafts together with those that other drafters made for these requests since their last verification."""
     stop: ConfidenceStop | None = None
     """Where a model's chain ends before K; None = at K. Copies are not concerned."""
+    behind: IntArray | None = None
+    """Lengths of drafts that are being verified, to be gone on from: `spans` are their last tokens, and what is drafted
+    first is a guess at the bonus token. The body keeps the tokens behind the guess apart until a `VerifyJob` asks for
+    them. None = go on from the text."""
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it drafts upon what the text may never hold."""
+        return self.behind is not None
 
     @property
     def num_nodes(self) -> IntArray:
@@ -82,15 +91,12 @@ class DraftJob:
 
     def only(self, places: IntArray | BoolArray) -> "DraftJob":
         """The job for some of the requests."""
-        return DraftJob(
-            self.drafter,
-            self.spans.only(places),
-            self.num_speculative_tokens[places],
-            self.by_lookup[places],
-            self.measure_confidence,
-            self.tree,
-            self.joins,
-            self.stop,
+        return replace(
+            self,
+            spans=self.spans.only(places),
+            num_speculative_tokens=self.num_speculative_tokens[places],
+            by_lookup=self.by_lookup[places],
+            behind=None if self.behind is None else self.behind[places],
         )
 
     def num_steps(self, result: "DraftResult") -> IntArray:
@@ -114,6 +120,9 @@ class VerifyJob:
     spans: TokenSpans
     """Per request its newest token and the drafted ones behind it; of a tree, in the order of their numbers."""
     layout: LayoutPlan
+    drafted_ahead: BoolArray | None = None
+    """Requests whose draft is the newest that was made ahead, without the guess in front; None = nobody's is. What was
+    made ahead for the others of the job is not asked for any more."""
 
     @property
     def num_drafted(self) -> IntArray:
@@ -149,6 +158,8 @@ class DraftResult:
     """Over the drafted tokens and the one that ended the draft, if one did."""
     num_steps: IntArray | None = None
     """Tokens that the model was run for, drafted ones and others, 0 for a copy. None = for K."""
+    guesses: IntArray | None = None
+    """Of drafts made ahead, the token that each has in the place of the bonus token."""
 
 
 @dataclass(frozen=True, slots=True)

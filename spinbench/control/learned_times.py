@@ -55,8 +55,10 @@ class LearnedTimes:
             return
         rows = int(outcome.drafted.sum())
         self._verify.observe((1, len(outcome.rows), rows), outcome.verify_time_s / self._unit_s)
-        for drafter in np.unique(outcome.drafter[outcome.drafter != NO_DRAFTER]).tolist():
-            group = outcome.drafter == drafter
+        # a job that drafted ahead is not known in full here: some of its requests' drafts came to nothing
+        drafted = np.where(outcome.drafted_ahead, NO_DRAFTER, outcome.drafter)
+        for drafter in np.unique(drafted[drafted != NO_DRAFTER]).tolist():
+            group = drafted == drafter
             asked = group & (outcome.draft_steps > 0)
             share = float(outcome.draft_time_s[group].max()) / self._unit_s
             if asked.any():  # copies of the same job take next to nothing

@@ -9,6 +9,7 @@ from spinbench.control.arrays import IntArray
 from spinbench.control.committer import Committer
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.context_reader import ContextReader
+from spinbench.control.draft_ahead import DraftAhead, choose_beside
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation, LearnsFromAll
 from spinbench.control.job import (
@@ -16,6 +17,7 @@ from spinbench.control.job import (
     CatchUpJob,
     DraftJob,
     DraftResult,
+    Job,
     JobDone,
     PrefillJob,
     PrefillResult,
@@ -27,6 +29,7 @@ from spinbench.control.job import (
 from spinbench.control.kv_budget import KvBudget
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.pipeline import next_to_start, num_parts, share_of_batch
+from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
@@ -83,6 +86,9 @@ class ServingLoop:
         self._ahead: CatchUpAhead | None = None
         if setting.switching == "ahead" and setting.drafters:
             self._ahead = CatchUpAhead(table, setting.drafters, setting.selector)
+        self._draft_ahead: DraftAhead | None = None
+        if setting.drafts_ahead:
+            self._draft_ahead = DraftAhead(table, setting.drafters, self._scheduler)
 
     def run(self) -> RunRecord:
         """Serve until every request is finished. Ctrl-C ends the run early with an incomplete record."""
@@ -99,16 +105,16 @@ class ServingLoop:
                 elif deadline_s is not None:
                     self._time_s = deadline_s
             end_s = self._body.now()
-            self._await_preparations()
+            self._await_the_rest()
         except KeyboardInterrupt:
             for row in (*self._scheduler.running, *self._scheduler.waiting):
                 self._recorder.add_request(row, None, "aborted")
             return self._recorder.finish(self._body.now(), complete=False)
         return self._recorder.finish(end_s, complete=True)
 
-    def _await_preparations(self) -> None:
-        """Nobody needs them any more, but they are under way: see them end, so that the record has every job."""
-        while self._ahead and self._ahead.num_in_flight:
+    def _await_the_rest(self) -> None:
+        """Nobody needs it any more, but it is under way: see it end, so that the record has every job."""
+        while any(ahead.num_in_flight for ahead in (self._ahead, self._draft_ahead) if ahead):
             done = self._body.next_event(None)
             if done is not None:
                 self._handle(done)
@@ -128,6 +134,8 @@ class ServingLoop:
         overlaps = depth > 1
         if not self._prefilling and (overlaps or not self._rounds):
             self._start_prefill()
+        if self._draft_ahead and self._draft_ahead.is_undecided:
+            return
         places = depth - len(self._rounds)
         if places > 0 and (overlaps or not self._prefilling) and self._scheduler.running:
             running = np.array(self._scheduler.running, np.int64)
@@ -160,8 +168,8 @@ class ServingLoop:
             feedback = self._full.take(context.rows)
             if feedback is not None:
                 setting.selector.observe_all(feedback)
-        drafters = setting.selector.choose(context)
-        lengths = setting.draft_length.lengths(context, drafters)
+        ready = self._draft_ahead.take(context.rows) if self._draft_ahead else None
+        drafters, lengths = choose_beside(ready, context, setting.selector, setting.draft_length)
         # the bonus token is always emitted, so more than remaining - 1 drafted tokens could never be used
         lengths = np.minimum(lengths, context.remaining_tokens - 1)
         running, preempted = self._scheduler.reserve(
@@ -170,19 +178,23 @@ class ServingLoop:
         if preempted:
             self._body.release(np.array(preempted, np.int64))
             context, drafters, lengths = context.only(running), drafters[running], lengths[running]
+            ready = ready.only(running) if ready else None
         if not len(context):
             return  # all were preempted for requests that are in flight
         parts = [(context, drafters, lengths)]
         if most > 1:
             split = setting.pipeline.split(context, drafters, most)
             parts = [(context.only(part), drafters[part], lengths[part]) for part in split]
-        started = [(self._start_round(*part), part[0]) for part in parts]
+        # drafting ahead has one round at a time, so `ready` is of the only part
+        started = [(self._start_round(*part, ready), part[0]) for part in parts]
         if self._ahead:
             for round_, own in started:
                 for job in self._ahead.jobs(round_, own):
                     self._body.submit(job)
 
-    def _start_round(self, context: RoundContext, drafters: IntArray, lengths: IntArray) -> Round:
+    def _start_round(
+        self, context: RoundContext, drafters: IntArray, lengths: IntArray, ready: ReadyDrafts | None
+    ) -> Round:
         setting, table = self._setting, self._table
         round_ = Round(
             self._num_rounds,
@@ -195,19 +207,31 @@ class ServingLoop:
             setting.tree,
             setting.merged,
             self._stop,
+            ready,
         )
         self._num_rounds += 1
         self._rounds[round_.index] = round_
         table.in_round[context.rows] = table.last_round[context.rows] = round_.index
         for job in round_.first_jobs(table):
-            self._body.submit(job)
+            self._submit(job, round_)
         return round_
+
+    def _submit(self, job: Job, round_: Round) -> None:
+        """A job of a round, and behind its verification what is drafted ahead."""
+        self._body.submit(job)
+        if self._draft_ahead and isinstance(job, VerifyJob):
+            for further in self._draft_ahead.jobs(round_):
+                self._body.submit(further)
 
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
         prepared_in = self._ahead.done(job) if self._ahead and isinstance(job, CatchUpJob) else None
         if prepared_in is not None:
             self._recorder.add_span(done, prepared_in)
+            return
+        if self._draft_ahead and isinstance(job, DraftJob) and isinstance(result, DraftResult) and job.is_ahead:
+            number, drafted_in = self._draft_ahead.done(done, job, result)
+            self._recorder.add_span(done, drafted_in, number)
             return
         # all requests of a job are in the same round, or in none while all drafters are asked for the one that follows
         round_ = self._rounds.get(int(self._table.in_round[job.spans.rows[0]]))
@@ -218,7 +242,7 @@ class ServingLoop:
         elif isinstance(job, DraftJob) and isinstance(result, DraftResult) and round_:
             verify = round_.draft_done(done, job, result)
             if verify is not None:
-                self._body.submit(verify)
+                self._submit(verify, round_)
         elif isinstance(job, CatchUpJob):
             self._table.drafter_kv_tokens[job.spans.rows, job.drafter] = job.spans.stop
             if isinstance(result, ScoreResult) and self._full:
@@ -262,10 +286,14 @@ class ServingLoop:
         output_tokens = table.num_output_tokens(rows)
         finished = self._committer.commit(rows, result.token_ids, emitted, done.end_s)
         places = rows, output_tokens, int(emitted.max())
+        if self._draft_ahead:
+            bonus = result.token_ids[np.arange(len(rows)), accepted]
+            self._draft_ahead.verified(round_, accepted, bonus, finished)
         outcome = RoundOutcome(
             rows=rows,
             drafter=drafter,
             by_lookup=round_.by_lookup & (drafted > 0),
+            drafted_ahead=round_.drafted_ahead,
             drafted=drafted,
             draft_steps=round_.draft_steps,
             accepted=accepted,

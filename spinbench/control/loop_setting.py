@@ -12,7 +12,7 @@ from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.full_information import LearnsFromAll
 from spinbench.control.layout import PackedLayout, VerificationLayout
-from spinbench.control.pipeline import Pipeline, SerialPipeline
+from spinbench.control.pipeline import DraftWhileVerifyPipeline, Pipeline, SerialPipeline
 from spinbench.control.placement import SHARED, Placement
 from spinbench.control.selector.best_fixed import BestFixedSelector
 from spinbench.control.selector.contextual import ContextualSelector
@@ -38,7 +38,7 @@ class LoopSetting:
     max_num_batched_tokens: int
     pipeline: Pipeline = field(default_factory=SerialPipeline)
     placement: Placement = SHARED
-    """Read by the body: decisions do not depend on it."""
+    """Where jobs run, which is the body's business; decisions take it into account only by what rounds cost."""
     switching: SwitchingKind = "on_demand"
 
     @property
@@ -47,7 +47,9 @@ class LoopSetting:
         return self.draft_length.stop if isinstance(self.draft_length, StopsOnConfidence) else None
 
     def __post_init__(self) -> None:
-        if isinstance(self.selector, LearnsFromAll) and not isinstance(self.pipeline, SerialPipeline):
+        if isinstance(self.selector, LearnsFromAll) and (
+            not isinstance(self.pipeline, SerialPipeline) or self.drafts_ahead
+        ):
             raise UserError(
                 "this selector asks all drafters about what was emitted, which it does between two rounds: it needs "
                 "pipeline=serial"
@@ -68,6 +70,31 @@ class LoopSetting:
                 "this selector weighs drafters by what chains of their first choices come to, or take; trees come to "
                 "more, and take more: set another selector, or drafting=fixed"
             )
+
+        if self.drafts_ahead:
+            self._check_drafting_ahead()
+
+    def _check_drafting_ahead(self) -> None:
+        if self.has_trees:
+            raise UserError(
+                "pipeline=draft_while_verify goes on behind the end of a draft, and a token tree (drafting=tree, "
+                "selector=merged) has many: set another drafting or selector, or pipeline=serial"
+            )
+        if self.stop:
+            raise UserError(
+                "drafting=confident ends a draft where its drafter is no longer sure, and pipeline=draft_while_verify "
+                "goes on from there: set another drafting, or pipeline=serial"
+            )
+        if not any(drafter.has_kv_cache for drafter in self.drafters):
+            raise UserError(
+                "pipeline=draft_while_verify is for drafters with a network, and models.drafters names none: lookups "
+                "and n-gram tables draft in no time; set pipeline=serial"
+            )
+
+    @property
+    def drafts_ahead(self) -> bool:
+        """Whether drafters go on while what they drafted is verified."""
+        return isinstance(self.pipeline, DraftWhileVerifyPipeline)
 
     @property
     def tree(self) -> TreeShape | None:

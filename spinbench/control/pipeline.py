@@ -42,6 +42,10 @@ class SerialPipeline:
         """Nothing to learn."""
 
 
+class DraftWhileVerifyPipeline(SerialPipeline):
+    """As serial, but a drafter goes on drafting while the target verifies what it drafted (`control.draft_ahead`)."""
+
+
 class MicroBatchPipeline:
     """Micro-batches of equal size.
 

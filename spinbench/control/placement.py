@@ -24,6 +24,11 @@ class Placement:
             return 1
         return 2 if self.kind == "drafters_together" else 1 + num_drafters
 
+    @property
+    def drafts_side_by_side(self) -> bool:
+        """Whether drafters work at the same time: what they take is that of the slowest, not the sum."""
+        return self.kind == "own_devices"
+
     def device_of(self, job: Job) -> int:
         """The device that a job runs on."""
         if self.kind == "shared" or not isinstance(job, DraftJob | CatchUpJob):

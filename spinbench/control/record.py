@@ -12,7 +12,7 @@ import numpy as np
 from spinbench.control.arrays import FloatArray, IntArray
 
 FinishReason = Literal["stop", "length", "aborted"]
-SpanKind = Literal["prefill", "catch_up", "draft", "verify", "generate", "host"]
+SpanKind = Literal["prefill", "catch_up", "draft", "draft_ahead", "verify", "generate", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class RoundRecord:
     batch_size: int
     """Requests in this round."""
     draft_start_s: float | None
+    """Of a draft that was made ahead, before the end of the round before."""
     draft_end_s: float | None
     verify_start_s: float
     verify_end_s: float
@@ -92,6 +93,9 @@ class SpanRecord:
     """Keys (with their values) that attention reads, over all passes, padding included."""
     peak_key_tokens: int = 0
     """Keys that a layer's attention copies out of the KV cache at once; 0 = they are read where they lie."""
+    used_tokens: int = 0
+    """Of a draft made ahead (`draft_ahead`): tokens that a round verified. Of `num_tokens` there is one more for each
+    request, the guess at the token in front."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +190,7 @@ class SpanColumns:
     query_tokens: IntArray
     key_tokens: IntArray
     peak_key_tokens: IntArray
+    used_tokens: IntArray
 
     @classmethod
     def of(cls, records: Sequence[SpanRecord]) -> "SpanColumns":
@@ -207,6 +212,7 @@ class SpanColumns:
             np.array([record.query_tokens for record in records], np.int64),
             np.array([record.key_tokens for record in records], np.int64),
             np.array([record.peak_key_tokens for record in records], np.int64),
+            np.array([record.used_tokens for record in records], np.int64),
         )
 
     def __len__(self) -> int:
@@ -229,6 +235,7 @@ class SpanColumns:
             query_tokens=int(self.query_tokens[index]),
             key_tokens=int(self.key_tokens[index]),
             peak_key_tokens=int(self.peak_key_tokens[index]),
+            used_tokens=int(self.used_tokens[index]),
         )
 
     def __iter__(self) -> Iterator[SpanRecord]:

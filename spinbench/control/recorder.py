@@ -6,6 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import JobDone
+from spinbench.control.ready_drafts import NO_JOB
 from spinbench.control.record import FinishReason, RequestRecord, RunRecord
 from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
@@ -27,13 +28,15 @@ class Recorder:
         self._rounds = RoundLog()
         self._spans = SpanLog()
 
-    def add_span(self, done: JobDone, round_index: int) -> None:
-        """A job that ended."""
-        self._spans.add(done, round_index)
+    def add_span(self, done: JobDone, round_index: int, ahead_job: int = NO_JOB) -> None:
+        """A job that ended; `ahead_job` is its number if it drafted ahead."""
+        self._spans.add(done, round_index, ahead_job)
 
     def add_round(self, round_: Round, accepted: IntArray, done: JobDone) -> None:
         """A round whose verification is `done`."""
         self._rounds.add(round_, accepted, done)
+        if round_.ready is not None:
+            self._spans.use(round_.ready)
 
     def add_request(self, row: int, finish_s: float | None, reason: FinishReason) -> None:
         """A request that ended."""

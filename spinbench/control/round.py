@@ -11,6 +11,7 @@ from spinbench.control.context import RoundContext
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.layout import VerificationLayout
+from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
 from spinbench.control.token_tree import TreeShape
 
@@ -38,8 +39,12 @@ class Round:
         tree: TreeShape | None = None,
         members: Sequence[int] = (),
         stop: ConfidenceStop | None = None,
+        ready: ReadyDrafts | None = None,
     ) -> None:
-        """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all `members`."""
+        """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all `members`.
+
+        `ready` has the drafts that were made ahead, whose drafters and lengths are among the other ones.
+        """
         count = len(context)
         self.index = index
         self.rows = context.rows
@@ -63,6 +68,11 @@ class Round:
         self.draft_start_s: FloatArray = unknown[1]
         self.draft_end_s: FloatArray = unknown[2]
         self.group_size: IntArray = counts[4]
+        self.ready = ready
+        self.drafted_ahead = np.zeros(count, np.bool_) if ready is None else ready.is_there
+        """Whose draft was there when the round began."""
+        if ready is not None:
+            self._take_in(ready)
         self._drafters = drafters
         self._layout = layout
         self._measure_confidence = measure_confidence
@@ -77,8 +87,9 @@ class Round:
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
         jobs: list[Job] = []
-        order = self.drafter.argsort(kind="stable")
-        bounds = np.searchsorted(self.drafter[order], np.arange(len(self._drafters) + 1)).tolist()
+        drafter = self.drafter if self.ready is None else np.where(self.drafted_ahead, NO_DRAFTER, self.drafter)
+        order = drafter.argsort(kind="stable")
+        bounds = np.searchsorted(drafter[order], np.arange(len(self._drafters) + 1)).tolist()
         for drafter, (start, stop) in enumerate(itertools.pairwise(bounds)):
             places = order[start:stop]
             if drafter in self._members:
@@ -101,6 +112,12 @@ class Round:
             self.draft_start_s[places], self.draft_end_s[places] = done.start_s, done.end_s
         self.group_size[places] = len(places)
         return None if self._pending else self._verify_job()
+
+    def _take_in(self, ready: ReadyDrafts) -> None:
+        own = self.drafted_ahead
+        self.drafted[own] = self.draft_steps[own] = self.num_speculative_tokens[own] = ready.num_tokens[own]
+        self.draft_start_s[own], self.draft_end_s[own] = ready.start_s[own], ready.end_s[own]
+        self.group_size[own] = ready.group_size[own]
 
     @property
     def draft_depth(self) -> IntArray:
@@ -163,4 +180,5 @@ class Round:
     def _verify_job(self) -> VerifyJob:
         stop = self.context_tokens + self.drafted
         spans = TokenSpans(self.rows, self.context_tokens - 1, stop)
-        return VerifyJob(spans, self._layout.plan(spans.num_tokens, stop))
+        plan = self._layout.plan(spans.num_tokens, stop)
+        return VerifyJob(spans, plan, None if self.ready is None else self.drafted_ahead)

@@ -72,6 +72,16 @@ class Scheduler:
                 preempted.append(self._preempt())
         return ~np.isin(rows, preempted), preempted
 
+    def reserve_if_free(self, rows: IntArray, num_tokens: IntArray) -> BoolArray:
+        """Give requests blocks for their `num_tokens` as far as there are free ones; which have them, bool [requests].
+
+        The first come first.
+        """
+        if self._kv_budget.grow_all(rows, num_tokens):
+            return np.ones(len(rows), np.bool_)
+        pairs = zip(rows.tolist(), num_tokens.tolist(), strict=True)
+        return np.array([self._kv_budget.grow(row, count) for row, count in pairs], np.bool_)
+
     def finish(self, row: int) -> None:
         """Take a finished request out and free its blocks."""
         self.running.remove(row)

@@ -1,5 +1,6 @@
 """The jobs of a run, put away as columns of spans while it goes on."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,12 +8,13 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, PrefillJob, VerifyJob
+from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
 from spinbench.control.record import SpanColumns, SpanKind
 
 SPANS_PER_CHUNK = 4096
 """Jobs whose work is counted in one go, after which they are forgotten."""
 
-KINDS: dict[type[Job], SpanKind] = {
+_KINDS: dict[type[Job], SpanKind] = {
     PrefillJob: "prefill",
     CatchUpJob: "catch_up",
     DraftJob: "draft",
@@ -20,18 +22,37 @@ KINDS: dict[type[Job], SpanKind] = {
 }
 
 
+def kind_of(job: Job) -> SpanKind:
+    """What a span of the job is called."""
+    return "draft_ahead" if isinstance(job, DraftJob) and job.is_ahead else _KINDS[type(job)]
+
+
 class SpanLog:
     """Takes ended jobs one by one, and forgets them once they are in columns."""
 
     def __init__(self) -> None:
+        self._num_spans = 0
         self._open: list[tuple[JobDone, int]] = []
         self._chunks: list[_Chunk] = []
+        self._ahead: dict[int, int] = {}
+        """Which span each job is that drafted ahead, by the job's number."""
+        self._used_tokens: dict[int, int] = defaultdict(int)
+        """By span."""
 
-    def add(self, done: JobDone, round_index: int) -> None:
-        """A job that ended; `round_index` -1 = it belongs to no round."""
+    def add(self, done: JobDone, round_index: int, ahead_job: int = NO_JOB) -> None:
+        """A job that ended; `round_index` -1 = it belongs to no round, `ahead_job` its number if it drafted ahead."""
+        if ahead_job != NO_JOB:
+            self._ahead[ahead_job] = self._num_spans
+        self._num_spans += 1
         self._open.append((done, round_index))
         if len(self._open) == SPANS_PER_CHUNK:
             self._close_chunk()
+
+    def use(self, ready: ReadyDrafts) -> None:
+        """Drafts that were made ahead were verified."""
+        own = ready.is_there
+        for job, num_tokens in zip(ready.job[own].tolist(), ready.num_tokens[own].tolist(), strict=True):
+            self._used_tokens[self._ahead[job]] += num_tokens
 
     def columns(self, request_ids: Sequence[str]) -> SpanColumns:
         """All jobs so far; `request_ids` are the names that rows stand for."""
@@ -39,6 +60,8 @@ class SpanLog:
         chunks = self._chunks or [_chunk([])]
         counts = np.concatenate([chunk.num_requests for chunk in chunks])
         work = [np.concatenate(column) for column in zip(*(chunk.work for chunk in chunks), strict=True)]
+        used_tokens = np.zeros(len(counts), np.int64)
+        used_tokens[list(self._used_tokens)] = list(self._used_tokens.values())
         return SpanColumns(
             tuple(request_ids),
             tuple(lane for chunk in chunks for lane in chunk.lane),
@@ -49,6 +72,7 @@ class SpanLog:
             np.concatenate(([0], np.cumsum(counts))),
             np.concatenate([chunk.rows for chunk in chunks], dtype=np.int64),
             *work,
+            used_tokens=used_tokens,
         )
 
     def _close_chunk(self) -> None:
@@ -76,7 +100,7 @@ def _chunk(spans: Sequence[tuple[JobDone, int]]) -> _Chunk:
     rows = [job.spans.rows for job in jobs]
     return _Chunk(
         [done.lane for done, _ in spans],
-        [KINDS[type(job)] for job in jobs],
+        [kind_of(job) for job in jobs],
         np.array([done.start_s for done, _ in spans], np.float64),
         np.array([done.end_s for done, _ in spans], np.float64),
         np.array([index for _, index in spans], np.int64),

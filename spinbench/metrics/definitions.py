@@ -39,6 +39,8 @@ class Measured:
     positions: PositionRates
     drafts: pd.DataFrame
     """The (round, request) rows in which at least one token was drafted."""
+    drafted_ahead: pd.DataFrame
+    """The jobs that drafted ahead."""
     switch_stalls_ms: np.ndarray
     slo_ms: Mapping[str, float] | None
 
@@ -132,6 +134,18 @@ METRICS: tuple[Metric, ...] = (
     Metric("spec_decode_num_drafts", "drafts", "(round, request) pairs with drafted > 0", lambda m: len(m.drafts)),
     Metric("spec_decode_draft_tokens", "tokens", "sum of drafted", lambda m: _sum(m.drafts, "drafted")),
     Metric("spec_decode_accepted_tokens", "tokens", "sum of accepted", lambda m: _sum(m.drafts, "accepted")),
+    Metric(
+        "spec_decode_ahead_tokens",
+        "tokens",
+        "sum of num_tokens, draft_ahead jobs: drafted while the draft in front was verified, guesses included",
+        lambda m: _sum(m.drafted_ahead, "num_tokens"),
+    ),
+    Metric(
+        "spec_decode_used_ahead_tokens",
+        "tokens",
+        "sum of used_tokens: of those, tokens that a round verified",
+        lambda m: _sum(m.drafted_ahead, "used_tokens"),
+    ),
     Metric(
         "spec_decode_acceptance_rate",
         "%",
@@ -246,6 +260,7 @@ def summarise(tables: RunTables, slo_ms: Mapping[str, float] | None = None) -> d
         latencies=latency_samples(tables),
         positions=position_rates(tables.rounds),
         drafts=tables.rounds[tables.rounds["drafted"] > 0],
+        drafted_ahead=tables.spans[tables.spans["kind"] == "draft_ahead"],
         switch_stalls_ms=switch_stalls_ms(tables),
         slo_ms=slo_ms,
     )

@@ -97,6 +97,8 @@ def _check_spans(spans: pd.DataFrame) -> None:
     uncountable = (spans[list(tokens)] < 0).any(axis=1) | (spans["peak_key_tokens"] > spans["key_tokens"])
     message = "{query_tokens} query rows, {key_tokens} keys, of them {peak_key_tokens} copied at once"
     _refuse(spans, uncountable, where + message)
+    overused = spans["used_tokens"] > spans["num_tokens"].where(spans["kind"] == "draft_ahead", 0)
+    _refuse(spans, overused, where + "{used_tokens} tokens used of {num_tokens} that were drafted ahead")
     ordered = spans.sort_values(["lane", "start_s", "end_s"], kind="stable")
     same_lane = (ordered["lane"] == ordered["lane"].shift()).to_numpy(dtype=bool)
     previous_end_s = ordered["end_s"].shift().to_numpy(dtype=float)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -32,6 +32,8 @@ from spinbench.metrics.timeline import chrome_trace
 
 FORMAT = 1
 """Version of the folder's layout, stored in meta.json."""
+Kept = Literal["all", "tables", "summary"]
+"""What a folder keeps of a run: every file; no trace.json, which is the largest; only config, meta and summary."""
 SUMMARY_FILE = "summary.json"
 """Written last: a folder without it holds no run."""
 
@@ -77,8 +79,11 @@ def write_run(
     prompts: Mapping[str, str] | None,
     slo_ms: Mapping[str, float] | None = None,
     expected_request_ids: Iterable[str] | None = None,
-) -> None:
+    keep: Kept = "all",
+) -> dict[str, Any]:
     """Leaves the run in `folder`: three Parquet tables, trace.json, config.yaml, meta.json and, last, summary.json.
+
+    Gives what is in summary.json. `keep` says which of the others are left out.
 
     `texts` and `prompts` are by request id; `slo_ms` (from `parse_slo`) adds `request_goodput`. A run that was there is
     replaced. Raises IdentityError when the record contradicts itself or does not hold exactly `expected_request_ids`,
@@ -100,20 +105,24 @@ def write_run(
         "start_s": record.start_s,
         "end_s": record.end_s,
         "drafters": list(record.drafters),
+        "kept": keep,
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # the old run stops counting before its files change
-        for name, table in (("requests", requests), ("rounds", rounds), ("spans", spans)):
+        kept = (("requests", requests), ("rounds", rounds), ("spans", spans)) if keep != "summary" else ()
+        for name, table in kept:
             _write(
                 folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd")
             )
-        _write_text(folder / "trace.json", json.dumps(chrome_trace(tables), separators=(",", ":")))
+        if keep == "all":
+            _write_text(folder / "trace.json", json.dumps(chrome_trace(tables), separators=(",", ":")))
         _write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
         _write_text(folder / "meta.json", json.dumps(run_meta, indent=2, ensure_ascii=False) + "\n")
         _write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run: {error.strerror or error}") from error
+    return summary
 
 
 def read_run(folder: Path) -> Run:
@@ -134,13 +143,15 @@ def read_run(folder: Path) -> Run:
     absent = [key for key in ("start_s", "end_s", "drafters") if key not in meta]
     if absent:
         raise UserError(f"{folder / 'meta.json'}: key {absent[0]!r} is missing")
+    if meta.get("kept") == "summary":
+        raise UserError(f"{folder}: only its summary was kept (keep=summary); run it again with keep=tables")
     summary = _read_json(folder / SUMMARY_FILE)
     if "complete" not in summary:
         raise UserError(f"{folder / SUMMARY_FILE}: key 'complete' is missing")
     tables = RunTables(
         requests=_read_parquet(folder / "requests.parquet", [*REQUEST_SCHEMA.names, *TEXT_SCHEMA.names]),
         rounds=_read_rounds(folder / "rounds.parquet"),
-        spans=_read_parquet(folder / "spans.parquet", SPAN_SCHEMA.names),
+        spans=_read_spans(folder / "spans.parquet"),
         drafters=tuple(meta["drafters"]),
         start_s=float(meta["start_s"]),
         end_s=float(meta["end_s"]),
@@ -205,6 +216,12 @@ def _read_rounds(path: Path) -> pd.DataFrame:
     rounds = _read_parquet(path, [name for name in ROUND_SCHEMA.names if name != "draft_depth"])
     # runs were written without it when there were chains only
     return rounds if "draft_depth" in rounds else rounds.assign(draft_depth=rounds["drafted"])
+
+
+def _read_spans(path: Path) -> pd.DataFrame:
+    spans = _read_parquet(path, [name for name in SPAN_SCHEMA.names if name != "used_tokens"])
+    # runs were written without it when nothing was drafted ahead
+    return spans if "used_tokens" in spans else spans.assign(used_tokens=0)
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

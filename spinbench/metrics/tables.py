@@ -63,6 +63,7 @@ SPAN_SCHEMA = pa.schema(
         ("query_tokens", pa.int64()),
         ("key_tokens", pa.int64()),
         ("peak_key_tokens", pa.int64()),
+        ("used_tokens", pa.int64()),
     ]
 )
 TEXT_SCHEMA = pa.schema([("output_text", pa.string()), ("prompt", pa.string())])

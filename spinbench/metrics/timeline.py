@@ -51,6 +51,7 @@ def chrome_trace(tables: RunTables) -> dict[str, Any]:
                     "query_tokens": int(span["query_tokens"]),
                     "key_tokens": int(span["key_tokens"]),
                     "peak_key_tokens": int(span["peak_key_tokens"]),
+                    "used_tokens": int(span["used_tokens"]),
                 },
             }
         )

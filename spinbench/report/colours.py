@@ -8,8 +8,8 @@ DRAFTERS = ("#9ecae1", "#4a98c9", "#2166ac", "#17becf", "#b5a32b", "#a1d76a", "#
 """Cheapest drafter first; a method that uses one fixed drafter has the drafter's colour."""
 OTHERS = ("#8c564b", "#e377c2", "#bcbd22", "#7f3b08", "#dd6fa5", "#545b8c")
 SPAN_KINDS = {
-    "prefill": "#8da0cb", "catch_up": "#e5c494", "draft": "#66c2a5", "verify": "#fc8d62", "generate": "#e78ac3",
-    "host": "#b3b3b3",
+    "prefill": "#8da0cb", "catch_up": "#e5c494", "draft": "#66c2a5", "draft_ahead": "#b3e2cd", "verify": "#fc8d62",
+    "generate": "#e78ac3", "host": "#b3b3b3",
 }  # fmt: skip
 HATCHES = ("", "//", "..", "xx", "\\\\")
 """Tell apart settings of one method (another K, layout or engine), which share its colour."""

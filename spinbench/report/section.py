@@ -11,6 +11,7 @@ import numpy as np
 from spinbench.control.selector.merged import MERGED
 from spinbench.errors import UserError
 from spinbench.metrics.store import Run, find_runs, read_run
+from spinbench.sweep.folder import MANIFEST_FILE, SweepFolder
 
 TREE = "tree"
 """How `drafting` begins in meta.json where drafts branch."""
@@ -116,9 +117,10 @@ class Section:
 def load_sections(roots: Sequence[Path]) -> tuple[list[Section], list[Path]]:
     """The sections of all runs at or below the folders, and the folders of interrupted runs, which take no part.
 
-    Raises UserError when there is no run, a run is damaged, meta.json lacks a key, or every run was interrupted.
+    Of a sweep only the points count that are done, and that no other version of code or inputs has replaced. Raises
+    UserError when there is no run, a run is damaged, meta.json lacks a key, or every run was interrupted.
     """
-    runs = [read_run(folder) for folder in find_runs(list(roots))]
+    runs = [read_run(folder) for folder in runs_that_count(find_runs(list(roots)))]
     interrupted = [run.folder for run in runs if not run.complete]
     grouped: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
@@ -128,6 +130,19 @@ def load_sections(roots: Sequence[Path]) -> tuple[list[Section], list[Path]]:
     if not grouped:
         raise UserError(f"{interrupted[0]}: interrupted, as are all runs given: nothing to compare, run it to its end")
     return [_section(members) for members in grouped.values()], interrupted
+
+
+def runs_that_count(folders: Sequence[Path]) -> list[Path]:
+    """The folders without what lies in a sweep's folder and is no result of it: cut short, failed or out of date."""
+    sweeps = {folder.parent for folder in folders if (folder.parent / MANIFEST_FILE).is_file()}
+    done: set[Path] = set()
+    for path in sweeps:
+        sweep = SweepFolder(path)
+        done.update(sweep.folder_of(point) for point in sweep.points().values() if sweep.is_done(point))
+    counting = [folder for folder in folders if folder.parent not in sweeps or folder in done]
+    if not counting:
+        raise UserError(f"{folders[0].parent}: no point of this sweep is done, see spinbench sweep status")
+    return counting
 
 
 def hardware_label(meta: dict[str, Any] | Any) -> str:

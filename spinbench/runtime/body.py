@@ -30,14 +30,7 @@ from spinbench.control.placement import SHARED, Placement
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.draft import Draft
-from spinbench.runtime.drafter import (
-    Drafter,
-    LookupThenModelDrafter,
-    ModelDrafter,
-    NgramDrafter,
-    PromptLookupDrafter,
-    with_lookup,
-)
+from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, with_lookup
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.lane import Lanes, split_cores
 from spinbench.runtime.model_runner import ModelRunner
@@ -45,6 +38,7 @@ from spinbench.runtime.out_of_memory import in_parts
 from spinbench.runtime.proposals import Proposals
 from spinbench.runtime.sampler import Sampling, make_sampler
 from spinbench.runtime.slot_table import Slots, SlotTable
+from spinbench.runtime.text_drafter import NgramDrafter, PromptLookupDrafter
 from spinbench.runtime.token_tree import SlotMoves
 from spinbench.runtime.verifier import Verifier
 from spinbench.workload.acceptance.ngram_model import NgramModel
@@ -66,7 +60,8 @@ class TorchBody:
 
     A span's lane is the model that worked. Slots, drafts and the loop's own state are touched by the loop's thread
     alone; a lane reads the text and slots of its job's requests, which nobody changes meanwhile, and writes into the KV
-    pool of its own model. Only a catch-up may outlive its requests, so it is given their slots as it is submitted.
+    pool of its own model. A catch-up or what drafts ahead may outlive its requests, and is given their slots as it is
+    submitted.
     """
 
     def __init__(
@@ -169,7 +164,9 @@ class TorchBody:
         result = outcome.result
         if isinstance(job, DraftJob) and isinstance(result, DraftResult):
             rows = job.spans.rows.tolist()
-            if job.joins:
+            if job.is_ahead:
+                self._proposals.put_ahead(job, outcome.drafts)
+            elif job.joins:
                 result = replace(result, num_drafted=self._proposals.join(job.drafter, rows, outcome.drafts))
             else:
                 self._proposals.put(job.drafter, rows, outcome.drafts)
@@ -187,9 +184,13 @@ class TorchBody:
             case CatchUpJob():
                 moves = self._moves(job)
                 return partial(self._catch_up, job, moves, self._slots.held(job.spans.rows.tolist()), text)
+            case DraftJob(is_ahead=True):
+                drafts = self._proposals.await_ahead(job)
+                return partial(self._go_on, job, drafts, self._slots.held(job.spans.rows.tolist()), text)
             case DraftJob():
                 return partial(self._draft, job, self._moves(job), text)
             case VerifyJob():
+                self._proposals.use_ahead(job)
                 return partial(self._verify, job, self._proposals.drafts_of(job.spans.rows.tolist()), text)
 
     def _prefill(self, spans: TokenSpans, text: LiveText) -> Outcome:
@@ -213,6 +214,13 @@ class TorchBody:
         drafts = self._drafter(job, moves).draft(job, text)
         lengths = np.array([len(draft) for draft in drafts.of_request], np.int64)
         return Outcome(DraftResult(lengths, drafts.confidence, drafts.num_steps), drafts.of_request)
+
+    def _go_on(self, job: DraftJob, drafts: Sequence[Draft], slots: Slots, text: LiveText) -> Outcome:
+        newest = torch.stack([draft.token_ids[-1] for draft in drafts])
+        further = self._drafters[job.drafter][1].go_on(job, newest, slots, text).of_request
+        guesses = torch.stack([draft.token_ids[0] for draft in further]).cpu().numpy()
+        behind = tuple(draft.behind_first() for draft in further)
+        return Outcome(DraftResult(job.num_speculative_tokens - 1, guesses=guesses), behind)
 
     def _drafter(self, job: CatchUpJob | DraftJob, moves: SlotMoves | None) -> Drafter:
         drafter = self._drafters[job.drafter][1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,6 +47,20 @@ class Draft:
     def __len__(self) -> int:
         """Drafted tokens."""
         return len(self.token_ids)
+
+    def behind_first(self) -> "Draft":
+        """A chain without its first token."""
+        probability = None if self.probability is None else self.probability[1:]
+        return Draft(self.token_ids[1:], probability, self.law, None if self.law_rows is None else self.law_rows[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """One draft per request, the drafter's confidence if measured, and tokens that its model was run for."""
+
+    of_request: tuple[Draft, ...]
+    confidence: FloatArray | None
+    num_steps: IntArray
 
 
 class DraftRecorder:

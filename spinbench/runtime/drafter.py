@@ -1,37 +1,26 @@
-"""Drafters that draft: a small model, or prompt lookup."""
+"""Drafters that draft: a small model, or a lookup in front of one."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, TokenSpans
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel
-from spinbench.runtime.confidence import DraftConfidence, mean_confidence
-from spinbench.runtime.draft import Draft, DraftRecorder
+from spinbench.runtime.confidence import DraftConfidence
+from spinbench.runtime.draft import Draft, DraftRecorder, Drafts
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampler, TokenSampler
 from spinbench.runtime.slot_table import Slots, SlotTable
+from spinbench.runtime.text_drafter import NgramDrafter, PromptLookupDrafter
 from spinbench.runtime.token_tree import SlotMoves
 from spinbench.runtime.tree_drafter import draft_trees
 from spinbench.runtime.upload import upload
-from spinbench.workload.acceptance.ngram_model import NgramModel
-from spinbench.workload.acceptance.probability import decode_probability
-
-
-@dataclass(frozen=True, slots=True)
-class Drafts:
-    """One draft per request, the drafter's confidence if measured, and tokens that its model was run for."""
-
-    of_request: tuple[Draft, ...]
-    confidence: FloatArray | None
-    num_steps: IntArray
 
 
 class Drafter(Protocol):
@@ -59,6 +48,13 @@ class Drafter(Protocol):
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """At most `num_speculative_tokens` tokens per request, or trees of that depth."""
+        ...
+
+    def go_on(self, job: DraftJob, newest: torch.Tensor, slots: Slots, text: LiveText) -> Drafts:
+        """Chains behind drafts of its own that are being verified.
+
+        `newest` are their last tokens, int64 [requests]; `slots` as for a catch-up.
+        """
         ...
 
 
@@ -120,21 +116,28 @@ class ModelDrafter:
                 raise TypeError("rejection sampling judges chains only")
             trees, confidence = draft_trees(self.runner, self._sampler, self._target_ids, job, job.tree, text)
             return Drafts(tuple(trees), confidence, job.num_speculative_tokens)
+        return self._chains(job, self._on_device(text.span_token_ids(job.spans)), None, text)
+
+    def go_on(self, job: DraftJob, newest: torch.Tensor, slots: Slots, text: LiveText) -> Drafts:
+        """One row per request and step."""
+        return self._chains(job, newest, slots, text)
+
+    def _chains(self, job: DraftJob, tokens: torch.Tensor, slots: Slots | None, text: LiveText) -> Drafts:
+        """Behind the `tokens` of the job's spans, int64 [rows]."""
         lengths, known = job.num_speculative_tokens, job.spans
         sure = None
         if job.stop is not None or job.measure_confidence:
             sure = DraftConfidence(len(lengths), job.stop)
         if self._replays is not None:
-            drafted = self._replays.draft(job, text, sure)
+            drafted = self._replays.draft(job, tokens, slots, text, sure)
             if drafted is not None:
                 return self._replayed(job, drafted, sure)
         steps = DraftRecorder(self._target_ids)
         num_steps = np.zeros(len(lengths), np.int64)
         requests, spans = np.arange(len(lengths)), known
-        tokens = self._on_device(text.span_token_ids(known))
         rows = self._on_device(np.cumsum(known.num_tokens) - 1)
         for step in range(int(lengths.max())):
-            logits = self.runner.packed(spans, tokens, rows)
+            logits = self.runner.packed(spans, tokens, rows, slots)
             seeds, round_start = text.seeds[spans.rows], known.stop[requests]
             drafted = self._sampler.draft(logits, seeds, spans.stop, round_start, self._target_ids)
             steps.add(drafted, requests)
@@ -172,69 +175,6 @@ class ModelDrafter:
         return self.runner.device
 
 
-class TextDrafter:
-    """A drafter without a network or a KV cache, which reads off the text all that it needs."""
-
-    @property
-    def forward_s(self) -> float:
-        """No network, no forward."""
-        return 0.0
-
-    def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
-        """Nothing: the text is all there."""
-
-    def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
-        """Never asked: control itself reads what it would have said off the text."""
-        raise TypeError(f"{type(self).__name__} has no network to be asked")
-
-    def move_kv(self, moves: SlotMoves) -> None:
-        """There is none."""
-
-
-class PromptLookupDrafter(TextDrafter):
-    """Copies what followed the same n-gram earlier in the request; the rule itself is `control.ngram_index`."""
-
-    def __init__(self, info: DrafterInfo, device: torch.device) -> None:
-        self._info = info
-        self._device = device
-
-    def draft(self, job: DraftJob, text: LiveText) -> Drafts:
-        """Up to K copied tokens per request, none where nothing matches; its confidence is 1 or 0."""
-        info = self._info
-        found = [
-            text.lookup(row, length, info.max_match_tokens, info.min_match_tokens)
-            for row, length in zip(job.spans.rows.tolist(), job.num_speculative_tokens.tolist(), strict=True)
-        ]
-        drafts = tuple(Draft(torch.tensor(tokens, dtype=torch.int64, device=self._device)) for tokens in found)
-        confidence = np.array([float(bool(tokens)) for tokens in found]) if job.measure_confidence else None
-        return Drafts(drafts, confidence, np.zeros(len(found), np.int64))
-
-
-class NgramDrafter(TextDrafter):
-    """Names what most often followed the newest tokens in texts of the target; the rule is `NgramModel`."""
-
-    def __init__(self, model: NgramModel, device: torch.device) -> None:
-        self.model = model
-        self._device = device
-
-    def draft(self, job: DraftJob, text: LiveText) -> Drafts:
-        """K tokens per request, or up to where it is no longer sure.
-
-        A law that names one token is sure of it, so that rejection knows it for certain.
-        """
-        lengths = job.num_speculative_tokens
-        tokens, codes = self.model.draft(
-            text.context_ends(job.spans.rows, self.model.context_tokens), int(lengths.max())
-        )
-        kept = lengths if job.stop is None else np.minimum(job.stop.num_kept(codes), lengths)
-        on_device = upload(tokens, self._device)
-        drafts = tuple(Draft(on_device[place, :length]) for place, length in enumerate(kept.tolist()))
-        confidence = None
-        if job.measure_confidence:
-            confidence = mean_confidence(decode_probability(codes), kept, lengths)
-        return Drafts(drafts, confidence, lengths)
-
-
 class LookupThenModelDrafter:
     """Copies for the requests that are marked so, and asks a model or an n-gram table for the others."""
 
@@ -258,6 +198,10 @@ class LookupThenModelDrafter:
     def move_kv(self, moves: SlotMoves) -> None:
         """The model's own."""
         self.model.move_kv(moves)
+
+    def go_on(self, job: DraftJob, newest: torch.Tensor, slots: Slots, text: LiveText) -> Drafts:
+        """The model's own."""
+        return self.model.go_on(job, newest, slots, text)
 
     def draft(self, job: DraftJob, text: LiveText) -> Drafts:
         """Each request by the part that it is meant for, in the order of the requests."""

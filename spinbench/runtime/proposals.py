@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import TokenSpans, VerifyResult
+from spinbench.control.job import DraftJob, TokenSpans, VerifyJob, VerifyResult
 from spinbench.runtime.draft import Draft
 from spinbench.runtime.token_tree import KvMoves, Proposal, merge
 
@@ -22,11 +22,36 @@ class Proposals:
         self._of_row: dict[int, Proposal] = {}
         self._moves: list[dict[int, tuple[IntArray, IntArray]]] = [{} for _ in range(num_drafters)]
         """Per drafter and row the positions from and to which KV is to be moved."""
+        self._ahead: dict[int, tuple[DraftJob, Draft | None]] = {}
+        """By row the newest job that drafts ahead, and its draft once that is there."""
 
     def put(self, drafter: int, rows: Sequence[int], drafts: Sequence[Draft]) -> None:
         """Take a drafter's drafts, in place of what there was for these requests."""
         for row, draft in zip(rows, drafts, strict=True):
             self._of_row[row] = Proposal(draft, len(draft), {drafter: None})
+
+    def await_ahead(self, job: DraftJob) -> list[Draft]:
+        """Of the requests of a job that drafts ahead, only its drafts count from now on; those that it goes on from."""
+        rows = job.spans.rows.tolist()
+        self._ahead.update((row, (job, None)) for row in rows)
+        return [self._of_row[row].draft for row in rows]
+
+    def put_ahead(self, job: DraftJob, drafts: Sequence[Draft]) -> None:
+        """Take in what was drafted ahead, for the requests that have not gone on another way meanwhile."""
+        for row, draft in zip(job.spans.rows.tolist(), drafts, strict=True):
+            if row in self._ahead and self._ahead[row][0] is job:
+                self._ahead[row] = job, draft
+
+    def use_ahead(self, job: VerifyJob) -> None:
+        """Put what was drafted ahead in place of a draft, where the job says so, and forget the rest of it."""
+        rows = job.spans.rows.tolist()
+        ready = np.zeros(len(rows), np.bool_) if job.drafted_ahead is None else job.drafted_ahead
+        for row, is_ready in zip(rows, ready.tolist(), strict=True):
+            ahead, draft = self._ahead.pop(row, (None, None))
+            if is_ready:
+                if ahead is None or draft is None:
+                    raise RuntimeError(f"row {row} has no draft that was made ahead: the loop lost count")
+                self.put(ahead.drafter, [row], [draft])
 
     def join(self, drafter: int, rows: Sequence[int], drafts: Sequence[Draft]) -> IntArray:
         """Merge a drafter's drafts with those of others; the tokens that each adds to them, int [rows]."""
@@ -84,6 +109,8 @@ class Proposals:
 
     def release(self, rows: Sequence[int]) -> None:
         """These requests lose their KV."""
+        for row in rows if self._ahead else ():
+            self._ahead.pop(row, None)
         for waiting in self._moves:
             for row in rows if waiting else ():
                 waiting.pop(row, None)
@@ -91,5 +118,6 @@ class Proposals:
     def clear(self) -> None:
         """Forget everything."""
         self._of_row.clear()
+        self._ahead.clear()
         for waiting in self._moves:
             waiting.clear()

@@ -29,6 +29,9 @@ from spinbench.simulation.lane import Lane
 from spinbench.simulation.recorded_times import RecordedTimes
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 
+WRONG_TOKEN = -2
+"""Stands for a guess that is not the text's token; no token has this number, known or not."""
+
 
 class JobTimes(Protocol):
     """Says how long jobs take, as a cost model does."""
@@ -87,6 +90,8 @@ class SimulatedBody:
         """Of what was drafted for each request in its round, at the most."""
         self._run_of: IntArray | None = None
         """[requests, drafters], once several drafters draft for a request."""
+        self._run_ahead = np.zeros(len(num_prompt_tokens), np.int64)
+        """As `_accepted_run`, of what was drafted ahead last."""
 
     def now(self) -> float:
         """Simulated seconds since the start."""
@@ -166,6 +171,8 @@ class SimulatedBody:
         return ScoreResult(self._streams.right_at(spans.rows, first, int(num_scored.max()), drafter))
 
     def _draft(self, job: DraftJob) -> DraftResult:
+        if job.behind is not None:
+            return self._go_on(job, job.behind)
         rows, info = job.spans.rows, self._drafters[job.drafter]
         emitted = self._num_output_tokens(rows, job.spans.stop)
         order = (info.max_match_tokens, info.min_match_tokens)
@@ -196,6 +203,15 @@ class SimulatedBody:
         num_steps[asks] = np.minimum(kept + 1, most) if ends_early else most
         return DraftResult(num_drafted, num_steps=num_steps)
 
+    def _go_on(self, job: DraftJob, behind: IntArray) -> DraftResult:
+        """A guess that is right iff the draft in front of it is, and would go on right; and a draft behind it."""
+        rows, at = job.spans.rows, self._num_output_tokens(job.spans.rows, job.spans.stop)
+        right = self._streams.accepted_run(rows, at - behind, job.drafter, job.by_lookup) > behind
+        # nothing is kept of what is drafted behind a wrong guess, or behind the end of the text
+        self._run_ahead[rows] = self._streams.accepted_run(rows, np.where(right, at + 1, 0), job.drafter, job.by_lookup)
+        guesses = np.where(right, self._streams.token_ids_at(rows, at, 1)[:, 0], WRONG_TOKEN)
+        return DraftResult(job.num_speculative_tokens - 1, guesses=guesses)
+
     def _join(self, job: DraftJob, run: IntArray) -> IntArray:
         """Add a drafter's part to merged drafts; the tokens that others before it had drafted too, int [requests].
 
@@ -212,6 +228,9 @@ class SimulatedBody:
     def _verify(self, job: VerifyJob) -> VerifyResult:
         rows, drafted = job.spans.rows, job.num_drafted
         emitted = self._num_output_tokens(rows, job.spans.start + 1)
+        if job.drafted_ahead is not None:
+            ready = rows[job.drafted_ahead]
+            self._accepted_run[ready] = self._run_ahead[ready]
         accepted = np.minimum(self._accepted_run[rows], drafted)
         tokens = self._streams.token_ids_at(rows, emitted, int(accepted.max()) + 1)
         self._accepted_run[rows] = 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from spinbench.control.job import Job
-from spinbench.control.span_log import KINDS
+from spinbench.control.span_log import kind_of
 
 
 class Diverged(RuntimeError):
@@ -47,7 +47,7 @@ class RecordedTimes:
 
     def span_s(self, job: Job, lane: str) -> tuple[float, float]:
         """Start and end of the lane's next job. Raises Diverged when that is of another kind, or there is none."""
-        queue, kind = self._queues[lane if self._has_lanes else ""], KINDS[type(job)]
+        queue, kind = self._queues[lane if self._has_lanes else ""], kind_of(job)
         where, self._num_jobs = self._num_jobs, self._num_jobs + 1
         if not queue or queue[0][1] != kind:
             there = queue[0][1] if queue else "the end"

@@ -139,6 +139,15 @@ MISTAKES = {
     "full information in a pipeline": Mistake(
         overrides("selector=hedge", "pipeline=micro_batches"), ("asks all drafters", "pipeline=serial")
     ),
+    "full information beside drafting ahead": Mistake(
+        overrides("selector=hedge", "pipeline=draft_while_verify"), ("asks all drafters", "pipeline=serial")
+    ),
+    "drafting ahead of unsure drafts": Mistake(
+        overrides("drafting=confident", "pipeline=draft_while_verify"), ("drafting=confident ends a draft", "pipeline=serial")
+    ),
+    "drafting ahead under rejection": Mistake(
+        overrides("sampling=rejection", "pipeline=draft_while_verify"), ("sampling.kind is rejection", "drafter_invariant")
+    ),
     "unknown drafter": Mistake(
         overrides("selector=fixed", "selector.drafter=huge"), ("selector.drafter is 'huge'", "prompt_lookup")
     ),
@@ -270,24 +279,55 @@ def test_a_bad_point_of_a_sweep_stops_it_before_the_first(spinbench: CommandLine
 
 
 def test_points_that_share_a_folder_are_refused(spinbench: CommandLine) -> None:
-    outcome = spinbench("replay", "-m", *spinbench.overrides(), "seed=1,2", "hydra.sweep.subdir=same")
+    models = [text for text in spinbench.overrides() if text.startswith("models")]
+    outcome = spinbench("profile", "-m", *models, "repeats=1,2", "hydra.sweep.subdir=same")
     assert_refused(outcome, "share this folder", "hydra.sweep.subdir")
 
 
 def test_a_folder_name_too_long_is_refused(spinbench: CommandLine) -> None:
-    outcome = spinbench("replay", "-m", *spinbench.overrides(), "seed=1,2", f"method={'x' * 300}")
+    models = [text for text in spinbench.overrides() if text.startswith("models")]
+    outcome = spinbench("profile", "-m", *models, "repeats=1,2", f"hydra.sweep.subdir={'x' * 300}")
     assert_refused(outcome, "longer than 255", "hydra.sweep.subdir")
 
 
 def test_a_point_that_fails_late_does_not_stop_the_others(spinbench: CommandLine) -> None:
-    models = f"{spinbench.models.target},./nowhere"
+    models = f"./nowhere,{spinbench.models.target}"
     outcome = spinbench(
         "replay", "-m", *spinbench.overrides(), "selector=plain", f"models.target={models}",
         "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}",
     )  # fmt: skip
-    assert_refused(outcome, "'nowhere'", "no such folder")
-    assert [path.name for path in sorted(Path("sweep").iterdir()) if path.is_dir()] == ["0"]
-    assert Path("sweep/0/summary.json").is_file()
+    assert outcome.code == 1
+    assert outcome.err.startswith("failed: 1 point: UserError: ")
+    assert "'nowhere'" in outcome.err or "./nowhere" in outcome.err
+    assert "no such folder" in outcome.err
+    folders = {path.name[0]: path for path in Path("sweep").iterdir() if path.is_dir() and path.name != ".sweep"}
+    assert sorted(folders) == ["0", "1"]
+    failure = json.loads((folders["0"] / "failure.json").read_text())
+    assert (failure["type"], failure["attempts"]) == ("UserError", 1)
+    assert (folders["1"] / "summary.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["launcher=processes"], "real runs beside each other would disturb what they measure"),
+        (["launcher=serial,ray"], "each can have one value"),
+        (["launcher=slurm", "launcher.workers=0"], "launcher.workers is 0; it must be >= 1"),
+        (["launcher=cluster"], "launcher=cluster: no such choice; choices are processes, ray, serial, slurm"),
+        (["keep=nothing"], "keep is nothing; it must be one of all, tables, summary"),
+        (["sweep.max_attempts=0"], "sweep.max_attempts is 0; it must be >= 1"),
+    ],
+)
+def test_a_sweep_that_cannot_be_run_so(spinbench: CommandLine, overrides: list[str], said: str) -> None:
+    before = files_in(spinbench.folder) | {"tiny.jsonl"}
+    outcome = spinbench("replay", "-m", *spinbench.overrides(), "selector=plain,random", *overrides)
+    assert_refused(outcome, said)
+    assert files_in(spinbench.folder) == before
+
+
+def test_what_is_of_sweeps_is_refused_in_a_run(spinbench: CommandLine) -> None:
+    assert_refused(spinbench.replay("sweep.retry_failed=true"), "sweep.retry_failed is of sweeps", "add -m")
+    assert_refused(spinbench.replay("launcher=processes"), "launcher is of sweeps", "add -m")
 
 
 def test_report_on_folders_without_a_run(spinbench: CommandLine) -> None:

@@ -233,8 +233,9 @@ def test_a_sweep_runs_every_point_in_a_folder_of_its_name(spinbench: CommandLine
         "hydra.sweep.dir=sweep", f"hydra.job.config.override_dirname.exclude_keys={exclude}",
     )  # fmt: skip
     assert (done.code, done.err) == (0, "")
-    names = sorted(path.name for path in Path("sweep").iterdir() if path.is_dir())
-    assert names == [f"scheduler.max_num_seqs={n},selector={s}" for n in (1, 2) for s in ("plain", "spin")]
+    names = sorted(path.name for path in Path("sweep").iterdir() if path.is_dir() and path.name != ".sweep")
+    labels = [f"scheduler.max_num_seqs={n},selector={s}" for n in (1, 2) for s in ("plain", "spin")]
+    assert [name.rpartition("-")[0] for name in names] == labels
     assert all(read_run(Path("sweep") / name).complete for name in names)
     reported = spinbench("report", "sweep")
     assert reported.code == 0

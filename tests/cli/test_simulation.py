@@ -145,6 +145,10 @@ def test_the_simulator_imports_no_torch(spinbench: CommandLine, prepared: Path) 
         (["engine.profile=nowhere"], "nowhere"),
         (["engine.source=nowhere"], "nowhere"),
         (["trace.path=other.jsonl"], "was recorded on trace 'tiny'"),
+        (
+            ["pipeline=draft_while_verify", "engine.oracle_num_speculative_tokens=4"],
+            "set pipeline=serial placement=shared",
+        ),
         (["placement=own_devices", "engine.oracle_num_speculative_tokens=4"], "set pipeline=serial placement=shared"),
         (["drafting=tree", "engine.oracle_num_speculative_tokens=4"], "the oracle is known for chains"),
         (["engine.acceptance=synthetic"], "table: "),

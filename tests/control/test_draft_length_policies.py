@@ -11,6 +11,7 @@ from spinbench.control.draft_length_adaptive import AdaptiveDraftLength
 from spinbench.control.draft_length_budget import BudgetDraftLength
 from spinbench.control.draft_length_goodput import GoodputDraftLength
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.placement import Placement
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting
@@ -91,6 +92,18 @@ def test_goodput_is_long_for_good_drafters_and_zero_for_bad_ones(costs):
     assert (policy.lengths(_seen(2), good) > 2).all()
     assert policy.lengths(_seen(2), bad).tolist() == [0, 0]
     assert len(set(policy.lengths(_seen(2), np.array([0, 1])).tolist())) == 1  # one K for the batch
+
+
+def test_goodput_is_longer_where_drafters_draft_at_once():
+    lengths = []
+    for drafter_scale in (0.2, 0.5, 1.0):
+        costs = cost_model(DRAFTERS, drafter_scale=drafter_scale)
+        for placement in ("shared", "own_devices"):
+            policy = GoodputDraftLength(replace(_setting(costs), placement=Placement(placement)), **COMMON)
+            lengths.append(int(policy.lengths(_seen(2), np.array([0, 1]))[0]))
+    by_turns, at_once = np.array(lengths).reshape(-1, 2).T
+    assert (at_once >= by_turns).all()
+    assert (at_once > by_turns).any()
 
 
 def test_goodput_counts_only_those_who_can_draft():

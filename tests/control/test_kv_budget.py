@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from spinbench.control.kv_budget import KvBudget
 from spinbench.control.request_table import RequestTable
+from spinbench.control.scheduler import Scheduler
 from spinbench.errors import UserError
 from spinbench.workload.request import Request
 
@@ -52,3 +53,16 @@ def test_a_request_larger_than_the_pool_is_refused():
 def test_an_empty_pool_is_refused(num_blocks, block_size):
     with pytest.raises(UserError, match="must be at least 1"):
         KvBudget(_table(), num_blocks, block_size)
+
+
+def test_what_is_free_goes_to_the_first_who_ask():
+    table = _table(new=20)
+    scheduler = Scheduler(table, KvBudget(table, 9, 4), 6, 100)
+    for row in range(2):
+        scheduler.add(row)
+    assert scheduler.admit(0.0, 2) == [0, 1]  # 12 of 36 slots each
+    rows = np.array([0, 1])
+    assert scheduler.reserve_if_free(rows, np.array([20, 24])).tolist() == [True, False]
+    assert table.num_blocks[:2].tolist() == [5, 3]
+    assert scheduler.reserve_if_free(rows, np.array([20, 16])).tolist() == [True, True]
+    assert scheduler.running == [0, 1]

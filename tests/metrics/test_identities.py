@@ -50,6 +50,11 @@ BROKEN: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
     ),
     "backward span": (lambda r: _with_span(r, end_s=0.5), "ends before it starts"),
     "keys": (lambda r: _with_span(r, key_tokens=3, peak_key_tokens=4), "3 keys, of them 4 copied at once"),
+    "used beyond what was drafted ahead": (
+        lambda r: _with_span(r, kind="draft_ahead", used_tokens=4),
+        "4 tokens used of 3 that were drafted ahead",
+    ),
+    "used though not ahead": (lambda r: _with_span(r, used_tokens=1), "1 tokens used of 3 that were drafted ahead"),
     "cells": (lambda r: _with_span(r, padded_cells=-1), "30 useful and -1 padded cells"),
 }
 

@@ -49,6 +49,12 @@ def test_rounds_of_older_runs_are_chains(folder: Path) -> None:
     assert run.rounds["draft_depth"].tolist() == run.rounds["drafted"].tolist()
 
 
+def test_spans_of_a_run_from_before_drafting_ahead_are_read(folder: Path) -> None:
+    path = folder / "spans.parquet"
+    pd.read_parquet(path).drop(columns="used_tokens").to_parquet(path)
+    assert set(read_run(folder).spans["used_tokens"]) == {0}
+
+
 def test_nothing_temporary_stays(folder: Path) -> None:
     names = {
         "requests.parquet",
@@ -113,7 +119,7 @@ def test_chrome_trace_names_lanes_and_counts_in_microseconds(folder: Path) -> No
     assert (verify["ph"], lanes[verify["tid"]], verify["ts"], verify["dur"]) == ("X", "target", 6e6, 2e6)
     assert verify["args"] == {
         "round": 0, "requests": ["a", "b"], "tokens": 3, "useful_cells": 60, "padded_cells": 20,
-        "query_tokens": 10, "key_tokens": 16, "peak_key_tokens": 12,
+        "query_tokens": 10, "key_tokens": 16, "peak_key_tokens": 12, "used_tokens": 0,
     }  # fmt: skip
 
 

@@ -34,6 +34,9 @@ CHECKS: dict[str, Check] = {
     "lossless, greedy": lambda: _lossless(serving.GREEDY),
     "lossless, drafter-invariant": lambda: _lossless(serving.NUCLEUS, layout="padded"),
     "lossless, trees": lambda: _lossless(serving.GREEDY, draft_length=TREE),
+    "acceptance behind drafts made ahead": lambda: recorded.check_acceptance(
+        "greedy", "random", 2, depth="draft_while_verify"
+    ),
     "acceptance as recorded": lambda: recorded.check_acceptance("greedy", "random", 4),
     "acceptance of trees as recorded": lambda: recorded.check_acceptance("greedy", "random", TREE),
     "acceptance of merged drafts as recorded": lambda: recorded.check_acceptance("greedy", MERGED, 4),

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from spinbench.control.draft_ahead import DraftAhead
 from spinbench.control.job import Job, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.loop import ServingLoop
+from spinbench.control.ready_drafts import NO_JOB
 from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
 from spinbench.runtime import model_runner, rejection, sampler, token_tree, verifier
@@ -151,6 +153,48 @@ def phantom_kv_in_a_drafter(patch: Patch) -> None:
     patch.setattr(Round, "first_jobs", mutated_first_jobs)
 
 
+def phantom_kv_of_drafts_made_ahead(patch: Patch) -> None:
+    """A drafter believes that it has seen all that it drafted ahead, though it was thrown away."""
+    verified, first_jobs = DraftAhead.verified, Round.first_jobs
+
+    def mutated_verified(self: DraftAhead, round_: Round, *rest: Any) -> None:
+        rows = round_.rows[self._drafts.job[round_.rows] != NO_JOB]
+        verified(self, round_, *rest)
+        drafts = self._drafts
+        held = self._num_before[rows] + drafts.num_tokens[rows]
+        self._table.drafter_kv_tokens[rows, drafts.drafter[rows]] = held
+
+    def mutated_first_jobs(self: Round, table: RequestTable) -> list[Job]:
+        held = table.drafter_kv_tokens
+        table.drafter_kv_tokens = np.minimum(held, (table.num_tokens - 1)[:, None])  # the newest is always taken in
+        jobs = first_jobs(self, table)
+        table.drafter_kv_tokens = held
+        return jobs
+
+    patch.setattr(DraftAhead, "verified", mutated_verified)
+    patch.setattr(Round, "first_jobs", mutated_first_jobs)
+
+
+def draft_used_behind_a_wrong_guess(patch: Patch) -> None:
+    """What was drafted behind a guess is the next draft, whatever the target's bonus token is."""
+    decide = DraftAhead._decide
+
+    def mutated(self: DraftAhead, rows: np.ndarray) -> None:
+        self._guess[rows] = self._bonus[rows]
+        decide(self, rows)
+
+    patch.setattr(DraftAhead, "_decide", mutated)
+
+
+def guess_taken_for_the_first_drafted_token(patch: Patch) -> None:
+    """The next draft begins with the guess at the token in front of it."""
+
+    def mutated(self: Draft) -> Draft:
+        return replace(self, token_ids=self.token_ids[:-1])
+
+    patch.setattr(Draft, "behind_first", mutated)
+
+
 def tree_seen_as_a_chain(patch: Patch) -> None:
     """A node of a tree sees all that has a lower number, its siblings and their children included."""
     tree_batch = model_runner.tree_batch
@@ -255,6 +299,9 @@ MUTATIONS = (
     Mutation(scored_row_off_by_one, "known laws"),
     Mutation(phantom_kv_in_the_target, "lossless, greedy"),
     Mutation(phantom_kv_in_a_drafter, "acceptance as recorded"),
+    Mutation(phantom_kv_of_drafts_made_ahead, "acceptance behind drafts made ahead"),
+    Mutation(draft_used_behind_a_wrong_guess, "acceptance behind drafts made ahead"),
+    Mutation(guess_taken_for_the_first_drafted_token, "acceptance behind drafts made ahead"),
     Mutation(tree_seen_as_a_chain, "lossless, trees"),
     Mutation(tree_seen_as_a_chain, "acceptance of trees as recorded"),
     Mutation(tree_position_off_by_one, "lossless, trees"),

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -93,12 +94,13 @@ def table(sampling: str) -> AcceptanceTable:
     )
 
 
-def check_acceptance(sampling: str, selector: str, draft_length: int | TreeDraftLength) -> None:
+def check_acceptance(sampling: str, selector: str, draft_length: int | TreeDraftLength, **decisions: Any) -> None:
     """Every round of a run drafts and accepts what the table says of its drafter at its place."""
     target, drafters = models()
     record = serving.serve(
-        target, drafters, TRACE, selector=selector, draft_length=draft_length, sampling=SAMPLINGS[sampling]
-    )
+        target, drafters, TRACE, selector=selector, draft_length=draft_length, sampling=SAMPLINGS[sampling],
+        **decisions,
+    )  # fmt: skip
     tree = draft_length.tree if isinstance(draft_length, TreeDraftLength) else None
     most = draft_length if isinstance(draft_length, int) else draft_length.max_num_speculative_tokens
     infos = serving.drafter_infos(drafters)
@@ -109,9 +111,12 @@ def check_acceptance(sampling: str, selector: str, draft_length: int | TreeDraft
     emitted = rounds.context_tokens - table(sampling).requests.prompt_tokens[rows]
     order = streams.match_order_at(rows, emitted)
     assert order.tolist() == rounds.lookup_match_order.tolist()
+    # what is drafted ahead comes from the model, also where a drafter would have copied
+    starts_s = record.spans.start_s[[kind == "draft_ahead" for kind in record.spans.kind]]
+    ahead = np.isin(rounds.draft_start_s, starts_s)
     best = np.zeros_like(emitted)
     for index, info in enumerate(infos):
-        by_lookup = info.drafts_by_lookup(order)
+        by_lookup = info.drafts_by_lookup(order) & ~(ahead & info.has_kv_cache)
         bounds = (info.max_match_tokens, info.min_match_tokens)
         run = streams.accepted_run(rows, emitted, index, by_lookup, *bounds)
         if tree is not None and info.has_kv_cache:

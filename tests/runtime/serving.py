@@ -17,7 +17,7 @@ from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLay
 from spinbench.control.layout_decomposed import DecomposedLayout
 from spinbench.control.layout_grouped import GroupedLayout
 from spinbench.control.loop_setting import LoopSetting
-from spinbench.control.pipeline import MicroBatchPipeline, SerialPipeline, Split
+from spinbench.control.pipeline import DraftWhileVerifyPipeline, MicroBatchPipeline, Pipeline, SerialPipeline, Split
 from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.record import RunRecord
 from spinbench.control.selector.contextual import ContextualSelector
@@ -175,6 +175,13 @@ def make_policy(name: str, setting: SelectorSetting, most: int) -> DraftLength:
     raise ValueError(name)
 
 
+def make_pipeline(depth: int | Literal["adaptive", "draft_while_verify"], split: Split) -> Pipeline:
+    """One of this depth, or the serial one that drafts ahead."""
+    if depth == "draft_while_verify":
+        return DraftWhileVerifyPipeline()
+    return SerialPipeline() if depth == 1 else MicroBatchPipeline(depth, split, 8, 2, 2)
+
+
 def loop_setting(
     target: TargetModel,
     models: Sequence[DrafterModel | NgramModel],
@@ -188,7 +195,7 @@ def loop_setting(
     layout: str = "packed",
     num_kv_blocks: int = 200,
     block_size: int = 4,
-    depth: int | Literal["adaptive"] = 1,
+    depth: int | Literal["adaptive", "draft_while_verify"] = 1,
     split: Split = "by_drafter",
     placement: PlacementKind = "shared",
     switching: SwitchingKind = "on_demand",
@@ -198,8 +205,9 @@ def loop_setting(
     most = draft_length if isinstance(draft_length, int) else draft_length.max_num_speculative_tokens
     rng = np.random.default_rng(7)
     setting = SelectorSetting(
-        infos, max_num_seqs, num_requests, rng, most, costs, chooses_draft_length=selector in PLANNERS
-    )
+        infos, max_num_seqs, num_requests, rng, most, costs, chooses_draft_length=selector in PLANNERS,
+        placement=Placement(placement),
+    )  # fmt: skip
     chosen = make_selector(selector, setting)
     if isinstance(chosen, ContextualSelector | JointSelector):
         draft_length = chosen
@@ -215,7 +223,7 @@ def loop_setting(
         block_size=block_size,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=64,
-        pipeline=SerialPipeline() if depth == 1 else MicroBatchPipeline(depth, split, 8, 2, 2),
+        pipeline=make_pipeline(depth, split),
         placement=Placement(placement),
         switching=switching,
     )

@@ -51,6 +51,13 @@ def test_replays_draw_what_launches_draw():
     assert served(execution=Execution(graphs="eager"), **decisions) == served(**decisions)
 
 
+def test_drafts_made_ahead_are_replayed_too():
+    """Behind tokens that the text does not hold yet."""
+    expected = serving.hf_outputs(tiny_models.target(), TRACE)
+    ahead = {"selector": "fixed good", "depth": "draft_while_verify", "draft_length": 2}
+    assert served(execution=Execution(graphs="eager"), **ahead) == expected
+
+
 def test_replayed_drafts_are_the_launched_ones():
     """Token for token, rejected ones too: as many are accepted in every round."""
     target = tiny_models.target()

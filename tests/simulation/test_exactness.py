@@ -260,6 +260,33 @@ def test_prepared_switches_are_repeated_exactly(selector, depth, placement, num_
         assert sum(request.num_preemptions for request in real.requests) > 0
 
 
+@pytest.mark.parametrize(
+    ("selector", "placement", "sampling", "decisions"),
+    [
+        ("fixed good", "own_devices", "greedy", {"max_num_seqs": 1, "draft_length": 2}),
+        ("fixed good", "shared", "drafter_invariant", {"max_num_seqs": 3, "draft_length": 1}),
+        ("fixed good+prompt_lookup", "own_devices", "drafter_invariant", {"max_num_seqs": 3, "draft_length": 2}),
+        ("random", "shared", "greedy", {"max_num_seqs": 8, "num_kv_blocks": 20, "draft_length": 1}),
+        ("random", "drafters_together", "drafter_invariant", {"max_num_seqs": 8, "draft_length": 1}),
+        ("random", "own_devices", "greedy", {"max_num_seqs": 8, "num_kv_blocks": 20, "draft_length": 1}),
+        ("spin", "own_devices", "greedy", {"max_num_seqs": 8, "draft_length": 2, "switching": "ahead"}),
+        ("exp3spec", "own_devices", "drafter_invariant", {"max_num_seqs": 3, "draft_length": 4}),
+        ("joint", "own_devices", "greedy", {"max_num_seqs": 8, "num_kv_blocks": 20}),
+        ("joint", "shared", "drafter_invariant", {"max_num_seqs": 3}),
+    ],
+)
+def test_drafting_ahead_is_repeated_exactly(selector, placement, sampling, decisions):
+    target, models = recorded.models()
+    decisions = {"selector": selector, "placement": placement, "depth": "draft_while_verify", **decisions}
+    real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
+    _assert_same_run(_simulate(_lane_times_of(real), sampling, **decisions), real)
+    assert "draft_ahead" in real.spans.kind
+    if "num_kv_blocks" in decisions:
+        assert sum(request.num_preemptions for request in real.requests) > 0
+    elif selector.startswith("fixed"):
+        assert real.spans.used_tokens.sum() > 0
+
+
 @pytest.mark.parametrize("switching", ["on_demand", "ahead"])
 @pytest.mark.parametrize("placement", ["shared", "own_devices"])
 def test_ended_drafts_are_repeated_exactly_in_a_pipeline(placement, switching):

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from spinbench.errors import UserError
 from tests.simulation.small_setup import CONF, DRAFTERS, SmallRuns, write_setup
 
-PER_CHOICE = ("arrivals", "drafting", "engine", "pipeline", "selector", "verification")
+PER_CHOICE = ("arrivals", "drafting", "engine", "launcher", "pipeline", "selector", "verification")
 """Groups whose choices have keys of their own; elsewhere all choices have the same ones."""
 THE_CHOICE = ("kind", "_target_")
 """Keys that are the choice itself: `test_choices_differ` is theirs."""
@@ -190,6 +190,27 @@ INERT: dict[str, tuple[str, Change | None]] = {
     "slo": ("judges a run when it is over", Change("ttft:200")),
     "method": ("a name for reports", Change("mine")),
     "engine/simulation.oracle_num_speculative_tokens": ("judges a run when it is over", Change(2)),
+    "keep": ("says what a folder keeps (tests/metrics/test_store.py)", Change("summary")),
+    "sweep.retry_failed": ("says which points are run (tests/sweep/test_worker.py)", Change(True)),
+    "sweep.max_attempts": ("as retry_failed", Change(1)),
+    **{
+        f"launcher/{key}": ("says where points are run; what they come to is the same (tests/cli/test_sweep.py)", None)
+        for key in (
+            "processes.workers",
+            "slurm.cluster",
+            "slurm.workers",
+            "slurm.partition",
+            "slurm.timeout_min",
+            "slurm.cpus_per_worker",
+            "slurm.memory_gb",
+            "slurm.gpus_per_worker",
+            "slurm.options",
+            "ray.address",
+            "ray.workers",
+            "ray.cpus_per_worker",
+            "ray.gpus_per_worker",
+        )
+    },
 }
 """The reason, and a change that must not show; None where it cannot be set in a simulation."""
 

@@ -68,8 +68,12 @@ def decode_time_s(record: RunRecord) -> FloatArray:
 
 
 def _one_after_another(spans: SpanColumns) -> bool:
-    """Whether no job began before the one before it ended, and no round before the one before it was verified."""
+    """Whether no job began before the one before it ended, and no round before the one before it was verified.
+
+    What is drafted ahead is for the round behind it.
+    """
     jobs = bool((spans.start_s[1:] >= spans.end_s[:-1] - CLOCK_TOLERANCE_S).all())
+    jobs = jobs and "draft_ahead" not in spans.kind
     of_rounds = spans.round_index[spans.round_index >= 0]
     return jobs and bool((np.diff(of_rounds) >= 0).all())
 

@@ -59,6 +59,10 @@ class ContextualSelector:
         self._lengths[context.rows] = np.where(drafts, first + length + 1, 0)
         return np.where(drafts, outlook.drafter[np.arange(count), source], NO_DRAFTER)
 
+    def begin(self, context: RoundContext) -> None:
+        """Note by what the outcome of these requests is to be learned."""
+        self._ahead.survival.begin(context)
+
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
         """K of the choice."""
         return self._lengths[context.rows]

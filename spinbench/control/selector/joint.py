@@ -22,9 +22,10 @@ class JointSelector:
 
     How many tokens a draft of each source and length would get accepted is estimated by context (`SurvivalEstimate`);
     what that is worth depends on where the text stands (`TokenWorth`), and what it costs on the whole batch: rows of
-    the verification, jobs and steps of each drafter that runs (one after another), catching up after a switch
-    (`RoundPrices`). `BatchChoice` finds the plan. Models that were seldom asked are taken for better than they look
-    (optimism), so that they are tried where a mistake costs little. It has no chance in it.
+    the verification, jobs and steps of each drafter that runs (one after another, or side by side where each has a
+    device of its own), catching up after a switch (`RoundPrices`). `BatchChoice` finds the plan. Models that were
+    seldom asked are taken for better than they look (optimism), so that they are tried where a mistake costs little. It
+    has no chance in it.
     """
 
     needs_confidence = False
@@ -50,7 +51,8 @@ class JointSelector:
             memory_rounds=memory_rounds,
             learn_costs=learn_costs,
         )
-        self._worth = TokenWorth(NUM_CELLS)
+        self._worth = TokenWorth(NUM_CELLS, setting.placement)
+        self._side_by_side = setting.placement.drafts_side_by_side
         self._cell = np.zeros(setting.num_requests, np.int64)
         self._lengths = np.zeros(setting.num_requests, np.int64)
         self._drafting_s = self._row_s = 0.0
@@ -68,10 +70,17 @@ class JointSelector:
         value = outlook.survival.copy()
         value[:, :first_copy] *= worth[:, None, :1]
         value[:, first_copy:] *= worth[:, None]
-        plan = BatchChoice(value, prices, outlook.tokens_per_s, num_models, outlook.missing_share).best()
+        plan = BatchChoice(
+            value, prices, outlook.tokens_per_s, num_models, outlook.missing_share, self._side_by_side
+        ).best()
         self._lengths[rows] = plan.num_speculative_tokens
         chosen = outlook.drafter[np.arange(len(rows)), np.maximum(plan.source, 0)]
         return np.where(plan.source == NO_SOURCE, NO_DRAFTER, chosen)
+
+    def begin(self, context: RoundContext) -> None:
+        """Note by what the outcome of these requests is to be learned."""
+        self._ahead.survival.begin(context)
+        self._cell[context.rows] = self._ahead.survival.cells(context.rows)[:, 0]
 
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
         """K of the plan."""

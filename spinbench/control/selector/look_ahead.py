@@ -50,7 +50,7 @@ class LookAhead:
             self.sources, setting.num_requests, most, SurvivalPrior(memory_rounds=memory_rounds)
         )
         self.times = round_times(None if learn_costs else setting.cost_model, self.sources, most)
-        self.goodput = RunGoodput(setting.max_num_seqs)
+        self.goodput = RunGoodput(setting.max_num_seqs, setting.placement)
         self._optimism = optimism
         self._payback_rounds = payback_rounds
 

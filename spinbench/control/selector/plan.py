@@ -11,6 +11,8 @@ from spinbench.control.round_prices import RoundPrices
 
 MAX_MODELS = 3
 """Most models that draft in one round."""
+OUT_OF_REACH = -1e9
+"""Worth of tokens behind a draft's end."""
 
 
 class Plan(NamedTuple):
@@ -21,6 +23,19 @@ class Plan(NamedTuple):
     num_speculative_tokens: IntArray
     value: float
     """Accepted tokens expected, less what the time of the round is worth, in tokens."""
+    drafting_s: float
+    """Seconds of drafting, not counting what each request adds to them; side by side, of the slowest drafter in all."""
+
+
+class _Terms(NamedTuple):
+    """Worth of drafts by their length, verified rows not yet paid, each [requests, sources, K]."""
+
+    paid: FloatArray
+    """All but the drafters' jobs and steps; side by side, without any drafting."""
+    ranks: tuple[FloatArray, ...]
+    """What drafts are compared by; each gives a plan."""
+    own_s: FloatArray
+    """Seconds that each token of a request adds to its drafter's job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +54,42 @@ class BatchChoice:
     num_models: int
     missing_share: FloatArray
     """[requests]: part of a catch-up that this round has to earn back."""
+    side_by_side: bool = False
+    """Each drafter has a device of its own: together they take as long as the slowest of them, else the sum."""
 
     def best(self) -> Plan:
         """The best plan found: models are added one by one while they earn what their steps cost."""
-        prices, worth = self.prices, self.tokens_per_s
-        draft, most = prices.draft, self.survival.shape[2]
-        once = prices.drafting_s + draft.request_s + prices.missing_s * self.missing_share[:, None]
-        gain = self.survival - worth * (prices.row_s[:, None] + draft.step_request_s)[:, :, None]
-        gain[:, :, 0] -= worth * once
-        total = np.cumsum(gain, axis=2)  # [requests, sources, K]: worth of a draft, verified rows not yet paid
+        terms = self._terms()
         net = None
         chosen: tuple[int, ...] = ()
-        depths = np.full(total.shape[1], most)
-        best = self._exact(total, chosen, depths)
+        depths = np.full(self.survival.shape[1], self.survival.shape[2])
+        best = self._exact(terms, chosen, depths)
         while len(chosen) < min(MAX_MODELS, self.num_models):
             if net is None:
-                net = self._by_depth(total)
-            model, depth, promise = self._one_more(net, chosen)
+                net = self._by_depth(terms.paid)
+            model, depth, promise = self._one_more(net, chosen, best.drafting_s)
             if promise <= 0:
                 break
             depths[model] = depth
-            plan = self._exact(total, (*chosen, model), depths)
+            plan = self._exact(terms, (*chosen, model), depths)
             if plan.value <= best.value:
                 break
             best, chosen = plan, (*chosen, model)
         return best
+
+    def _terms(self) -> "_Terms":
+        prices, worth, draft = self.prices, self.tokens_per_s, self.prices.draft
+        own_s = np.empty_like(self.survival)
+        own_s[:] = draft.step_request_s[:, None]
+        own_s[:, :, 0] += draft.request_s + prices.missing_s * self.missing_share[:, None]
+        gain = self.survival - worth * prices.row_s[:, None, None]
+        gain[:, :, 0] -= worth * prices.drafting_s
+        charged = np.cumsum(gain - worth * own_s, axis=2)
+        if not self.side_by_side:
+            return _Terms(charged, (charged,), own_s)
+        # a request's share of its drafter's time costs nothing unless that drafter is the slowest: ranked both ways
+        free = np.cumsum(gain, axis=2)
+        return _Terms(free, (charged, free), own_s)
 
     def _by_depth(self, total: FloatArray) -> FloatArray:
         """Worth of the best draft of at most k tokens at different prices of a row, [prices, requests, sources, K]."""
@@ -72,8 +98,10 @@ class BatchChoice:
         np.maximum(net, 0, out=net)
         return np.maximum.accumulate(net, axis=3, out=net)
 
-    def _one_more(self, net: FloatArray, chosen: tuple[int, ...]) -> tuple[int, int, float]:
+    def _one_more(self, net: FloatArray, chosen: tuple[int, ...], drafting_s: float) -> tuple[int, int, float]:
         """The further model and its number of steps that promise most, and what they promise, in tokens.
+
+        `drafting_s` is what those take that were chosen so far.
 
         By the Lagrangian bound: at a price per row each request decides alone, and what all gain together, less the
         fixed cost of the model's steps, is largest for the right price.
@@ -83,31 +111,34 @@ class BatchChoice:
         base = net[:, :, free, -1].max(2, initial=0.0)
         extra = np.maximum(net[:, :, :models] - base[:, :, None, None], 0).sum(1).max(0)  # [models, K]
         steps = np.arange(1, most + 1)
-        promise = extra - self.tokens_per_s * (draft.job_s[:models, None] + draft.step_s[:models, None] * steps)
+        model_s = draft.job_s[:models, None] + draft.step_s[:models, None] * steps
+        if self.side_by_side:
+            model_s = np.maximum(model_s - drafting_s, 0.0)
+        promise = extra - self.tokens_per_s * model_s
         promise[list(chosen)] = -np.inf
         place = int(promise.argmax())
         return place // most, place % most + 1, float(promise.flat[place])
 
-    def _exact(self, total: FloatArray, chosen: tuple[int, ...], depths: IntArray) -> Plan:
+    def _exact(self, terms: "_Terms", chosen: tuple[int, ...], depths: IntArray) -> Plan:
         """The best plan with these models at most; every number of drafted rows is tried at its true cost."""
-        count, num_sources, most = total.shape
+        count, num_sources, most = self.survival.shape
         usable = np.array([*chosen, *range(self.num_models, num_sources)], np.int64)
         if not len(usable):
             value = -self.tokens_per_s * float(self.prices.verify_s[0])
-            return Plan(np.full(count, NO_SOURCE), np.zeros(count, np.int64), value)
-        own = total[:, usable]
-        if not chosen and len(usable) == 1:
-            return self._along(own[:, 0], np.full(count, usable[0]), most)
+            return Plan(np.full(count, NO_SOURCE), np.zeros(count, np.int64), value, 0.0)
+        if not chosen and len(usable) == 1 and not self.side_by_side:
+            return self._along(terms.ranks[0][:, usable[0]], np.full(count, usable[0]), most, terms)
         deepest = int(depths[usable].max())
         steps = np.arange(1, deepest + 1)
-        own = np.where(steps <= depths[usable][:, None], own[:, :, :deepest], -1e9)
         plans = []
-        for slope_s in self.prices.row_slopes_s[[0, -1]].tolist():
-            place = (own - self.tokens_per_s * slope_s * steps).max(2).argmax(1)
-            plans.append(self._along(own[np.arange(count), place], usable[place], deepest))
+        for rank in terms.ranks:
+            own = np.where(steps <= depths[usable][:, None], rank[:, usable, :deepest], OUT_OF_REACH)
+            for slope_s in self.prices.row_slopes_s[[0, -1]].tolist():
+                place = (own - self.tokens_per_s * slope_s * steps).max(2).argmax(1)
+                plans.append(self._along(own[np.arange(count), place], usable[place], deepest, terms))
         return max(plans, key=lambda plan: plan.value)
 
-    def _along(self, worth: FloatArray, source: IntArray, most: int) -> Plan:
+    def _along(self, worth: FloatArray, source: IntArray, most: int, terms: "_Terms") -> Plan:
         """The best plan with these sources; `worth` [requests, K] of drafts of each length.
 
         Tokens are taken by falling gain, so that every number of rows is filled with the best ones.
@@ -122,20 +153,33 @@ class BatchChoice:
         key = np.where(steps <= together[:, None] + 1, mean[np.arange(count), together][:, None], gain)
         key = np.minimum.accumulate(key, axis=1)
         order = np.argsort(-key, axis=None, kind="stable")
-        time_s = self.prices.verify_s[: len(order) + 1] + self._fixed_s(order, source, most)
-        value = -self.tokens_per_s * time_s
+        drafting_s = self._drafting_s(order, source, most, terms)
+        if self.side_by_side:
+            paid = terms.paid[np.arange(count), source, :most]
+            gain = np.where(worth > OUT_OF_REACH / 2, np.diff(paid, axis=1, prepend=0.0), OUT_OF_REACH)
+        value = -self.tokens_per_s * (self.prices.verify_s[: len(order) + 1] + drafting_s)
         value[1:] += np.cumsum(gain.reshape(-1)[order])
         taken = int(value.argmax())
         lengths = np.bincount(order[:taken] // most, minlength=count)
-        return Plan(np.where(lengths > 0, source, NO_SOURCE), lengths, float(value[taken]))
+        source = np.where(lengths > 0, source, NO_SOURCE)
+        return Plan(source, lengths, float(value[taken]), float(drafting_s[taken]))
 
-    def _fixed_s(self, order: IntArray, source: IntArray, most: int) -> FloatArray:
-        """Seconds of jobs and steps when the first 0, 1, .. of the drafted tokens are taken, [tokens + 1]."""
+    def _drafting_s(self, order: IntArray, source: IntArray, most: int, terms: "_Terms") -> FloatArray:
+        """Seconds of drafting when the first 0, 1, .. of the drafted tokens are taken, [tokens + 1].
+
+        Side by side all of it, else without what is in the requests' terms.
+        """
         draft = self.prices.draft
         place, depth = np.divmod(order, most)
         by = source[place]
-        fixed_s = np.zeros(len(order) + 1)
+        drafting_s = np.zeros(len(order) + 1)
+        own_s = terms.own_s[place, by, depth] if self.side_by_side else None
         for used in set(source.tolist()):
-            steps = np.maximum.accumulate(np.where(by == used, depth + 1, 0))
-            fixed_s[1:] += draft.job_s[used] * (steps > 0) + draft.step_s[used] * steps
-        return fixed_s
+            mine = by == used
+            steps = np.maximum.accumulate(np.where(mine, depth + 1, 0))
+            lane_s = draft.job_s[used] * (steps > 0) + draft.step_s[used] * steps
+            if own_s is None:
+                drafting_s[1:] += lane_s
+            else:
+                np.maximum(drafting_s[1:], lane_s + np.cumsum(np.where(mine, own_s, 0.0)), out=drafting_s[1:])
+        return drafting_s

@@ -10,6 +10,7 @@ from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.cost_model import CostModel
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.oracle.foresight import Foresight
+from spinbench.control.placement import SHARED, Placement
 from spinbench.errors import UserError
 
 
@@ -31,6 +32,8 @@ class SelectorSetting:
     """The texts to come; None where nobody knows them. For the oracle alone."""
     chooses_draft_length: bool = False
     """The selector is the draft-length policy as well (drafting=by_selector)."""
+    placement: Placement = SHARED
+    """Who works at the same time as whom."""
 
     def drafter_index(self, name: str) -> int:
         """Position of a drafter; UserError naming the choices if there is none of this name."""
@@ -60,6 +63,16 @@ class Selector(Protocol):
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Learn from a finished round, given in the order of its context."""
+        ...
+
+
+@runtime_checkable
+class LearnsByContext(Protocol):
+    """A selector that learns what a round came to by what was known before, and so has to be told that as well of the
+    rounds that it does not choose for: those whose draft was made ahead (pipeline=draft_while_verify)."""
+
+    def begin(self, context: RoundContext) -> None:
+        """These requests keep their drafter for the round that begins; called before `choose` for the others."""
         ...
 
 

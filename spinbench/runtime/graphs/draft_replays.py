@@ -37,12 +37,20 @@ class DraftReplays:
         self._setting = setting
         self._replays = replays
 
-    def draft(self, job: DraftJob, text: LiveText, confidence: DraftConfidence | None) -> torch.Tensor | None:
+    def draft(
+        self,
+        job: DraftJob,
+        token_ids: torch.Tensor,
+        slots: Slots | None,
+        text: LiveText,
+        confidence: DraftConfidence | None,
+    ) -> torch.Tensor | None:
         """Token ids int64 [requests, steps], of which a request's own length has meaning; their confidence is noted.
 
+        `token_ids` [rows] are those of the job's spans, on the device; `slots` where requests may have left theirs.
         None where the draft has to run without a replay: a tree, or more known tokens than a bucket has.
         """
-        replay = self.prepared(job, text, confidence is not None)
+        replay = self.prepared(job, token_ids, slots, text, confidence is not None)
         if replay is None:
             return None
         self._runner.count(replay.run)
@@ -51,7 +59,9 @@ class DraftReplays:
         # a copy: the next replay overwrites what it drafted
         return replay.static.token_ids[:, : len(job.spans)].t().contiguous()
 
-    def prepared(self, job: DraftJob, text: LiveText, with_confidence: bool) -> Replay[StaticDraftLoop] | None:
+    def prepared(
+        self, job: DraftJob, token_ids: torch.Tensor, slots: Slots | None, text: LiveText, with_confidence: bool
+    ) -> Replay[StaticDraftLoop] | None:
         """The replay of this draft, with its inputs; None as above."""
         known, lengths = job.spans, job.num_speculative_tokens
         first_rows, batch = row_bucket(int(known.num_tokens.sum())), row_bucket(len(known))
@@ -66,17 +76,16 @@ class DraftReplays:
             lengths,
             batch,
             first_rows,
-            self._slots,
+            slots or self._slots,
             self._runner.pool.null_slot,
             self._setting,
-            text.span_token_ids(known),
             keys,
         )
         size = inputs.capacity(num_steps, batch, with_confidence)
         return self._replays.get(
             size,
             lambda: StaticDraftLoop(self._runner, self._sampler, self._target_ids, self._setting, size),
-            lambda static: static.fill(inputs),
+            lambda static: static.fill(inputs, token_ids),
         )
 
     def _noise_keys(self, known: TokenSpans, num_steps: int, text: LiveText) -> Int32Array:

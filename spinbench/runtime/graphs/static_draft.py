@@ -45,8 +45,6 @@ class LoopInputs:
     steps: tuple[HostRows, ...]
     """Of the passes behind the first."""
     step_positions: tuple[IntArray, ...]
-    token_ids: IntArray
-    """Known tokens of all requests behind each other."""
     logit_rows: IntArray
     """[requests]: the row of each one's newest token."""
     noise_keys: Int32Array | None
@@ -66,7 +64,6 @@ def loop_inputs(
     slots: Slots,
     null_slot: int,
     setting: TableSetting,
-    token_ids: IntArray,
     noise_keys: Int32Array | None,
 ) -> LoopInputs:
     """Tables of a draft of `lengths` tokens behind the `known` ones, for `batch` requests, the last of them nobody's.
@@ -103,7 +100,6 @@ def loop_inputs(
         first_positions=span_positions(known),
         steps=tuple(steps),
         step_positions=tuple(positions),
-        token_ids=token_ids,
         logit_rows=np.cumsum(known.num_tokens) - 1,
         noise_keys=noise_keys,
     )
@@ -166,7 +162,7 @@ class StaticDraftLoop:
             names = [f"step{step}" for step in range(1, size.num_steps)]
             self._steps = [StaticPass(name, size.step, shared_blocks="first") for name in names]
         batch = size.batch
-        shapes: dict[str, tuple[int, ...]] = {"token_ids": (size.first.num_rows,), "logit_rows": (batch,)}
+        shapes: dict[str, tuple[int, ...]] = {"logit_rows": (batch,)}
         if sampler.draws:
             shapes["noise_keys"] = (size.num_steps, batch, 2)
         for one in (self._first, *self._steps):
@@ -174,15 +170,15 @@ class StaticDraftLoop:
         self._ints = StaticInts(shapes, runner.device)
         pool = runner.pool
         self._batches = [one.batch(self._ints, setting, pool) for one in (self._first, *self._steps)]
+        self._known = torch.zeros(size.first.num_rows, dtype=torch.int64, device=runner.device)
         self.token_ids = torch.zeros(size.num_steps, batch, dtype=torch.int64, device=runner.device)
         """Drafted target token ids."""
         self.top_probability = torch.zeros(size.num_steps, batch, dtype=torch.float64, device=runner.device)
         """Of each drafted token, if asked for."""
 
-    def fill(self, inputs: LoopInputs) -> None:
-        """Write a job's inputs: one transfer."""
+    def fill(self, inputs: LoopInputs, token_ids: torch.Tensor) -> None:
+        """Write a job's inputs; `token_ids` [rows] are the known tokens, which may have been drafted on the device."""
         ints = self._ints
-        ints.put("token_ids", inputs.token_ids)
         ints.put("logit_rows", inputs.logit_rows)
         if inputs.noise_keys is not None:
             keys = np.zeros(tuple(ints["noise_keys"].shape), np.int32)
@@ -192,12 +188,14 @@ class StaticDraftLoop:
         for one, rows, positions in zip(self._steps, inputs.steps, inputs.step_positions, strict=True):
             one.fill(ints, rows, positions)
         ints.upload()
+        self._known[: len(token_ids)].copy_(token_ids)
+        self._known[len(token_ids) :].zero_()
 
     def run(self) -> None:
         """Every pass and choice of the draft."""
         ints, runner = self._ints, self._runner
         logits = runner.forward(
-            ints["token_ids"].long(), ints["first.positions"].long(), self._batches[0], ints["logit_rows"].long()
+            self._known, ints["first.positions"].long(), self._batches[0], ints["logit_rows"].long()
         )
         for step in range(self._size.num_steps):
             keys = ints["noise_keys"][step] if self._sampler.draws else None

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
 from spinbench.control.selector.contextual import ContextualSelector
+from spinbench.control.selector.goodput import round_s
 from spinbench.control.selector.joint import JointSelector
+from spinbench.control.selector.look_ahead import LookAhead, Outlook
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.errors import UserError
 from tests.control.contexts import context, outcome, with_copies
@@ -19,8 +23,10 @@ SELECTORS = {"contextual": ContextualSelector, "joint": JointSelector}
 MOST = 4
 
 
-def _setting(drafters=DRAFTERS, chooses: bool = True) -> SelectorSetting:
-    return SelectorSetting(drafters, 4, 20, np.random.default_rng(0), MOST, chooses_draft_length=chooses)
+def _setting(drafters=DRAFTERS, chooses: bool = True, placement: PlacementKind = "shared") -> SelectorSetting:
+    return SelectorSetting(
+        drafters, 4, 20, np.random.default_rng(0), MOST, chooses_draft_length=chooses, placement=Placement(placement)
+    )
 
 
 def _drive(selector, num_rounds: int, accepts, order=(0, 0, 0, 0), step_s: float = 0.05, row_s: float = 0.01):
@@ -75,6 +81,34 @@ def test_copies_where_they_match_are_learned_without_a_draft(name):
 def test_speculation_goes_off_where_rows_are_dear(name):
     history = _drive(SELECTORS[name](_setting(), **KEYS), 150, lambda request, drafter: 1, row_s=2.0)
     assert [drafters for drafters, _ in history[-20:]] == [[NO_DRAFTER] * 4] * 20
+
+
+def test_joint_asks_models_together_where_they_do_not_wait_for_each_other(monkeypatch):
+    # each model is right for one request alone, and brings it 2 tokens; its job costs as much as 2.1 or 1.9 tokens. By
+    # turns only the cheaper one pays; side by side the other one adds 0.2
+    survival = np.zeros((2, 2, MOST))
+    survival[0, 0, :2] = survival[1, 1, :2] = 1.0
+    nothing, verify_s = np.zeros(2), np.ones(2 * MOST + 1)
+    prices = RoundPrices(
+        verify_s, row_slopes_s(verify_s), 0.0, nothing, DraftPrices(np.array([2.1, 1.9]), nothing, nothing, nothing),
+        np.zeros((2, 2)),
+    )  # fmt: skip
+    outlook = Outlook(np.array([[0, 1], [0, 1]]), survival, prices, 1.0, np.ones(2))
+    monkeypatch.setattr(LookAhead, "outlook", lambda self, context: outlook)
+    chosen = {
+        placement: JointSelector(_setting(DRAFTERS[:2], placement=placement), **KEYS).choose(context(2)).tolist()
+        for placement in ("shared", "drafters_together", "own_devices")
+    }
+    assert chosen == {"shared": [-1, 1], "drafters_together": [-1, 1], "own_devices": [0, 1]}
+
+
+def test_rounds_are_timed_by_the_slowest_drafter_where_all_draft_at_once():
+    # 1 s of verification; a drafts 2 s for two requests, b 3 s for one
+    done = replace(outcome(range(3), [0, 0, 1], [1, 1, 1], [2.0, 2.0, 3.0]), group_size=np.array([2, 2, 1]))
+    seconds = {kind: round_s(done, Placement(kind)) for kind in ("shared", "drafters_together", "own_devices")}
+    assert seconds == {"shared": 6, "drafters_together": 6, "own_devices": 4}
+    ahead = replace(done, drafted_ahead=np.array([False, False, True]))
+    assert round_s(ahead, Placement("own_devices")) == round_s(ahead, Placement("shared")) == 3
 
 
 def test_joint_lets_a_model_run_only_for_many():

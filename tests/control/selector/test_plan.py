@@ -1,6 +1,8 @@
 """The plan for a batch against all plans there are."""
 
 import itertools
+from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,18 +18,22 @@ def _value(choice: BatchChoice, source, lengths) -> float:
     prices, draft = choice.prices, choice.prices.draft
     tokens, time_s = 0.0, prices.verify_s[sum(lengths)]
     deepest: dict[int, int] = {}
+    own_s: dict[int, float] = defaultdict(float)
     for request, (used, length) in enumerate(zip(source, lengths, strict=True)):
         if length:
             tokens += choice.survival[request, used, :length].sum()
-            time_s += prices.drafting_s + length * prices.row_s[request] + draft.request_s[used]
-            time_s += length * draft.step_request_s[used]
-            time_s += prices.missing_s[request, used] * choice.missing_share[request]
+            time_s += prices.drafting_s + length * prices.row_s[request]
+            own_s[used] += draft.request_s[used] + length * draft.step_request_s[used]
+            own_s[used] += prices.missing_s[request, used] * choice.missing_share[request]
             deepest[used] = max(deepest.get(used, 0), length)
-    time_s += sum(draft.job_s[used] + steps * draft.step_s[used] for used, steps in deepest.items())
+    jobs_s = [draft.job_s[used] + steps * draft.step_s[used] + own_s[used] for used, steps in deepest.items()]
+    time_s += max(jobs_s, default=0.0) if choice.side_by_side else sum(jobs_s)
     return tokens - choice.tokens_per_s * time_s
 
 
-def _choice(seed: int, count: int, num_models: int, copies: bool, most: int = 3) -> BatchChoice:
+def _choice(
+    seed: int, count: int, num_models: int, copies: bool, most: int = 3, side_by_side: bool = False
+) -> BatchChoice:
     rng, num_sources = np.random.default_rng(seed), num_models + copies
     verify_s = 1 + np.cumsum(rng.random(count * most + 1) ** 2) * 0.1
     step_s = rng.random(num_sources) * 0.1
@@ -38,7 +44,7 @@ def _choice(seed: int, count: int, num_models: int, copies: bool, most: int = 3)
         rng.random((count, num_sources)) * 0.2,
     )  # fmt: skip
     survival = np.cumprod(rng.random((count, num_sources, most)) ** 0.7, axis=2)
-    return BatchChoice(survival, prices, count * (0.5 + rng.random()), num_models, rng.random(count))
+    return BatchChoice(survival, prices, count * (0.5 + rng.random()), num_models, rng.random(count), side_by_side)
 
 
 def _best(choice: BatchChoice) -> float:
@@ -50,9 +56,9 @@ def _best(choice: BatchChoice) -> float:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(0, 2), st.booleans())
-def test_the_plan_is_worth_what_it_says_and_near_the_best(seed, count, num_models, copies):
-    choice = _choice(seed, count, num_models, copies)
+@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(0, 2), st.booleans(), st.booleans())
+def test_the_plan_is_worth_what_it_says_and_near_the_best(seed, count, num_models, copies, side_by_side):
+    choice = _choice(seed, count, num_models, copies, side_by_side=side_by_side)
     plan = choice.best()
     lengths = plan.num_speculative_tokens
     assert ((plan.source >= 0) == (lengths > 0)).all()
@@ -65,10 +71,11 @@ def test_the_plan_is_worth_what_it_says_and_near_the_best(seed, count, num_model
     assert value >= best - 0.35 * (best - plain) - 0.1
 
 
-def test_on_average_next_to_nothing_is_missed():
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_on_average_next_to_nothing_is_missed(side_by_side):
     gained = possible = 0.0
     for seed in range(60):
-        choice = _choice(seed, 3, 2, True)
+        choice = _choice(seed, 3, 2, True, side_by_side=side_by_side)
         plain = _value(choice, [0] * 3, [0] * 3)
         gained += choice.best().value - plain
         possible += _best(choice) - plain
@@ -97,3 +104,21 @@ def test_a_model_is_shared_by_those_who_gain_together():
     alone = BatchChoice(np.where(np.arange(4)[:, None, None] == 0, survival, 0), prices, 1.0, 1, np.ones(4))
     assert alone.best().num_speculative_tokens.sum() == 0
     assert BatchChoice(survival, prices, 1.0, 1, np.ones(4)).best().num_speculative_tokens.tolist() == [2, 2, 2, 2]
+
+
+def test_models_on_devices_of_their_own_are_asked_together():
+    # each model is right for one request alone. A job costs 1.4 tokens and a draft brings 2: one after another the
+    # second one's job costs as much, side by side nothing
+    survival = np.zeros((2, 2, 2))
+    survival[0, 0] = survival[1, 1] = 1.0
+    prices = RoundPrices(
+        np.ones(5), row_slopes_s(np.ones(5)), 0.0, np.zeros(2),
+        DraftPrices(np.array([1.4, 1.3]), np.zeros(2), np.zeros(2), np.zeros(2)), np.zeros((2, 2)),
+    )  # fmt: skip
+    together = BatchChoice(survival, prices, 1.0, 2, np.ones(2), side_by_side=True)
+    assert together.best().source.tolist() == [0, 1]
+    assert together.best().value == pytest.approx(4 - 1 - 1.4)
+    dear = replace(prices.draft, job_s=np.array([2.1, 1.9]))
+    by_turns = BatchChoice(survival, replace(prices, draft=dear), 1.0, 2, np.ones(2))
+    assert by_turns.best().source.tolist() == [-1, 1]
+    assert replace(by_turns, side_by_side=True).best().source.tolist() == [0, 1]

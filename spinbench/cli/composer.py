@@ -1,0 +1,99 @@
+"""Composes the points of a sweep: Hydra once per combination of choices, values set on copies of what it gave.
+
+Hydra reads and merges every file anew for each point, which takes longer than many a simulation. What it composes
+depends on choices of groups alone; values are set on it afterwards, in the order of the command line. So points that
+differ only in values share one composition.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One combination, composed."""
+
+    config: DictConfig
+    """Without the `hydra` node."""
+    folder: Path
+    """As `hydra.sweep.dir` and `hydra.sweep.subdir` name it."""
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+    """As they were written: an interpolation in one stays an interpolation."""
+
+
+def compose_sweep(hydra: Hydra, master: DictConfig, task_overrides: Sequence[str]) -> list[Composed]:
+    """Every combination of a sweep in Hydra's order; `master` is its config without what is swept."""
+    given = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    parsed = parser.parse_overrides([*given, *task_overrides])
+    composer = _Composer(hydra.config_loader, master)
+    return [
+        composer.compose(number, overrides)
+        for number, overrides in enumerate(BasicSweeper.split_arguments(parsed, None)[0])
+    ]
+
+
+class _Composer:
+    def __init__(self, loader: Any, master: DictConfig) -> None:
+        self._loader: ConfigLoaderImpl = loader
+        self._master = master
+        of_hydra: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
+        _, self._repository = loader._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, of_hydra)
+        self._parsed: dict[str, Override] = {}
+        self._composed: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
+
+    def compose(self, number: int, overrides: Sequence[str]) -> Composed:
+        parsed = [self._parse(text) for text in overrides]
+        choices = tuple(text for text, one in zip(overrides, parsed, strict=True) if self._is_choice(one))
+        whole, blank = self._base(choices)
+        config = copy.deepcopy(blank)
+        values = [one for text, one in zip(overrides, parsed, strict=True) if text not in choices]
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        folder = self._folder(whole, number, overrides, parsed)
+        named = {str(group): choice for group, choice in whole.hydra.runtime.choices.items()}
+        return Composed(config, folder, named, tuple(overrides))
+
+    def _parse(self, text: str) -> Override:
+        if text not in self._parsed:
+            self._parsed[text] = OverridesParser.create().parse_override(text)
+        return self._parsed[text]
+
+    def _is_choice(self, override: Override) -> bool:
+        """As Hydra tells it: a group of that name exists, and it is not given keys and values."""
+        return not isinstance(override.value(), dict) and self._repository.group_exists(override.key_or_group)
+
+    def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
+        """What Hydra composes for the choices, and the same without the `hydra` node."""
+        if choices not in self._composed:
+            whole = self._loader.load_sweep_config(self._master, list(choices))
+            blank = whole.copy()
+            with open_dict(blank):
+                del blank["hydra"]
+            self._composed[choices] = whole, blank
+        return self._composed[choices]
+
+    def _folder(self, whole: DictConfig, number: int, overrides: Sequence[str], parsed: list[Override]) -> Path:
+        OmegaConf.set_readonly(whole.hydra, False)
+        job = whole.hydra.job
+        with open_dict(whole):
+            job.id = job.num = number
+            naming = job.config.override_dirname
+            job.override_dirname = get_overrides_dirname(
+                overrides=parsed, kv_sep=naming.kv_sep, item_sep=naming.item_sep, exclude_keys=naming.exclude_keys
+            )
+            whole.hydra.overrides.task = list(overrides)
+        if "${hydra:" in repr(OmegaConf.to_container(whole.hydra.sweep, resolve=False)):
+            HydraConfig.instance().set_config(whole)
+        return Path(str(whole.hydra.sweep.dir)) / str(whole.hydra.sweep.subdir)

@@ -1,0 +1,98 @@
+"""Digests of all that a run is made from beside its config: the code, and the files that the config names."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from spinbench.cli.locations import PACKAGE, find_trace
+from spinbench.cli.provenance import versions
+from spinbench.cli.schema import ReplayConfig, SimulationSection
+from spinbench.errors import UserError
+
+SHOWS_ONLY = ("report", "conf", "traces", "__pycache__")
+"""Folders of the package that no result follows from: configs and traces come in by themselves."""
+OF_REAL_MODELS = ("torch", "transformers", "tokenizers", "safetensors")
+"""Libraries that a simulation does without."""
+
+
+def code_version(is_simulation: bool) -> dict[str, Any]:
+    """What runs: the package's version and a digest of its files, and the libraries that compute."""
+    found = versions()
+    libraries = {name: text for name, text in found.items() if not (is_simulation and name in OF_REAL_MODELS)}
+    own = [path for path in PACKAGE.rglob("*") if path.is_file() and _counts(path)]
+    return {"files_sha256": _digest(own, PACKAGE), "versions": libraries}
+
+
+def _counts(path: Path) -> bool:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] not in SHOWS_ONLY and "__pycache__" not in parts
+
+
+class InputDigests:
+    """Digests of files and folders, each read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, str] = {}
+
+    def of(self, config: ReplayConfig) -> dict[str, Any]:
+        """Digests of trace, profile, acceptance, models and a user's own classes, by what they are.
+
+        Raises UserError when a file cannot be read.
+        """
+        engine = config.engine
+        inputs: dict[str, Any] = {"trace": self._of_path(find_trace(config.trace.path))}
+        if isinstance(engine, SimulationSection):
+            inputs["profile"] = self._of_path(find_trace(engine.profile))
+            inputs["acceptance"] = self._of_path(find_trace(engine.source))
+            names: Iterable[str] = ()
+        else:
+            profile = getattr(engine, "profile", None)
+            inputs["profile"] = None if profile is None else self._of_path(find_trace(profile))
+            names = (config.models.target, *config.models.drafters)
+        folders = {name: Path(name).expanduser() for name in names}
+        # a name that is no folder is of a hub or of spinbench itself, and says which model it is
+        inputs["models"] = {name: self._of_path(path) for name, path in folders.items() if path.is_dir()}
+        inputs["classes"] = self._of_classes(config)
+        return inputs
+
+    def _of_classes(self, config: ReplayConfig) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for part in (config.selector, config.drafting, config.verification, config.pipeline):
+            module = str(part.get("_target_", "")).rpartition(".")[0]
+            if module and module.partition(".")[0] != "spinbench":
+                spec = find_spec(module)
+                if spec is not None and spec.origin is not None:
+                    found[module] = self._of_path(Path(spec.origin))
+        return found
+
+    def _of_path(self, path: Path) -> str:
+        key = path.absolute()
+        if key not in self._known:
+            files = [one for one in key.rglob("*") if one.is_file()] if key.is_dir() else [key]
+            self._known[key] = _digest(files, key if key.is_dir() else key.parent)
+        return self._known[key]
+
+
+def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A replay's plain config without the keys whose files `InputDigests` stands for."""
+    kept = dict(config)
+    for section, keys in (("trace", ("path",)), ("engine", ("profile", "source"))):
+        kept[section] = {key: value for key, value in config[section].items() if key not in keys}
+    return kept
+
+
+def _digest(files: Iterable[Path], root: Path) -> str:
+    """Of the files' contents, and of their names where there are several."""
+    digest = hashlib.sha256()
+    ordered = sorted(files)
+    for path in ordered:
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        name = path.relative_to(root).as_posix() if len(ordered) > 1 else ""
+        digest.update(f"{name} {content}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,79 @@
+"""From the section `launcher` of a config to workers that do a sweep's points."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from spinbench.cli.locations import PACKAGE
+from spinbench.cli.replay_command import Replay, print_saved
+from spinbench.cli.sweep_config import LauncherSection, ProcessesSection, RaySection, SerialSection, SlurmSection
+from spinbench.cli.sweep_progress import SweepProgress
+from spinbench.cli.sweep_work import PointWork
+from spinbench.sweep.folder import Session, SweepFolder
+from spinbench.sweep.launcher.supervise import Job
+from spinbench.sweep.point import SweepPoint
+from spinbench.sweep.worker import work
+
+
+def launch(
+    section: LauncherSection,
+    folder: SweepFolder,
+    session: Session,
+    replay: Replay,
+    progress: SweepProgress,
+    wants_gpu: bool,
+) -> None:
+    """Do the session's points as `section` says.
+
+    Raises UserError where workers cannot be started or die again and again, and KeyboardInterrupt on Ctrl-C.
+    """
+    if isinstance(section, SerialSection):
+        _run_here(folder, session, replay, progress)
+        return
+    job = Job(folder, session, _command(folder, session), {"PYTHONPATH": _python_path()}, progress.points)
+    gpus = int(wants_gpu)
+    if isinstance(section, ProcessesSection):
+        from spinbench.sweep.launcher.processes import num_cores, run_processes
+
+        run_processes(job, section.workers or num_cores())
+    elif isinstance(section, SlurmSection):
+        from spinbench.sweep.launcher.slurm import SlurmOptions, run_slurm
+
+        given = section.gpus_per_worker
+        run_slurm(
+            job,
+            SlurmOptions(
+                section.cluster, section.workers, section.partition, section.timeout_min, section.cpus_per_worker,
+                section.memory_gb, gpus if given is None else given, section.options,
+            ),
+        )  # fmt: skip
+    elif isinstance(section, RaySection):
+        from spinbench.sweep.launcher.ray import run_ray
+
+        given = section.gpus_per_worker
+        run_ray(job, section.address, section.workers, section.cpus_per_worker, gpus if given is None else given)
+
+
+def _run_here(folder: SweepFolder, session: Session, replay: Replay, progress: SweepProgress) -> None:
+    job = Job(folder, session, _command(folder, session), {}, progress.points)
+    points = PointWork(replay, session.facts["keep"], session.code)
+
+    def run(point: SweepPoint, path: Path) -> dict[str, Any]:
+        saved = points.serve(point, path, progress.requests)
+        print_saved(path, saved)
+        return saved.summary
+
+    work(folder, session, run, after_point=job.look)
+
+
+def _command(folder: SweepFolder, session: Session) -> Any:
+    def command(first: int, waits: bool) -> list[str]:
+        words = [sys.executable, "-m", "spinbench.cli.sweep_worker", str(folder.path.absolute()), session.name]
+        return [*words, "--first", str(first), *(["--wait"] if waits else [])]
+
+    return command
+
+
+def _python_path() -> str:
+    """Workers import this very package, and a user's own modules from where the command was given."""
+    return ":".join([str(PACKAGE.parent), *(path for path in sys.path if path)])

@@ -1,0 +1,88 @@
+"""How far a sweep is: points done, failed and running, and how long the rest will take."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, Session, SweepFolder
+from spinbench.sweep.json_file import read_json
+from spinbench.sweep.point import SweepPoint
+
+
+@dataclass(frozen=True)
+class FailureKind:
+    """Points that failed of the same thing."""
+
+    reason: str
+    """Type and message."""
+    count: int
+    example: str
+    """What one of them set, beside what all points of the sweep do."""
+
+    def __str__(self) -> str:
+        """In one line."""
+        example = f" (e.g. {self.example})" if self.example else ""
+        return f"{self.count} {'point' if self.count == 1 else 'points'}: {self.reason}{example}"
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """Counts over all points of a sweep."""
+
+    done: int
+    failed: int
+    running: int
+    missing: int
+    """Neither done, failed nor running."""
+    left_s: float | None
+    """Seconds until the last command's points are done, at its pace so far; None where that is not known."""
+    failures: tuple[FailureKind, ...]
+
+    @property
+    def total(self) -> int:
+        """All points."""
+        return self.done + self.failed + self.running + self.missing
+
+
+def sweep_status(folder: SweepFolder) -> SweepStatus:
+    """How far the sweep in `folder` is. Raises UserError when there is none."""
+    points = list(folder.points().values())
+    done = [point for point in points if folder.is_done(point)]
+    failed = [point for point in points if not folder.is_done(point) and folder.is_failed(point)]
+    settled = {point.key for point in (*done, *failed)}
+    running = sum(folder.is_running(point) for point in points if point.key not in settled)
+    session = folder.last_session()
+    left_s = _left_s(folder, session, {point.key: point for point in points}, settled) if session and running else None
+    missing = len(points) - len(settled) - running
+    return SweepStatus(len(done), len(failed), running, missing, left_s, failure_kinds(folder, points, failed))
+
+
+def failure_kinds(
+    folder: SweepFolder, points: Sequence[SweepPoint], failed: Sequence[SweepPoint]
+) -> tuple[FailureKind, ...]:
+    """The reasons of failures, the most frequent first; `points` are all of the sweep."""
+    common = set.intersection(*(set(point.overrides) for point in points)) if points else set()
+    reasons: dict[str, list[SweepPoint]] = {}
+    for point in failed:
+        content = read_json(folder.folder_of(point) / FAILURE_FILE)
+        reasons.setdefault(f"{content.get('type')}: {content.get('message')}", []).append(point)
+    counts = Counter({reason: len(members) for reason, members in reasons.items()})
+    return tuple(
+        FailureKind(reason, count, " ".join(one for one in reasons[reason][0].overrides if one not in common))
+        for reason, count in counts.most_common()
+    )
+
+
+def _left_s(folder: SweepFolder, session: Session, points: dict[str, SweepPoint], settled: set[str]) -> float | None:
+    """By the points that were settled since the session began."""
+    left = sum(key in points and key not in settled for key in session.keys)
+    ended_s = [
+        path.stat().st_mtime
+        for key in session.keys
+        if key in settled and key in points
+        for path in (folder.folder_of(points[key]) / name for name in (POINT_FILE, FAILURE_FILE))
+        if path.is_file()
+    ]
+    during = sum(moment_s >= session.started_s for moment_s in ended_s)
+    return left * (time.time() - session.started_s) / during if during else None

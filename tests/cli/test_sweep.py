@@ -1,0 +1,179 @@
+"""Sweeps of simulated points: killed and gone on with, failed and tried again, looked at."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
+
+from spinbench.cli.composer import compose_sweep
+from spinbench.cli.hydra_app import _parse, _session, sweep_points
+from spinbench.cli.locations import PACKAGE
+from spinbench.cli.main import main
+from spinbench.report.section import load_sections
+from spinbench.sweep.folder import SweepFolder
+from spinbench.sweep.status import sweep_status
+from tests.cli.test_replay import CommandLine
+from tests.simulation.small_setup import CHOICES, DRAFTERS, VALUES, write_setup
+
+DEADLINE_S = 120
+SLOW = """
+import os
+import time
+from spinbench.control.selector.random import RandomSelector
+
+
+class SlowSelector(RandomSelector):
+    def choose(self, context):
+        time.sleep(float(os.environ.get("SLOW_S", "0")))
+        return super().choose(context)
+"""
+
+
+def given(**values: object) -> list[str]:
+    known = {**CHOICES, **VALUES, "models.drafters": f"[{','.join(DRAFTERS)}]", **values}
+    return [f"{key}={value}" for key, value in known.items()]
+
+
+@pytest.fixture
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_setup(tmp_path)
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def num_done(folder: Path) -> int:
+    return sum(1 for _ in folder.glob("*/point.json"))
+
+
+def wait_until_done(folder: Path, count: int, process: subprocess.Popen) -> None:
+    end_s = time.monotonic() + DEADLINE_S
+    while num_done(folder) < count:
+        assert process.poll() is None, "it ended early"
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+def test_a_sweep_that_is_killed_again_and_again_gives_the_same_table(setup: Path) -> None:
+    sweep = [
+        "replay", "-m", *given(selector="random"), "selector._target_=slow.SlowSelector", "seed=0,1,2",
+        "scheduler.max_num_seqs=2,3", "drafting.num_speculative_tokens=2,4", "keep=summary",
+    ]  # fmt: skip
+    killed = [*sweep, "hydra.sweep.dir=killed", "launcher=processes", "launcher.workers=2"]
+    slow = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "SLOW_S": "0.0015"}
+    process = subprocess.Popen([sys.executable, "-m", "spinbench", *killed], stdout=subprocess.DEVNULL, env=slow)
+    wait_until_done(setup / "killed", 2, process)
+    workers = psutil.Process(process.pid).children()
+    assert len(workers) == 2
+    workers[0].kill()
+    wait_until_done(setup / "killed", 4, process)
+    now = psutil.Process(process.pid).children()
+    assert len(set(now) - set(workers)) == 1, "it was not replaced"
+    process.kill()
+    process.wait()
+    before = num_done(setup / "killed")
+    assert before < 12
+    # a worker may still be at its last point, while the same command goes on, here with another launcher
+    assert main([*sweep, "hydra.sweep.dir=killed"]) == 0
+    assert main([*sweep, "hydra.sweep.dir=undisturbed"]) == 0
+    tables = [(setup / name / "points.parquet").read_bytes() for name in ("killed", "undisturbed")]
+    assert tables[0] == tables[1]
+    assert len(pd.read_parquet(setup / "killed" / "points.parquet")) == 12
+
+
+def test_what_failed_is_tried_again_on_request(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = ["replay", "-m", *given(), "kv.num_blocks=1,400", "hydra.sweep.dir=sweep", "seed=0,1"]
+    assert main(sweep) == 1
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1, "one line for one kind"
+    assert err.startswith("failed: 2 points: UserError: ")
+    assert "kv.num_blocks=1" in err
+    assert "4 points: 2 done, 2 failed; table in sweep/points.parquet" in out
+    failures = list(Path("sweep").glob("*/failure.json"))
+    assert [json.loads(path.read_text())["attempts"] for path in failures] == [1, 1]
+    before = {path: path.stat().st_mtime_ns for path in Path("sweep").glob("*/*.json")}
+    assert main(sweep) == 1
+    assert before == {path: path.stat().st_mtime_ns for path in Path("sweep").glob("*/*.json")}
+    assert main([*sweep, "sweep.retry_failed=true"]) == 1
+    assert all(before[path] != path.stat().st_mtime_ns for path in failures)
+    capsys.readouterr()
+    assert main(["sweep", "status", "sweep"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "sweep: 4 points: 2 done, 2 failed, 0 running, 0 missing"
+    assert shown[1].startswith("failed: 2 points: UserError: ")
+    assert main(["sweep", "table", "sweep", "--metrics", "completed", "--limit", "1"]) == 0
+    head, row = capsys.readouterr().out.splitlines()[:2]
+    assert head.split("\t") == ["status", "failure", "kv.num_blocks", "seed", "completed"]
+    assert row.split("\t")[0] == "done"
+    assert row.split("\t")[4] == "16"
+    sections, interrupted = load_sections([Path("sweep")])
+    assert ([len(section.runs) for section in sections], interrupted) == ([2], [])
+
+
+def test_a_point_has_one_key_however_it_is_asked_for(setup: Path) -> None:
+    (setup / "copy.jsonl").write_bytes((setup / "trace.jsonl").read_bytes())
+    first = ["replay", "-m", *given(), "seed=0,1", "hydra.sweep.dir=sweep", "keep=summary"]
+    assert main(first) == 0
+    # other launcher, other order, another name of the same trace, what is kept: none changes what comes of it
+    again = ["replay", "-m", "seed=1,0", *given(**{"trace.path": "copy.jsonl"}), "hydra.sweep.dir=sweep", "keep=tables"]
+    assert main(again) == 0
+    assert len(SweepFolder(Path("sweep")).points()) == 2
+    # another content does, and takes the place of what is out of date
+    lines = (setup / "trace.jsonl").read_text().splitlines()
+    (setup / "trace.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    assert main(first) == 0
+    assert sweep_status(SweepFolder(Path("sweep"))).done == 2
+    assert len(list(Path("sweep").glob("*/point.json"))) == 4
+    frame = pd.read_parquet("sweep/points.parquet")
+    assert frame["num_prompts"].tolist() == [15, 15]
+
+
+def test_points_are_composed_as_hydra_does(setup: Path) -> None:
+    arguments = [
+        *given(selector="random,spin"), "experiment=demo", "pipeline=micro_batches", "pipeline.depth=1,2",
+        "switching=ahead,on_demand", "+noted=a", "~kv.block_size", "hydra.sweep.dir=here", "trace.num_prompts=${repeat}",
+        "repeat=4,5",
+    ]  # fmt: skip
+    with _session("replay", _parse("replay", arguments)) as hydra:
+        master = hydra.compose_config("replay", arguments, RunMode.MULTIRUN)
+        HydraConfig.instance().set_config(master)
+        points = compose_sweep(hydra, master, OmegaConf.to_container(master.hydra.overrides.task, resolve=False))
+        assert len(points) == 16
+        for number, point in enumerate(points[::5]):
+            whole = hydra.config_loader.load_sweep_config(master, list(point.overrides))
+            with open_dict(whole):
+                whole.hydra.job.id = whole.hydra.job.num = 5 * number
+            assert point.choices == dict(whole.hydra.runtime.choices)
+            assert point.folder == Path(str(whole.hydra.sweep.dir)) / str(whole.hydra.sweep.subdir)
+            with open_dict(whole):
+                del whole["hydra"]
+            assert point.config == whole
+            assert list(point.config) == list(whole)
+            assert OmegaConf.to_yaml(point.config) == OmegaConf.to_yaml(whole)
+    assert len(sweep_points("replay", arguments)) == 16
+
+
+def test_a_sweep_of_other_launchers_is_refused(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["replay", "-m", *given(), "seed=0,1", "+hydra.launcher.n_jobs=2", "hydra.launcher._target_=a.Joblib"])
+        == 2
+    )
+    assert "set launcher=serial, processes, slurm or ray" in capsys.readouterr().err
+
+
+def test_no_sweep_is_one_line(spinbench: CommandLine) -> None:
+    for action in ("status", "table"):
+        outcome = spinbench("sweep", action, "nowhere")
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert "nowhere: no sweep here" in outcome.err
+    assert spinbench("sweep", "count").code == 2
