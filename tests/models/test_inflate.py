@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from spinbench.cli.locations import shipped_folder
 from spinbench.errors import UserError
-from spinbench.models.inflate import inflate
+from spinbench.models.inflate import HeadPlaces, inflate
 from spinbench.models.load import load_drafter, load_target, macs_per_token
 from spinbench.models.model_shape import SHAPES, ModelShape, find_shape, inflated_parts, llama_shape
+from spinbench.models.packed_drafter import PACKAGED_FOLDER, read_description
 from spinbench.models.shape_model import shape_model
 from tests.models.tiny_models import save_model, tiny_llama, write_packed_drafter
 
@@ -134,3 +137,24 @@ def test_targets_and_drafters_are_loaded_by_such_names(tmp_path: Path, monkeypat
     assert load_drafter("other-shape", shaped).macs_per_token == SHAPES["other-shape"].macs_per_token
     with pytest.raises(UserError, match="vocabulary of 77 tokens"):
         load_drafter("other-shape", target)
+
+
+def test_the_shipped_models_have_room_in_the_shapes_of_the_shipped_config():
+    config = yaml.safe_load((shipped_folder("conf") / "models" / "inflated_7b.yaml").read_text())
+    parts = [inflated_parts(name.removesuffix("+prompt_lookup")) for name in config["drafters"]]
+    drafters = [part for part in parts if part is not None]
+    assert len(drafters) >= 4
+    for name, large in drafters:
+        body = read_description(PACKAGED_FOLDER / name).config
+        heads = llama_shape(
+            name, body.num_hidden_layers, body.hidden_size, body.intermediate_size, body.num_attention_heads,
+            body.num_key_value_heads, "drafter.json",
+        )  # fmt: skip
+        assert heads.head_dim == body.head_dim
+        HeadPlaces.of(heads, large)
+        assert body.num_hidden_layers <= large.num_layers
+        assert body.intermediate_size <= large.intermediate_size
+    target = inflated_parts(config["target"])
+    assert target is not None
+    # SmolLM2-135M: 30 layers, 9 query and 3 key heads of 64
+    HeadPlaces.of(llama_shape("smollm2", 30, 576, 1536, 9, 3, "its config"), target[1])
