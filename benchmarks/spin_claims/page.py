@@ -8,8 +8,8 @@ from benchmarks.spin_claims.figures import PIPELINE_LABELS, write_figures
 from benchmarks.spin_claims.numbers import NAMES, best_shares, depth_ratios, homogeneous, of, open_ratios, step_ratios
 from benchmarks.spin_claims.sweeps import DATASHEETS
 from benchmarks.spin_claims.text import BARS, CLAIMS, FRAME, Claim
-from spinbench.calibration.model_shape import SHAPES
 from spinbench.control.arrays import FloatArray
+from spinbench.models.model_shape import SHAPES
 
 MEASURED_FILE = "measured.csv"
 PIPELINE_BAR = 1.15

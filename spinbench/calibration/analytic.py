@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from spinbench.calibration.device import BYTES, DeviceSpec
 from spinbench.calibration.job_plan import job_groups
 from spinbench.calibration.meta import DrafterMeta
-from spinbench.calibration.model_shape import ModelShape
 from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import ProfileTables
@@ -22,6 +21,7 @@ from spinbench.control.job import VerifyJob
 from spinbench.control.job_shape import PassShape, job_passes
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.layout import LayoutKind
+from spinbench.models.model_shape import ModelShape
 
 FLOPS_PER_MAC = 2
 MACS_PER_CELL = 2

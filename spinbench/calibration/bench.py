@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from transformers import AttentionInterface
 
+from spinbench.calibration.device_facts import median_s
 from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import JobPoint, PassPoint
@@ -20,6 +21,8 @@ from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
 from spinbench.runtime.body import TorchBody
 from spinbench.runtime.drafter import Drafter, ModelDrafter, with_lookup
+from spinbench.runtime.graphs.graph_setting import Execution
+from spinbench.runtime.graphs.static_pass import row_bucket
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampling, TokenSampler, make_sampler
 from spinbench.runtime.slot_table import SlotTable
@@ -45,6 +48,7 @@ class Bench:
         drafters: Sequence[tuple[DrafterMeta, DrafterInfo, DrafterModel | NgramModel | None]],
         sampling: Sampling,
         limits: ProfileLimits,
+        execution: Execution | None = None,
     ) -> None:
         self.device = target.model.device
         self._longest = limits.max_context_tokens
@@ -53,7 +57,11 @@ class Bench:
         self.num_blocks = num_blocks(limits)
         self._slots = SlotTable(self.num_blocks, BLOCK_SIZE)
         sampler = make_sampler(sampling)
-        self._runners = {target.name: ModelRunner(target.model, self._slots)}
+        # noise comes from the host, which a graph would leave out
+        self._captures = execution is not None and execution.graphs == "cuda" and sampling.temperature == 0
+        execution = execution or Execution()
+        runner = ModelRunner(target.model, self._slots, execution.attention)
+        self._runners = {target.name: runner}
         self._choose: dict[str, Choose] = {target.name: sampler.target_tokens}
         lanes: list[tuple[DrafterInfo, Drafter]] = []
         of_model: dict[str, ModelDrafter] = {}
@@ -63,13 +71,14 @@ class Bench:
                 lane = with_lookup(info, NgramDrafter(model, self.device), self.device)
             elif model is not None and meta.model is not None:
                 if meta.model not in of_model:
-                    of_model[meta.model] = ModelDrafter(model, self._slots, sampler)
+                    of_model[meta.model] = ModelDrafter(model, self._slots, sampler, execution=execution)
                     self._runners[meta.model] = of_model[meta.model].runner
                     self._choose[meta.model] = _draft_choice(sampler, model.target_ids)
                 lane = with_lookup(info, of_model[meta.model], self.device)
             lanes.append((info, lane))
         self._lane_places = {info.name: place for place, (info, _) in enumerate(lanes)}
-        self.body = TorchBody(Verifier(self._runners[target.name], sampler), lanes, self._slots)
+        verifier = Verifier(runner, sampler, execution.forward_replays(runner, self._slots))
+        self.body = TorchBody(verifier, lanes, self._slots)
 
     def begin(self) -> None:
         """Make the texts and give every request its slots; needed before the first timing, and after other runs."""
@@ -85,7 +94,7 @@ class Bench:
         self._hold(range(self._num_requests))
 
     def pass_s(self, point: PassPoint) -> float:
-        """Seconds of one forward pass and the choice of its tokens."""
+        """Seconds of one forward pass and the choice of its tokens: where passes are replayed, of a replay."""
         runner, choose = self._runners[point.model], self._choose[point.model]
         spans, plan = point.spans, point.plan
         width = plan.query_width
@@ -107,11 +116,14 @@ class Bench:
                 logits = runner.packed(spans, tokens, logit_rows)
             choose(logits, seeds, positions)
 
-        with torch.inference_mode():
-            if point.attention == "none":
-                with attention_left_out():
-                    return self._timed_s(run)
-            return self._timed_s(run)
+        with torch.inference_mode(), attention_left_out() if point.attention == "none" else nullcontext():
+            if not self._captures or row_bucket(len(tokens)) is None:
+                return self._timed_s(run)
+            rows, batch = runner.tiled_pass(spans, plan) if plan.rectangles else runner.packed_pass(spans)
+            on_device = torch.from_numpy(rows).to(self.device)
+            return self._replayed_s(
+                lambda: choose(runner.forward(tokens, on_device, batch, logit_rows), seeds, positions)
+            )
 
     def job_s(self, point: JobPoint) -> float:
         """Seconds of one job, from its start to its end on its lane."""
@@ -131,6 +143,13 @@ class Bench:
     def _hold(self, rows: Sequence[int]) -> None:
         for row in rows:
             self._slots.hold(row, self._longest, self._longest)
+
+    def _replayed_s(self, run: Callable[[], object]) -> float:
+        run()  # kernels are compiled before a capture
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            run()
+        return median_s(graph.replay, self.device, repeats=3)
 
     def _timed_s(self, run: Callable[[], None]) -> float:
         if self.device.type != "cuda":

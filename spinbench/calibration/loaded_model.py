@@ -5,8 +5,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from spinbench.calibration.meta import ModelMeta
-from spinbench.calibration.model_shape import ModelShape
 from spinbench.models.load import macs_per_token
+from spinbench.models.model_shape import ModelShape
 from spinbench.runtime.kv_pool import KvShape
 
 

@@ -37,6 +37,10 @@ class DeviceMeta(MetaSection):
     num_threads: Positive | None
     """CPU threads of torch; None for a device that was not there."""
     driver: str | None
+    copy_bytes_per_s: float | None = None
+    """Bytes read and written per second by a large copy within the device's memory, measured; None = not measured."""
+    matrix_flops_per_s: float | None = None
+    """Operations per second of a large matrix product in the profile's dtype, measured; a multiply-add is two."""
 
 
 class ModelMeta(MetaSection):

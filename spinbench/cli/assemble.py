@@ -1,14 +1,17 @@
 """The runtime, from a checked config to models and a body that can start."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import psutil
 import torch
+from transformers import PreTrainedModel
 
 from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting, read_trace
+from spinbench.cli.device_choice import choose_device
+from spinbench.cli.execution import execution_of
 from spinbench.cli.model_shelf import ModelShelf, macs_of
 from spinbench.cli.run_costs import run_costs
 from spinbench.cli.schema import LiveSection, ReplayConfig, RuntimeSection
@@ -44,17 +47,19 @@ def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
     trace, target, prompts = load_prompts(config, engine, shelf)
     beside = check_decisions(config, run_costs(config, engine, drafter_infos(config.models))).branch_tokens
     max_tokens = {request.id: len(prompts[request.id]) + request.max_new_tokens + beside for request in trace.requests}
-    num_blocks = choose_num_blocks(config, max_tokens)
+    choose_num_blocks(config, max_tokens)  # what cannot be served is refused before drafters are loaded
     models = shelf.drafters(config.models.drafters)
+    networks = [target.model, *(model.model for model in models if isinstance(model, DrafterModel))]
+    num_blocks = choose_num_blocks(config, max_tokens, limit=_blocks_that_fit(config, networks))
     infos = drafter_infos(config.models, macs_of(models))
     digests = {model.name: model.weights_sha256 for model in models if model is not None}
     costs = run_costs(config, engine, infos, {config.models.target: target.weights_sha256, **digests})
     setting = loop_setting(config, infos, target.eos_token_ids, num_blocks, len(trace.requests), costs)
     num_slots = num_blocks * config.kv.block_size
-    _check_memory(num_slots, [target.model, *(model.model for model in models if isinstance(model, DrafterModel))])
+    _check_memory(num_slots, networks)
     drafters = tuple(zip(infos, models, strict=True))
     lanes = setting.placement, config.placement.drafter_threads
-    body = make_body(target, drafters, sampling(config), num_blocks, config.kv.block_size, *lanes)
+    body = make_body(target, drafters, sampling(config), num_blocks, config.kv.block_size, *lanes, execution_of(engine))
     return Assembly(trace, target, drafters, prompts, setting, body)
 
 
@@ -83,15 +88,6 @@ def sampling(config: ReplayConfig) -> Sampling:
     return Sampling(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k, config.sampling.kind)
 
 
-def choose_device(engine: LiveSection) -> torch.device:
-    """The device that `engine.device` means here. Raises UserError when there is no such device."""
-    if engine.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("engine.device is cuda; torch finds no CUDA GPU here, so it must be cpu or auto")
-    if engine.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(engine.device)
-
-
 def _prompt_counter(target: TargetModel, use_chat_template: bool) -> Callable[[str], int]:
     # without the context limit, so that a trace can be freed of prompts that exceed it
     unlimited = replace(target, max_model_len_tokens=sys.maxsize)
@@ -103,9 +99,34 @@ def _prompt_counter(target: TargetModel, use_chat_template: bool) -> Callable[[s
     return count
 
 
-def _check_memory(num_slots: int, models: list) -> None:
+def _blocks_that_fit(config: ReplayConfig, models: Sequence[PreTrainedModel]) -> int | None:
+    """KV blocks of all `models` in the share of the GPU's memory that is ours; None on a CPU, whose memory is shared.
+
+    The models' weights are there already. Raises UserError when they alone take that share.
+    """
+    device = models[0].device
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    left = int(config.kv.gpu_memory_utilization * total) - (total - free)
+    num_blocks = left // (config.kv.block_size * _bytes_per_token(models))
+    if num_blocks < 1:
+        raise UserError(
+            f"kv.gpu_memory_utilization is {config.kv.gpu_memory_utilization}, of {total / 1e9:.1f} GB; "
+            f"{(total - free) / 1e9:.1f} GB are in use with the models loaded, so no KV cache fits: raise it, or take "
+            "smaller or fewer models"
+        )
+    return num_blocks
+
+
+def _bytes_per_token(models: Sequence[PreTrainedModel]) -> int:
+    """Keys and values of a token in all models: their pools have as many slots."""
+    return sum(KvShape.of(model.config).bytes_per_token(model.dtype) for model in models)
+
+
+def _check_memory(num_slots: int, models: Sequence[PreTrainedModel]) -> None:
     """Raise UserError if the KV pools cannot fit: allocating them would end in a traceback, or in a killed process."""
-    needed_bytes = sum(num_slots * KvShape.of(model.config).bytes_per_token(model.dtype) for model in models)
+    needed_bytes = num_slots * _bytes_per_token(models)
     device = models[0].device
     free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if needed_bytes > free_bytes:

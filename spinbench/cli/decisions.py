@@ -30,15 +30,20 @@ def read_trace(config: ReplayConfig, count_tokens: Callable[[str], int] | None) 
     return load_trace(find_trace(config.trace.path), config.trace.format, config.trace, count_tokens)
 
 
-def choose_num_blocks(config: ReplayConfig, max_tokens: Mapping[str, int], available: int | None = None) -> int:
+def choose_num_blocks(
+    config: ReplayConfig, max_tokens: Mapping[str, int], available: int | None = None, limit: int | None = None
+) -> int:
     """KV blocks of the run, given the longest length of each request. Raises UserError if one could not be served.
 
-    Without `kv.num_blocks` there are `available` ones, or as many as the longest requests can fill.
+    Without `kv.num_blocks` there are `available` ones, or as many as the longest requests can fill, up to `limit`.
     """
     block_size = config.kv.block_size
     num_blocks = config.kv.num_blocks or available
     if num_blocks is None:
-        return blocks_for_longest(max_tokens.values(), config.scheduler.max_num_seqs, block_size)
+        num_blocks = blocks_for_longest(max_tokens.values(), config.scheduler.max_num_seqs, block_size)
+        if limit is None or num_blocks <= limit:
+            return num_blocks
+        num_blocks = limit
     for request_id, tokens in max_tokens.items():
         check_request_fits(request_id, tokens, num_blocks, block_size)
     return num_blocks

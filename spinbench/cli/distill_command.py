@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from spinbench.cli.assemble import choose_device
+from spinbench.cli.device_choice import choose_device
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted
 from spinbench.cli.schema import RuntimeSection, Section, parse_config

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from spinbench.cli.assemble import choose_device, load_prompts, num_threads
+from spinbench.cli.assemble import load_prompts, num_threads
 from spinbench.cli.decisions import drafter_infos, loop_setting
+from spinbench.cli.device_choice import choose_device
 from spinbench.cli.hardware import device_hardware
 from spinbench.cli.live_engine import model_facts, text_decoder
 from spinbench.cli.model_shelf import ModelShelf

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spinbench.cli.assemble import Assembly, assemble, choose_device, num_threads, runtime_section, sampling
+from spinbench.cli.assemble import Assembly, assemble, num_threads, runtime_section, sampling
 from spinbench.cli.decisions import check_decisions, drafter_infos
+from spinbench.cli.execution import attention_kind, execution_of, graph_mode
 from spinbench.cli.hardware import device_hardware
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.progress import show_stage
@@ -35,7 +36,7 @@ class LiveEngine:
         """Raise UserError for what is wrong with the engine's config; loads no model."""
         sampling(config)
         engine = runtime_section(config)
-        choose_device(engine)
+        execution_of(engine)
         check_decisions(config, run_costs(config, engine, drafter_infos(config.models)))
 
     @contextmanager
@@ -67,6 +68,8 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
         warnings=tuple,
         facts={
             "dtype": runtime_section(config).dtype,
+            "attention": attention_kind(runtime_section(config)),
+            "graphs": graph_mode(runtime_section(config)),
             "models": model_facts(assembly.target, [(info.name, model) for info, model in assembly.drafters]),
             "hardware": device_hardware(assembly.target.model.device),
         },

@@ -13,6 +13,7 @@ from rich.console import Console
 from spinbench.calibration.analytic import analytic_profile
 from spinbench.calibration.bench import BLOCK_SIZE, Bench, num_blocks
 from spinbench.calibration.device import read_device
+from spinbench.calibration.device_facts import measure_facts
 from spinbench.calibration.job_plan import job_groups
 from spinbench.calibration.measure import MeasurePlan, measure
 from spinbench.calibration.meta import (
@@ -28,7 +29,9 @@ from spinbench.calibration.partial import PartialProfile
 from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.profile_file import META_FILE, Profile, ProfileTables, write_profile
 from spinbench.calibration.score import score_profile, write_scores
-from spinbench.cli.assemble import choose_device, num_threads
+from spinbench.cli.assemble import num_threads
+from spinbench.cli.device_choice import choose_device
+from spinbench.cli.execution import attention_kind, execution_of, graph_mode
 from spinbench.cli.hardware import device_hardware
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, uninterrupted
@@ -40,6 +43,7 @@ from spinbench.cli.progress import show_stage
 from spinbench.cli.provenance import command_line, git_commit, versions
 from spinbench.cli.schema import RuntimeSection, parse_config
 from spinbench.errors import UserError
+from spinbench.models.shape_model import require_room
 from spinbench.runtime.sampler import Sampling
 
 
@@ -61,13 +65,11 @@ class ProfileCommand:
         shapes = named_shapes(config)
         if config.device != THIS_MACHINE:
             read_device(config.device).flops(_engine(config).dtype)
-        elif shapes:
-            raise UserError(
-                f"models.target is {config.models.target}, a shape without weights: nothing can be timed; choose a "
-                "device from a datasheet, e.g. device=h100_sxm"
-            )
         else:
-            choose_device(_engine(config))
+            engine = _engine(config)
+            execution_of(engine)
+            if shapes is not None:
+                require_room(shapes.values(), getattr(torch, engine.dtype), choose_device(engine))
 
     def run(self, point: Point) -> None:
         """Leave the profile in the point's folder. Raises UserError, and Interrupted on Ctrl-C, which loses nothing."""
@@ -91,10 +93,18 @@ class ProfileCommand:
             about = _device_meta(device)
             partial = PartialProfile(point.folder, _setting(config, models, about))
             try:
-                bench = Bench(models.target, models.drafters, _sampling(config), limits)
+                bench = Bench(
+                    models.target,
+                    models.drafters,
+                    _sampling(config),
+                    limits,
+                    execution_of(engine),
+                )
                 plan = _plan(config, models)
                 with show_timings() as on_progress:
                     tables = measure(bench, plan, partial, on_progress)
+                facts = measure_facts(device, models.target.model.dtype)
+                about = about.model_copy(update=asdict(facts))
                 meta = _meta(config, point, about, models.metas, tables, None)
                 _save(point.folder, Profile(meta, tables, str(point.folder)))
                 partial.remove()
@@ -197,6 +207,8 @@ def _setting(config: ProfileConfig, models: LoadedModels, about: DeviceMeta) -> 
         "format": FORMAT,
         "device": about.model_dump(mode="json"),
         "dtype": _engine(config).dtype,
+        "attention": attention_kind(_engine(config)),
+        "graphs": graph_mode(_engine(config)),
         "models": {meta.name: meta.sha256 for meta in models.metas},
         "drafters": [meta.name for meta, _, _ in models.drafters],
         "sampling": config.sampling.model_dump(),

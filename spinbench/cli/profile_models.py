@@ -8,13 +8,13 @@ import torch
 from spinbench.calibration.device import BYTES
 from spinbench.calibration.loaded_model import model_meta, shape_of
 from spinbench.calibration.meta import DrafterMeta, ModelMeta
-from spinbench.calibration.model_shape import ModelShape, find_shape
 from spinbench.cli.decisions import drafter_infos
 from spinbench.cli.model_shelf import ModelShelf, macs_of
 from spinbench.cli.profile_config import ProfileConfig
 from spinbench.control.drafter import DrafterInfo
 from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel
+from spinbench.models.model_shape import ModelShape, find_shape
 from spinbench.workload.acceptance.drafter_name import is_ngram, kind_of, model_of
 from spinbench.workload.acceptance.ngram_model import NgramModel
 

@@ -3,8 +3,9 @@
 from contextlib import suppress
 from pathlib import Path
 
-from spinbench.cli.assemble import Assembly, assemble, choose_device, num_threads, sampling
+from spinbench.cli.assemble import Assembly, assemble, num_threads, sampling
 from spinbench.cli.decisions import drafter_infos, read_trace
+from spinbench.cli.device_choice import choose_device
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, uninterrupted
 from spinbench.cli.model_shelf import ModelShelf

@@ -44,6 +44,9 @@ class RuntimeSection(LiveSection):
 
     kind: Literal["runtime"]
     profile: Annotated[str, Field(min_length=1)] | None
+    attention: Literal["auto", "torch", "triton"]
+    graphs: Literal["auto", "off", "eager", "cuda"]
+    graph_memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class HuggingFaceSection(LiveSection):
@@ -148,6 +151,7 @@ class KvSection(Section):
 
     block_size: Positive
     num_blocks: Positive | None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)]
 
 
 class SamplingSection(Section):

@@ -205,5 +205,9 @@ def _num_blocks_that_fit(config: ReplayConfig, meta: ProfileMeta) -> int | None:
         "drafters_together": [[meta.target], drafters],
         "own_devices": [[meta.target], *([name] for name in drafters)],
     }
-    tokens = min(meta.kv_capacity_tokens(models) for models in on_device[config.placement.kind] if models)
+    tokens = min(
+        meta.kv_capacity_tokens(models, config.kv.gpu_memory_utilization)
+        for models in on_device[config.placement.kind]
+        if models
+    )
     return tokens // config.kv.block_size

@@ -15,7 +15,7 @@ class TargetModel:
 
     name: str
     """What the user wrote."""
-    kind: Literal["embedded", "hub", "path"]
+    kind: Literal["embedded", "hub", "path", "shape", "inflated"]
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase | None
     eos_token_ids: frozenset[int]
@@ -23,6 +23,14 @@ class TargetModel:
     max_model_len_tokens: int
     """Prompt and answer together."""
     weights_sha256: str
+    """Of a model that was made, of what it was made from."""
+    base: "TargetModel | None" = None
+    """Of an inflated model the small one, whose weights its drafters share."""
+
+    @property
+    def trained(self) -> "TargetModel":
+        """The model that was trained: this one, or the small one inside."""
+        return self.base or self
 
     @property
     def vocab_size(self) -> int:

@@ -65,8 +65,10 @@ def load_ngrams(spec: str, target: TargetModel) -> NgramModel:
         description = NgramDescription.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: no description of an n-gram table ({first_line(error)})") from error
+    # an inflated target says what the trained one says
+    trained = target.trained
     known = description.target_weights_sha256
-    same = known == target.weights_sha256 if known is not None else description.target == target.name
+    same = known == trained.weights_sha256 if known is not None else description.target == trained.name
     if not same or description.vocab_size != target.vocab_size:
         raise UserError(
             f"drafter {spec!r}: was counted from texts of target {description.target!r}, not {target.name!r}"

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
 
 from spinbench.errors import UserError
 from spinbench.runtime.paged_batch import PagedBatch, RowGroup
@@ -31,9 +31,12 @@ def paged_attention(
     _refuse_other_attention(paged, extras)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     keys, values = paged.pool.keys[layer], paged.pool.values[layer]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if paged.tables is not None:
+        rows, size = paged.tables.rows, paged.tables.block_size
+        return paged.tables.attention.attend(query, key, value, keys, values, rows, size, scale), None
     keys.index_copy_(0, paged.write_slots, key[0].transpose(0, 1))
     values.index_copy_(0, paged.write_slots, value[0].transpose(0, 1))
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if paged.tiled is not None:
         return tiled_attention(query, keys, values, paged.tiled, scale), None
     out = torch.empty_like(query[0].transpose(0, 1), memory_format=torch.contiguous_format)  # [rows, heads, head_dim]
@@ -80,7 +83,10 @@ def _one_request(
 
 
 def use_paged_attention(model: PreTrainedModel) -> None:
-    """Make `model` attend through the pool; its calls then need `paged=` and `use_cache=False`."""
+    """Make `model` attend through the pool; its calls then need `paged=` and `use_cache=False`.
+
+    No mask function is registered for it, so transformers makes no mask, nor looks into the positions for packed
+    sequences either, which would make the host wait for the device in every pass (`masking_utils`).
+    """
     AttentionInterface.register(ATTENTION_NAME, paged_attention)
-    AttentionMaskInterface.register(ATTENTION_NAME, lambda *args, **kwargs: None)
     model.set_attn_implementation(ATTENTION_NAME)

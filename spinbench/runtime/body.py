@@ -18,8 +18,10 @@ from spinbench.control.job import (
     Job,
     JobDone,
     PrefillJob,
+    PrefillResult,
     Result,
     ScoreResult,
+    TokenSpans,
     VerifyJob,
     VerifyResult,
 )
@@ -29,8 +31,10 @@ from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.draft import Draft
 from spinbench.runtime.drafter import Drafter, LookupThenModelDrafter, ModelDrafter, with_lookup
+from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.lane import Lanes, split_cores
 from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.out_of_memory import in_parts
 from spinbench.runtime.proposals import Proposals
 from spinbench.runtime.sampler import Sampling, make_sampler
 from spinbench.runtime.slot_table import Slots, SlotTable
@@ -176,7 +180,7 @@ class TorchBody:
         text = self._text
         match job:
             case PrefillJob(spans):
-                return lambda: Outcome(self._verifier.prefill(spans, text))
+                return partial(self._prefill, spans, text)
             case CatchUpJob():
                 moves = self._moves(job)
                 return partial(self._catch_up, job, moves, self._slots.held(job.spans.rows.tolist()), text)
@@ -189,6 +193,11 @@ class TorchBody:
                 self._proposals.use_ahead(job)
                 return partial(self._verify, job, self._proposals.drafts_of(job.spans.rows.tolist()), text)
 
+    def _prefill(self, spans: TokenSpans, text: LiveText) -> Outcome:
+        """In parts where the device has too little memory for all at once."""
+        parts = in_parts("prefill", len(spans), lambda places: self._verifier.prefill(spans.only(places), text))
+        return Outcome(PrefillResult(np.concatenate([part.token_ids for part in parts])))
+
     def _moves(self, job: CatchUpJob | DraftJob) -> SlotMoves | None:
         moves = self._proposals.take_moves(job.drafter, job.spans.rows.tolist())
         return None if moves is None else moves.within(self._slots)
@@ -197,7 +206,8 @@ class TorchBody:
         drafter = self._drafter(job, moves)
         if job.num_scored is not None:
             return Outcome(ScoreResult(drafter.score(job.spans, job.num_scored, text)))
-        drafter.catch_up(job.spans, slots, text)
+        spans = job.spans
+        in_parts("catch-up", len(spans), lambda places: drafter.catch_up(spans.only(places), slots, text))
         return Outcome(None)
 
     def _draft(self, job: DraftJob, moves: SlotMoves | None, text: LiveText) -> Outcome:
@@ -248,18 +258,21 @@ def make_body(
     block_size: int,
     placement: Placement = SHARED,
     drafter_threads: int = 1,
+    execution: Execution | None = None,
 ) -> TorchBody:
     """Serves `target` with `drafters` (no model for prompt lookup) over a KV pool of `num_blocks` blocks."""
     sampler = make_sampler(sampling)
     slots = SlotTable(num_blocks, block_size)
-    verifier = Verifier(ModelRunner(target.model, slots), sampler)
+    execution = execution or Execution()
+    runner = ModelRunner(target.model, slots, execution.attention)
+    verifier = Verifier(runner, sampler, execution.forward_replays(runner, slots))
     lanes: list[tuple[DrafterInfo, Drafter]] = []
     device = target.model.device
     for info, model in drafters:
         if isinstance(model, NgramModel):
             lanes.append((info, with_lookup(info, NgramDrafter(model, device), device)))
         elif model is not None:
-            lanes.append((info, with_lookup(info, ModelDrafter(model, slots, sampler), device)))
+            lanes.append((info, with_lookup(info, ModelDrafter(model, slots, sampler, execution=execution), device)))
         else:
             lanes.append((info, PromptLookupDrafter(info, device)))
     return TorchBody(verifier, lanes, slots, placement, drafter_threads)

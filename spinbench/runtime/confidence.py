@@ -34,8 +34,12 @@ class DraftConfidence:
 
     def add(self, logits: torch.Tensor, requests: IntArray) -> None:
         """The next token of some requests of the group, int [rows], from the drafter's logits [rows, vocab]."""
+        self.add_probability(top_probability(logits), requests)
+
+    def add_probability(self, probability: torch.Tensor, requests: IntArray) -> None:
+        """The same from `top_probability` of the logits, [rows]."""
         self._requests.append(requests)
-        self._on_device.append(top_probability(logits))
+        self._on_device.append(probability)
 
     def go_on(self, requests: IntArray) -> BoolArray:
         """Whether no token has ended their drafts yet; waits for the device."""

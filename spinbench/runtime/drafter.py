@@ -13,12 +13,14 @@ from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel
 from spinbench.runtime.confidence import DraftConfidence
 from spinbench.runtime.draft import Draft, DraftRecorder, Drafts
+from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampler, TokenSampler
 from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.text_drafter import NgramDrafter, PromptLookupDrafter
 from spinbench.runtime.token_tree import SlotMoves
 from spinbench.runtime.tree_drafter import draft_trees
+from spinbench.runtime.upload import upload
 
 
 class Drafter(Protocol):
@@ -60,10 +62,17 @@ class ModelDrafter:
     """A causal LM with a KV pool of its own, batched over the group, whose sampler draws its tokens."""
 
     def __init__(
-        self, drafter: DrafterModel, slots: SlotTable, sampler: TokenSampler, ends_early: bool | None = None
+        self,
+        drafter: DrafterModel,
+        slots: SlotTable,
+        sampler: TokenSampler,
+        ends_early: bool | None = None,
+        execution: Execution | None = None,
     ) -> None:
         """`ends_early`: run a draft no further than the job's rule lets it; None = as its device is best used."""
-        self.runner = ModelRunner(drafter.model, slots)
+        execution = execution or Execution()
+        self.runner = ModelRunner(drafter.model, slots, execution.attention)
+        self._replays = execution.draft_replays(self.runner, sampler, drafter.target_ids, slots)
         self._target_ids = drafter.target_ids
         self._sampler = sampler
         self._ends_early = ends_while_drafting(self._device.type) if ends_early is None else ends_early
@@ -75,7 +84,7 @@ class ModelDrafter:
 
     def catch_up(self, spans: TokenSpans, slots: Slots, text: LiveText) -> None:
         """One packed pass; no logits are computed beyond one row."""
-        tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
+        tokens = upload(text.span_token_ids(spans), self._device)
         self.runner.packed(spans, tokens, torch.zeros(1, dtype=torch.int64, device=self._device), slots)
 
     def score(self, spans: TokenSpans, num_scored: IntArray, text: LiveText) -> BoolArray:
@@ -84,8 +93,8 @@ class ModelDrafter:
         behind = np.arange(own.shape[1]) - num_scored[:, None]  # -1 is a span's last token
         rows = (np.cumsum(spans.num_tokens)[:, None] + behind)[own]
         positions = (spans.stop[:, None] + behind + 1)[own]
-        tokens = torch.from_numpy(text.span_token_ids(spans)).to(self._device)
-        logits = self.runner.packed(spans, tokens, torch.from_numpy(rows).to(self._device))
+        tokens = upload(text.span_token_ids(spans), self._device)
+        logits = self.runner.packed(spans, tokens, upload(rows, self._device))
         seeds = np.repeat(text.seeds[spans.rows], num_scored)
         # under rejection sampling a draw from its law: it says the text's token as often as it finds it likely
         said = self._sampler.draft(logits, seeds, positions, positions, self._target_ids).token_ids.cpu().numpy()
@@ -119,6 +128,10 @@ class ModelDrafter:
         sure = None
         if job.stop is not None or job.measure_confidence:
             sure = DraftConfidence(len(lengths), job.stop)
+        if self._replays is not None:
+            drafted = self._replays.draft(job, tokens, slots, text, sure)
+            if drafted is not None:
+                return self._replayed(job, drafted, sure)
         steps = DraftRecorder(self._target_ids)
         num_steps = np.zeros(len(lengths), np.int64)
         requests, spans = np.arange(len(lengths)), known
@@ -146,8 +159,16 @@ class ModelDrafter:
         confidence = sure.means(lengths) if sure is not None and job.measure_confidence else None
         return Drafts(tuple(steps.drafts(kept)), confidence, num_steps)
 
+    def _replayed(self, job: DraftJob, token_ids: torch.Tensor, sure: DraftConfidence | None) -> Drafts:
+        """What came of a replay, in which every draft was run to its full length: `token_ids` [requests, steps]."""
+        lengths = job.num_speculative_tokens
+        kept = lengths if sure is None else sure.num_kept(lengths)
+        confidence = sure.means(lengths) if sure is not None and job.measure_confidence else None
+        drafts = tuple(Draft(tokens[:count]) for tokens, count in zip(token_ids, kept.tolist(), strict=True))
+        return Drafts(drafts, confidence, lengths)
+
     def _on_device(self, numbers: IntArray) -> torch.Tensor:
-        return torch.from_numpy(numbers).to(self._device)
+        return upload(numbers, self._device)
 
     @property
     def _device(self) -> torch.device:

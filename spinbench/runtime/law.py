@@ -7,6 +7,7 @@ import torch
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.errors import UserError
+from spinbench.runtime.upload import upload
 from spinbench.workload.sampling_kind import SamplingKind
 
 
@@ -62,7 +63,7 @@ def cut(scores: torch.Tensor, rows: RowSampling) -> torch.Tensor:
     vocab_size = scores.shape[-1]
     top_k = np.where(rows.top_k > 0, np.minimum(rows.top_k, vocab_size), vocab_size)
     if (top_k < vocab_size).any():
-        place = torch.from_numpy(top_k - 1).to(scores.device)[:, None]
+        place = upload(top_k - 1, scores.device)[:, None]
         threshold = scores.topk(int(top_k.max()), dim=-1).values.gather(-1, place)
         scores = scores.masked_fill(scores < threshold, float("-inf"))
     if (rows.top_p < 1).any():
@@ -84,7 +85,7 @@ def law_of(logits: torch.Tensor, rows: RowSampling) -> torch.Tensor:
     greedy = rows.temperature == 0
     if greedy.any():
         sure = torch.zeros_like(law).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-        law = torch.where(torch.from_numpy(greedy).to(law.device)[:, None], sure, law)
+        law = torch.where(upload(greedy, law.device)[:, None], sure, law)
     return law
 
 
@@ -100,4 +101,4 @@ def draw(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
 
 
 def _column(values: FloatArray, like: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(values).to(like)[:, None]
+    return upload(values, like.device).to(like.dtype)[:, None]

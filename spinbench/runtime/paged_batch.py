@@ -7,6 +7,7 @@ import torch
 
 from spinbench.control.job import TokenSpans
 from spinbench.control.layout import LayoutPlan
+from spinbench.runtime.kernels.table_attention import TableBatch
 from spinbench.runtime.kv_pool import KvPool
 from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.tile import KeySlots, TiledRows, tiled_rows
@@ -40,6 +41,13 @@ class PagedBatch:
     """Keys of the longest request."""
     tiled: TiledRows | None = None
     """Attention in rectangles; None = request by request, by `groups`."""
+    tables: TableBatch | None = None
+    """Attention by tables, in place of all this."""
+
+
+def table_batch(tables: TableBatch, pool: KvPool, longest_context: int) -> PagedBatch:
+    """A pass whose rows, keys and slots the tables say."""
+    return PagedBatch(pool, tables.rows.write_slots, (), longest_context, tables=tables)
 
 
 def causal_tail(num_rows: int, num_keys: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 from spinbench.control.arrays import IntArray
 from spinbench.runtime.draft import Draft, DraftedStep, DraftLaw, ScoredRows, Verdict
 from spinbench.runtime.law import RowSampling, Sampling, draw, law_of
+from spinbench.runtime.upload import upload
 from spinbench.workload.acceptance.counter_random import uniforms
 
 POSITION_BITS = 32
@@ -16,7 +17,7 @@ def request_uniforms(
 ) -> torch.Tensor:
     """A number in [0, 1) for each request seed and position, float64, independent between streams and rounds."""
     counters = (np.asarray(round_start, np.int64) << POSITION_BITS) | positions
-    return torch.from_numpy(uniforms(0, stream, seeds.astype(np.uint64), counters)).to(device)
+    return upload(uniforms(0, stream, seeds.astype(np.uint64), counters), device)
 
 
 def residual_law(target: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:
@@ -49,9 +50,9 @@ def judge_by_law(law: torch.Tensor, rows: ScoredRows) -> Verdict:
     place of the rejected one, or from p behind a draft that was kept whole.
     """
     tokens, device = rows.token_ids, law.device
-    drafted = torch.from_numpy(rows.own[:, 1:]).to(device)
+    drafted = upload(rows.own[:, 1:], device)
     lengths = rows.own.sum(1)
-    first_row = torch.from_numpy(np.cumsum(lengths) - lengths).to(device)
+    first_row = upload(np.cumsum(lengths) - lengths, device)
     seeds = np.broadcast_to(rows.seeds[:, None], rows.own.shape)
     positions = rows.start[:, None] + 1 + np.arange(rows.own.shape[1])
     uniform = request_uniforms("accept", seeds[:, 1:], positions[:, :-1], device)
@@ -76,7 +77,7 @@ def _draft_probability(rows: ScoredRows, like: torch.Tensor) -> torch.Tensor:
     drawn = [draft.probability for draft in rows.drafts if draft is not None and draft.probability is not None]
     if drawn:
         has_law = np.array([draft is not None and draft.law is not None for draft in rows.drafts])
-        where = torch.from_numpy(np.flatnonzero(rows.own[:, 1:] & has_law[:, None])).to(like.device)
+        where = upload(np.flatnonzero(rows.own[:, 1:] & has_law[:, None]), like.device)
         probability.view(-1)[where] = torch.cat(drawn).to(like.dtype)
     return probability
 
@@ -85,15 +86,15 @@ def _rejected_law(rows: ScoredRows, accepted: torch.Tensor, rejects: torch.Tenso
     """The law of each request's first token that was not accepted, [requests, vocab]; 0 where there is none."""
     law = torch.zeros_like(like)
     column = accepted.clamp(max=rows.own.shape[1] - 2)
-    certain = torch.tensor([draft is not None and draft.law is None for draft in rows.drafts], device=law.device)
+    certain = upload(np.array([draft is not None and draft.law is None for draft in rows.drafts]), law.device)
     token = rows.token_ids[:, 1:].gather(1, column[:, None])
     law.scatter_(1, token, (certain & rejects)[:, None].to(law.dtype))
     for group, (places, members) in _groups(rows.drafts).items():
         width = max(len(draft) for draft in members)
         # any row does behind a draft's end: nothing is subtracted there
         table = np.stack([np.resize(draft.law_rows, width) for draft in members])  # pyright: ignore
-        at = torch.from_numpy(places).to(law.device)
-        row = torch.from_numpy(table).to(law.device).gather(1, accepted[at, None].clamp(max=width - 1))[:, 0]
+        at = upload(places, law.device)
+        row = upload(table, law.device).gather(1, accepted[at, None].clamp(max=width - 1))[:, 0]
         probability = group.probability[row] * rejects[at, None]
         if group.target_ids is None:
             law[at] = probability.to(law.dtype)

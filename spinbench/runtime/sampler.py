@@ -2,13 +2,15 @@
 
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.runtime.draft import DraftedStep, ScoredRows, Verdict
 from spinbench.runtime.law import RowSampling, Sampling, cut, scaled
-from spinbench.runtime.noise import gumbel_noise
+from spinbench.runtime.noise import gumbel_noise, noise_keys, noise_of_keys
 from spinbench.runtime.rejection import RejectionSampler
+from spinbench.runtime.upload import upload
 
 
 class TokenSampler(Protocol):
@@ -55,6 +57,11 @@ class Sampler:
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
 
+    @property
+    def draws(self) -> bool:
+        """Whether noise decides, not the logits alone."""
+        return self._sampling.temperature > 0
+
     def target_tokens(self, logits: torch.Tensor, seeds: IntArray, positions: IntArray) -> torch.Tensor:
         """Token ids int64 [rows] from target logits [rows, vocab], for `positions` of the requests with `seeds`."""
         if self._sampling.temperature == 0:
@@ -72,11 +79,10 @@ class Sampler:
         target_ids: torch.Tensor | None,
     ) -> torch.Tensor:
         """What a drafter maximises, [rows, draft vocab]; `target_ids` maps its vocabulary to the target's."""
-        if self._sampling.temperature == 0:
+        if not self.draws:
             return logits
-        vocabulary = torch.arange(logits.shape[-1], device=logits.device) if target_ids is None else target_ids
-        scores = scaled(logits, RowSampling.alike(len(logits), self._sampling).temperature)
-        return scores + gumbel_noise(seeds, positions, vocabulary)
+        keys = upload(noise_keys(seeds, positions), logits.device)
+        return self._perturbed(logits, keys, target_ids)
 
     def draft_tokens(
         self,
@@ -88,6 +94,20 @@ class Sampler:
         """Target token ids int64 [rows] from drafter logits [rows, draft vocab]."""
         chosen = self.draft_scores(logits, seeds, positions, target_ids).argmax(-1)
         return chosen if target_ids is None else target_ids[chosen]
+
+    def drafted_by_keys(
+        self, logits: torch.Tensor, keys: torch.Tensor | None, target_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """As `draft_tokens`, from `noise_keys` on the device, None without noise: nothing depends on the host."""
+        scores = logits if keys is None else self._perturbed(logits, keys, target_ids)
+        chosen = scores.argmax(-1)
+        return chosen if target_ids is None else target_ids[chosen]
+
+    def _perturbed(self, logits: torch.Tensor, keys: torch.Tensor, target_ids: torch.Tensor | None) -> torch.Tensor:
+        vocabulary = torch.arange(logits.shape[-1], device=logits.device) if target_ids is None else target_ids
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        # by a tensor, as the target's: on a GPU a division by a number is a product with its inverse
+        return wide / wide.new_full((1, 1), self._sampling.temperature) + noise_of_keys(keys, vocabulary)
 
     def draft_children(
         self,
@@ -123,7 +143,9 @@ class Sampler:
         tokens = rows.token_ids
         requests, positions = rows.places()
         choices = torch.full_like(tokens, -1)
-        own = torch.from_numpy(rows.own).to(tokens.device)
-        choices[own] = self.target_tokens(logits, rows.seeds[requests], positions)
+        # by places that the host knows: a mask would make it wait for the device to count them
+        places = upload(np.flatnonzero(rows.own), tokens.device)
+        choices.view(-1).index_copy_(0, places, self.target_tokens(logits, rows.seeds[requests], positions))
+        own = upload(rows.own, tokens.device)
         agree = (choices[:, :-1] == tokens[:, 1:]) & own[:, 1:]
         return Verdict(choices, agree.long().cumprod(1).sum(1))

@@ -50,7 +50,7 @@ class SlotTable:
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         self.num_slots = num_blocks * block_size
-        self._block_size = block_size
+        self.block_size = block_size
         self._free = np.ones(num_blocks, bool)
         self._homeless = np.ones(num_blocks, bool)
         self._homes: dict[int, tuple[int, int]] = {}
@@ -61,10 +61,10 @@ class SlotTable:
     def hold(self, row: int, num_tokens: int, max_tokens: int) -> None:
         """See that a request has slots for `num_tokens` tokens; it will never need more than for `max_tokens`."""
         blocks = self._blocks.setdefault(row, [])
-        need = -(-num_tokens // self._block_size) - len(blocks)
+        need = -(-num_tokens // self.block_size) - len(blocks)
         if need <= 0:
             return
-        size = self._block_size
+        size = self.block_size
         if not blocks:
             self._find_home(row, -(-max_tokens // size))
             self._slots[row] = np.empty(-(-max_tokens // size) * size, np.int64)

@@ -11,6 +11,7 @@ from spinbench.runtime.confidence import mean_confidence
 from spinbench.runtime.draft import Draft, Drafts
 from spinbench.runtime.slot_table import Slots
 from spinbench.runtime.token_tree import SlotMoves
+from spinbench.runtime.upload import upload
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.acceptance.probability import decode_probability
 
@@ -74,7 +75,7 @@ class NgramDrafter(TextDrafter):
             text.context_ends(job.spans.rows, self.model.context_tokens), int(lengths.max())
         )
         kept = lengths if job.stop is None else np.minimum(job.stop.num_kept(codes), lengths)
-        on_device = torch.from_numpy(tokens).to(self._device)
+        on_device = upload(tokens, self._device)
         drafts = tuple(Draft(on_device[place, :length]) for place, length in enumerate(kept.tolist()))
         confidence = None
         if job.measure_confidence:

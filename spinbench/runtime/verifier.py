@@ -7,27 +7,32 @@ import torch
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.job import PrefillResult, TokenSpans, VerifyJob, VerifyResult
+from spinbench.control.layout import LayoutPlan
 from spinbench.control.text import LiveText
 from spinbench.runtime.draft import Draft, ScoredRows
+from spinbench.runtime.graphs.static_forward import ForwardReplays
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import TokenSampler
 from spinbench.runtime.token_tree import KvMoves, tree_rows, walk
 from spinbench.runtime.tree_batch import TreeNodes
+from spinbench.runtime.upload import upload
 
 
 class Verifier:
     """The target model with its KV pool."""
 
-    def __init__(self, runner: ModelRunner, sampler: TokenSampler) -> None:
+    def __init__(self, runner: ModelRunner, sampler: TokenSampler, replays: ForwardReplays | None = None) -> None:
+        """With `replays`, verifications of packed and decomposed layouts are replayed where they can be."""
         self.runner = runner
+        self._replays = replays
         self._sampler = sampler
 
     def prefill(self, spans: TokenSpans, text: LiveText) -> PrefillResult:
         """Run whole contexts and choose the token behind each."""
         last_rows = np.cumsum(spans.num_tokens) - 1
         device = self.runner.device
-        tokens = torch.from_numpy(text.span_token_ids(spans)).to(device)
-        logits = self.runner.packed(spans, tokens, torch.from_numpy(last_rows).to(device))
+        tokens = upload(text.span_token_ids(spans), device)
+        logits = self.runner.packed(spans, tokens, upload(last_rows, device))
         chosen = self._sampler.target_tokens(logits, text.seeds[spans.rows], spans.stop)
         return PrefillResult(chosen.cpu().numpy())
 
@@ -39,14 +44,8 @@ class Verifier:
         rows, lengths = spans.rows.tolist(), job.num_drafted.tolist()
         drafted = tuple(drafts[row] if length else None for row, length in zip(rows, lengths, strict=True))
         tokens = self._query_tokens(job, drafted, text, own)
-        real = torch.from_numpy(np.flatnonzero(own)).to(tokens.device)
-        own_tokens, own_rows = tokens.view(-1)[real], torch.arange(len(real), device=tokens.device)
-        if job.layout.query_width:
-            logits = self.runner.tiled(spans, tokens.view(-1), job.layout, real)
-        elif job.layout.rectangles:
-            logits = self.runner.tiled(spans, own_tokens, job.layout, own_rows)
-        else:
-            logits = self.runner.packed(spans, own_tokens, own_rows)
+        real = upload(np.flatnonzero(own), tokens.device)
+        logits = self._logits(spans, job.layout, tokens.view(-1), real)
         verdict = self._sampler.judge(logits, ScoredRows(tokens, own, spans.start, text.seeds[spans.rows], drafted))
         # one transfer to the host for the whole batch
         host = torch.cat((verdict.accepted[:, None], verdict.token_ids), 1).cpu().numpy()
@@ -76,18 +75,32 @@ class Verifier:
             [sees[:count, :count] for sees, count in zip(rows.sees, counts, strict=True)],
         )
         tokens = self._query_tokens(job, drafted, text, own)
-        real = torch.from_numpy(np.flatnonzero(own)).to(tokens.device)
+        real = upload(np.flatnonzero(own), tokens.device)
         own_tokens = tokens.view(-1)[real]
         logits = self.runner.tree(nodes, own_tokens, torch.arange(len(own_tokens), device=tokens.device))
         choices = torch.full_like(tokens, -1)
         requests, _ = np.nonzero(own)
         choices.view(-1)[real] = self._sampler.target_tokens(logits, seeds[requests], nodes.positions + 1)
-        accepted, path = walk(tokens, choices, torch.from_numpy(own).to(tokens.device), rows)
+        accepted, path = walk(tokens, choices, upload(own, tokens.device), rows)
         # one transfer to the host for the whole batch
         host = torch.cat((accepted[:, None], path, choices.gather(1, path)), 1).cpu().numpy()
         num_accepted, places = host[:, 0], host[:, 1 : 1 + own.shape[1]]
         self.runner.keep_path(KvMoves.along(spans.rows, spans.start, places, num_accepted))
         return VerifyResult(host[:, 1 + own.shape[1] :], num_accepted + 1), places
+
+    def _logits(self, spans: TokenSpans, layout: LayoutPlan, tokens: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Logits of the places `real` of `tokens`, which are those of the spans: [len(real), vocab]."""
+        own_tokens = tokens[real]
+        if self._replays is not None:
+            logits = self._replays.logits(spans, own_tokens, layout)
+            if logits is not None:
+                return logits
+        if layout.query_width:
+            return self.runner.tiled(spans, tokens, layout, real)
+        rows = torch.arange(len(real), device=tokens.device)
+        if layout.rectangles:
+            return self.runner.tiled(spans, own_tokens, layout, rows)
+        return self.runner.packed(spans, own_tokens, rows)
 
     def _query_tokens(
         self, job: VerifyJob, drafts: Sequence[Draft | None], text: LiveText, own: BoolArray
@@ -98,9 +111,9 @@ class Verifier:
             text.token_ids(row, start, start + 1)[0]
             for row, start in zip(job.spans.rows.tolist(), job.spans.start.tolist(), strict=True)
         ]
-        tokens = torch.from_numpy(newest).to(self.runner.device)
+        tokens = upload(newest, self.runner.device)
         drafted = [draft.token_ids for draft in drafts if draft is not None]
         if drafted:
             where = np.flatnonzero(own & (np.arange(own.shape[1]) > 0))
-            tokens.view(-1)[torch.from_numpy(where).to(tokens.device)] = torch.cat(drafted)
+            tokens.view(-1)[upload(where, tokens.device)] = torch.cat(drafted)
         return tokens

@@ -6,13 +6,13 @@ from spinbench.calibration.analytic import Roofline, analytic_profile, pass_shap
 from spinbench.calibration.device import device_names, read_device
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.meta import DrafterMeta
-from spinbench.calibration.model_shape import SHAPES, find_shape
 from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import PassPoint
 from spinbench.calibration.profile_file import Profile
 from spinbench.calibration.score import score_profile
 from spinbench.control.job_shape import PassShape
 from spinbench.errors import UserError
+from spinbench.models.model_shape import SHAPES, find_shape
 from tests.calibration.made_profile import meta
 
 ONE_TOKEN = PassShape(num_requests=1, num_tokens=1, num_cells=0, num_keys=0, num_head_rows=1)

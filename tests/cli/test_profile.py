@@ -127,7 +127,10 @@ def test_a_device_of_ones_own(spinbench: CommandLine) -> None:
             ["device=tpu"],
             "device is 'tpu'; it must be this_machine, a100_80gb, h100_sxm, h200, l4, v100_32gb, v100_32gb_spin, or a YAML",
         ),
-        (["device=this_machine"], "models.target is llama-7b-shape, a shape without weights: nothing can be timed"),
+        (
+            ["device=this_machine", "models=llama_30b", "engine.dtype=float64", "engine.device=cpu"],
+            "llama-1.4b-shape of float64 weights: 287.5 GB, and",
+        ),
         (["engine.dtype=float64"], "Tesla V100-SXM2-32GB has no figure for engine.dtype=float64"),
         (["models.drafters=[llama-8b-shape]"], "there is no shape 'llama-8b-shape'"),
         (["models.drafters=[somewhere]"], "llama-7b-shape is a shape without weights and 'somewhere' is none"),

@@ -39,6 +39,7 @@ from spinbench.control.selector.ucbspec import UcbSpecSelector
 from spinbench.control.switching import SwitchingKind
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.body import make_body
+from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.sampler import Sampling
 from spinbench.runtime.session import live_loop
 from spinbench.workload.acceptance.ngram_model import NgramModel
@@ -234,13 +235,16 @@ def serve(
     trace: Sequence[Request],
     *,
     sampling: Sampling = GREEDY,
+    execution: Execution | None = None,
     **decisions: Any,
 ) -> RunRecord:
     """Serve `trace` on the runtime; `decisions` are those of `loop_setting`."""
     setting = loop_setting(target, models, len(trace), **decisions)
     by_name = {model.name: model for model in models}
     drafters = [(info, by_name.get(info.name.removesuffix("+prompt_lookup"))) for info in setting.drafters]
-    body = make_body(target, drafters, sampling, setting.num_kv_blocks, setting.block_size, setting.placement)
+    body = make_body(
+        target, drafters, sampling, setting.num_kv_blocks, setting.block_size, setting.placement, execution=execution
+    )
     prompts = {request.id: request.prompt_token_ids or () for request in trace}
     try:
         return live_loop(setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()

@@ -23,13 +23,13 @@ from spinbench.calibration.meta import (
     RowsMeta,
     SamplingMeta,
 )
-from spinbench.calibration.model_shape import llama_shape
 from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.profile_file import Profile, write_profile
 from spinbench.cli.locations import shipped_folder
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.cli.simulated_engine import SimulatedEngine
 from spinbench.control.record import RunRecord
+from spinbench.models.model_shape import llama_shape
 from spinbench.workload.acceptance.table_file import write_table
 from spinbench.workload.acceptance.table_meta import TraceMeta
 from tests.workload.acceptance.made_table import made_table

@@ -158,6 +158,8 @@ KNOBS: dict[str, Change] = {
     "scheduler.max_num_batched_tokens": Change(100, choices={"arrivals": "all_at_once"}),
     "kv.block_size": Change(8, {"kv.num_blocks": 40}),
     "kv.num_blocks": Change(20),
+    # beside 432 MB of weights in 24 GB, 20 blocks
+    "kv.gpu_memory_utilization": Change(0.0185),
     "repeat": Change(1, choices=RANDOM),
     "seed": Change(1, choices=RANDOM),
 }
@@ -171,6 +173,9 @@ INERT: dict[str, tuple[str, Change | None]] = {
     "engine/runtime.dtype": ("number format of real models; a simulation's is its profile's", None),
     "engine/runtime.device": ("hardware of real models; a simulation's is its profile's", None),
     "engine/runtime.profile": ("costs that real runs go by; a simulation's are its profile's", None),
+    "engine/runtime.attention": ("kernels of real models (tests/runtime/test_kernels.py)", None),
+    "engine/runtime.graphs": ("how real models are run (tests/runtime/test_graphs.py)", None),
+    "engine/runtime.graph_memory_gb": ("memory of real models' graphs (tests/runtime/test_graphs.py)", None),
     "engine/runtime.num_threads": ("threads of real models; a simulation's are its profile's", None),
     "placement.drafter_threads": ("threads of real models", Change(2)),
     "engine/huggingface.dtype": ("as engine/runtime.dtype", None),

@@ -34,6 +34,12 @@ class ModelShape:
         """All linear layers, head included."""
         return self.layer_macs + self.head_macs
 
+    @property
+    def intermediate_size(self) -> int:
+        """Width of a Llama's gated MLP: what attention leaves of a layer's multiply-adds."""
+        attention = 2 * self.hidden_size * (self.num_heads + self.num_kv_heads) * self.head_dim
+        return (self.layer_macs // self.num_layers - attention) // (3 * self.hidden_size)
+
     def kv_bytes_per_token(self, bytes_per_value: int) -> int:
         """Keys and values of all layers."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim * bytes_per_value
@@ -86,8 +92,24 @@ NAMED = (
 SHAPES = {shape.name: shape for shape in NAMED}
 
 
+INFLATED_SIGN = "@"
+"""Between a trained model and the shape that it is to be run in: smollm2-135m-instruct@llama-7b-shape."""
+
+
+def inflated_parts(name: str) -> tuple[str, ModelShape] | None:
+    """The trained model and the shape in the name of an inflated model; None for another name.
+
+    Raises UserError for a shape that does not exist.
+    """
+    base, sign, shape_name = name.rpartition(INFLATED_SIGN)
+    if not sign or not shape_name.endswith(SHAPE_SUFFIX):
+        return None
+    shape = find_shape(shape_name)
+    return None if shape is None or not base else (base, shape)
+
+
 def find_shape(name: str) -> ModelShape | None:
     """The shape of this name, or None for a name that is no shape's. Raises UserError for one that looks like one."""
-    if name in SHAPES or not name.endswith(SHAPE_SUFFIX) or "/" in name:
+    if name in SHAPES or not name.endswith(SHAPE_SUFFIX) or "/" in name or INFLATED_SIGN in name:
         return SHAPES.get(name)
     raise UserError(f"there is no shape {name!r}; shapes are {', '.join(SHAPES)}")

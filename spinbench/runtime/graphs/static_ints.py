@@ -1,0 +1,46 @@
+"""Integers that a captured function reads: one buffer on the device, filled in one transfer."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Int32Array = npt.NDArray[np.int32]
+
+
+class StaticInts:
+    """Named int32 tables that keep their places; written on the host, then uploaded together."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> None:
+        sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+        # page-locked, so that the transfer is queued behind what the device does and nobody waits for it
+        self._host = torch.zeros(sum(sizes.values()), dtype=torch.int32, pin_memory=device.type == "cuda")
+        self._device = torch.zeros_like(self._host, device=device)
+        self._on_host: dict[str, Int32Array] = {}
+        self._on_device: dict[str, torch.Tensor] = {}
+        flat = self._host.numpy()
+        first = 0
+        for name, shape in shapes.items():
+            part = slice(first, first + sizes[name])
+            self._on_host[name] = flat[part].reshape(shape)
+            self._on_device[name] = self._device[part].view(shape)
+            first = part.stop
+
+    def put(self, name: str, values: npt.NDArray[np.integer], padding: int = 0) -> None:
+        """Write the first rows of a table, and `padding` into its others."""
+        table = self._on_host[name]
+        table[: len(values)] = values
+        table[len(values) :] = padding
+
+    def corner(self, name: str, values: npt.NDArray[np.integer]) -> None:
+        """Write the first rows and columns of a table; what lies beside them is never read."""
+        self._on_host[name][: values.shape[0], : values.shape[1]] = values
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """The table on the device: always the same tensor."""
+        return self._on_device[name]
+
+    def upload(self) -> None:
+        """Bring all tables to the device. The one before must have got there: a job waits for its own end."""
+        self._device.copy_(self._host, non_blocking=True)

@@ -1,0 +1,159 @@
+"""Passes and draft loops over static tensors, run uncaptured, are lossless, and few sizes serve a run."""
+
+import logging
+
+import pytest
+import torch
+
+from spinbench.runtime.graphs import replay as replay_module
+from spinbench.runtime.graphs.graph_setting import Execution
+from spinbench.runtime.graphs.replay import GraphMemory, Replays
+from spinbench.runtime.graphs.static_ints import StaticInts
+from spinbench.runtime.graphs.static_pass import power_of_two, row_bucket
+from tests.runtime import serving, tiny_models
+
+TRACE = serving.requests(6, max_new_tokens=12)
+CPU = torch.device("cpu")
+
+
+def served(
+    family: str = "llama", execution: Execution | None = None, **decisions: object
+) -> dict[str, tuple[int, ...]]:
+    target = tiny_models.target(family)
+    models = tiny_models.drafters(target)
+    return serving.outputs(serving.serve(target, models, TRACE, execution=execution, **decisions))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=() if family in ("llama", "gpt2") else pytest.mark.full_matrix)
+        for family in tiny_models.FAMILIES
+    ],
+)
+def test_replays_are_lossless(family):
+    expected = serving.hf_outputs(tiny_models.target(family), TRACE)
+    for selector, layout, length, most in (
+        ("plain", "packed", 1, 8),
+        ("fixed good", "packed", 4, 3),
+        ("fixed small_vocabulary", "decomposed", 8, 1),
+        ("round_robin", "unequal", 3, 8),
+        ("fixed good+prompt_lookup", "padded", 2, 3),
+    ):
+        got = served(
+            family, Execution(graphs="eager"), selector=selector, layout=layout, draft_length=length, max_num_seqs=most
+        )
+        assert got == expected, selector
+
+
+def test_replays_draw_what_launches_draw():
+    decisions = {"selector": "round_robin", "sampling": serving.NUCLEUS, "max_num_seqs": 3}
+    assert served(execution=Execution(graphs="eager"), **decisions) == served(**decisions)
+
+
+def test_drafts_made_ahead_are_replayed_too():
+    """Behind tokens that the text does not hold yet."""
+    expected = serving.hf_outputs(tiny_models.target(), TRACE)
+    ahead = {"selector": "fixed good", "depth": "draft_while_verify", "draft_length": 2}
+    assert served(execution=Execution(graphs="eager"), **ahead) == expected
+
+
+def test_replayed_drafts_are_the_launched_ones():
+    """Token for token, rejected ones too: as many are accepted in every round."""
+    target = tiny_models.target()
+    models = tiny_models.drafters(target)
+    for selector, policy, sampling in (
+        ("fixed good", "fixed", serving.GREEDY),
+        ("fixed small_vocabulary", "confident product 0.003", serving.NUCLEUS),
+    ):
+        runs = [
+            serving.serve(
+                target,
+                models,
+                TRACE,
+                selector=selector,
+                policy=policy,
+                draft_length=5,
+                sampling=sampling,
+                execution=execution,
+            )
+            for execution in (None, Execution(graphs="eager"))
+        ]
+        launched, replayed = (record.rounds for record in runs)
+        for column in ("drafted", "accepted"):
+            assert (getattr(launched, column) == getattr(replayed, column)).all()
+
+
+def test_trees_and_rejection_run_without(caplog):
+    expected = serving.hf_outputs(tiny_models.target(), TRACE)
+    merged = {"selector": "merged good,poor", "draft_length": 3}
+    assert served(execution=Execution(graphs="eager"), **merged) == expected
+    sampling = serving.Sampling(temperature=0.9, kind="rejection")
+    with caplog.at_level(logging.WARNING):
+        drawn = served(execution=Execution(graphs="eager"), selector="fixed good", sampling=sampling)
+    assert "drawn for rejection sampling run without a graph" in caplog.text
+    assert drawn == served(selector="fixed good", sampling=sampling)
+
+
+def test_few_sizes_serve_a_run(monkeypatch):
+    made: list[Replays] = []
+    real = Replays.__init__
+
+    def noted(self: Replays, *arguments: object) -> None:
+        made.append(self)
+        real(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(replay_module.Replays, "__init__", noted)
+    target = tiny_models.target()
+    trace = serving.requests(8, max_new_tokens=40)
+    record = serving.serve(
+        target, tiny_models.drafters(target), trace, selector="fixed good", execution=Execution(graphs="eager")
+    )
+    jobs = sum(span.kind in ("draft", "verify") for span in record.spans)
+    sizes = sum(replays.num_captured for replays in made)
+    assert 0 < sizes < jobs / 3
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.filled = self.ran = 0
+
+    def fill(self) -> None:
+        self.filled += 1
+
+    def run(self) -> None:
+        self.ran += 1
+
+
+def test_what_is_known_is_filled_again_and_what_has_no_room_is_refused(caplog):
+    memory = GraphMemory(cap_bytes=1)
+    replays = Replays("eager", CPU, memory)
+    first = replays.get("a", Counted, Counted.fill)
+    again = replays.get("a", Counted, Counted.fill)
+    assert first is again
+    assert first is not None
+    assert first.static.filled == 2
+    memory.held_bytes = 2
+    with caplog.at_level(logging.WARNING):
+        assert replays.get("b", Counted, Counted.fill) is None
+        assert replays.get("b", Counted, Counted.fill) is None
+    assert [record.message.split(";")[0] for record in caplog.records] == [
+        "CUDA graphs hold 0.00 GB, of 0.00 GB that they may"
+    ]
+    assert replays.get("a", Counted, Counted.fill) is first
+
+
+def test_static_integers_keep_their_places():
+    ints = StaticInts({"a": (3,), "b": (2, 2)}, CPU)
+    before = ints["b"].data_ptr()
+    ints.put("a", torch.tensor([4, 5]).numpy(), padding=9)
+    ints.corner("b", torch.tensor([[7], [8]]).numpy())
+    assert ints["a"].tolist() == [0, 0, 0]
+    ints.upload()
+    assert (ints["a"].tolist(), ints["b"].tolist()) == ([4, 5, 9], [[7, 0], [8, 0]])
+    assert ints["b"].data_ptr() == before
+
+
+def test_buckets():
+    assert [row_bucket(count) for count in (1, 3, 5, 17, 256, 257)] == [1, 4, 6, 20, 256, None]
+    assert [power_of_two(count) for count in (0, 1, 2, 3, 5)] == [0, 1, 2, 4, 8]
