@@ -68,10 +68,13 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
         warnings=tuple,
         facts={
             "dtype": runtime_section(config).dtype,
-            "attention": attention_kind(runtime_section(config)),
-            "graphs": graph_mode(runtime_section(config)),
             "models": model_facts(assembly.target, [(info.name, model) for info, model in assembly.drafters]),
-            "hardware": device_hardware(assembly.target.model.device),
+            # with how the models are run on it: the simulator's entry has other keys as well
+            "hardware": {
+                **device_hardware(assembly.target.model.device),
+                "attention": attention_kind(runtime_section(config)),
+                "graphs": graph_mode(runtime_section(config)),
+            },
         },
     )
 
