@@ -134,7 +134,8 @@ class _JobFit:
     def _solve(self, rows: Rows, what: str) -> dict[Coefficient, float]:
         if not rows:
             raise UserError(f"{self._where}: no {what} rows with role fit")
-        factors = {name for features, _ in rows for name in features if name[0] == "factor"}
+        # in the rows' order: a set's differs from process to process, and with it the last digits of the solution
+        factors = (name for features, _ in rows for name in features if name[0] == "factor")
         return named_nnls(rows, dict.fromkeys(factors, 1.0))
 
     def _cost(self, solved: dict[Coefficient, float], model: str) -> JobCost:

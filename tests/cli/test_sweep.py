@@ -70,7 +70,7 @@ def test_a_sweep_that_is_killed_again_and_again_gives_the_same_table(setup: Path
         "scheduler.max_num_seqs=2,3", "drafting.num_speculative_tokens=2,4", "keep=summary",
     ]  # fmt: skip
     killed = [*sweep, "hydra.sweep.dir=killed", "launcher=processes", "launcher.workers=2"]
-    slow = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "SLOW_S": "0.0015"}
+    slow = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "SLOW_S": "0.0015", "PYTHONHASHSEED": "1"}
     process = subprocess.Popen([sys.executable, "-m", "spinbench", *killed], stdout=subprocess.DEVNULL, env=slow)
     wait_until_done(setup / "killed", 2, process)
     workers = psutil.Process(process.pid).children()
