@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import Body, DraftJob, DraftResult, Job, JobDone
+from spinbench.control.job import Body, Job, JobDone, job_as_run
 from spinbench.control.span_log import kind_of
 from spinbench.metrics.validation import JobsCompared
 
@@ -34,12 +34,10 @@ class ExpectingBody:
         """The body's next event."""
         done = self._body.next_event(deadline_s)
         if done is not None:
-            job, result = done.job, done.result
-            ran = job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
-            self._kind.append(kind_of(job))
+            self._kind.append(kind_of(done.job))
             self._lane.append(done.lane)
             self._real_s.append(done.end_s - done.start_s)
-            self._expected_s.append(self._ask(ran))
+            self._expected_s.append(self._ask(job_as_run(done.job, done.result)))
         return done
 
     def release(self, rows: IntArray) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, mode
 
 from spinbench.cli.config_error import explain_validation_error
 from spinbench.cli.hydra_error import explain_omegaconf_error
-from spinbench.cli.section import Positive, Section
+from spinbench.cli.section import Positive, Section, kind_tag
 from spinbench.cli.sweep_config import LauncherSection, SweepSection
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.placement import PlacementKind
@@ -67,17 +67,12 @@ class SimulationSection(Section):
     oracle_num_speculative_tokens: Annotated[int, Field(ge=1, le=64)] | None
 
 
-def _engine_kind(section: Any) -> str | None:
-    kind = section.get("kind") if isinstance(section, dict) else getattr(section, "kind", None)
-    return f"kind={kind}" if isinstance(kind, str) else None
-
-
 EngineSection = Annotated[
     Annotated[RuntimeSection, Tag("kind=runtime")]
     | Annotated[SimulationSection, Tag("kind=simulation")]
     | Annotated[HuggingFaceSection, Tag("kind=huggingface")],
     Discriminator(
-        _engine_kind,
+        kind_tag,
         custom_error_type="engine_kind",
         custom_error_message="An engine whose kind is runtime, simulation or huggingface",
     ),

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from spinbench.cli.section import Positive, Section
+from spinbench.cli.section import Positive, Section, kind_tag
 
 
 class SweepSection(Section):
@@ -51,18 +51,13 @@ class RaySection(Section):
     gpus_per_worker: Annotated[float, Field(ge=0)] | None
 
 
-def _launcher_kind(section: Any) -> str | None:
-    kind = section.get("kind") if isinstance(section, dict) else getattr(section, "kind", None)
-    return f"kind={kind}" if isinstance(kind, str) else None
-
-
 LauncherSection = Annotated[
     Annotated[SerialSection, Tag("kind=serial")]
     | Annotated[ProcessesSection, Tag("kind=processes")]
     | Annotated[SlurmSection, Tag("kind=slurm")]
     | Annotated[RaySection, Tag("kind=ray")],
     Discriminator(
-        _launcher_kind,
+        kind_tag,
         custom_error_type="launcher_kind",
         custom_error_message="A launcher whose kind is serial, processes, slurm or ray",
     ),

@@ -178,6 +178,11 @@ class VerifyResult:
 Result = PrefillResult | ScoreResult | DraftResult | VerifyResult | None
 
 
+def job_as_run(job: Job, result: Result) -> Job:
+    """The job as far as it was done: a draft may have ended early."""
+    return job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
+
+
 @dataclass(frozen=True, slots=True)
 class JobDone:
     """A job ended; it occupied `lane` from `start_s` to `end_s`."""

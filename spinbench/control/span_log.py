@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, PrefillJob, VerifyJob
+from spinbench.control.job import CatchUpJob, DraftJob, Job, JobDone, PrefillJob, VerifyJob, job_as_run
 from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
 from spinbench.control.record import SpanColumns, SpanKind
 
@@ -106,14 +106,8 @@ def _chunk(spans: Sequence[tuple[JobDone, int]]) -> _Chunk:
         np.array([index for _, index in spans], np.int64),
         np.array([len(each) for each in rows], np.int64),
         np.concatenate(rows, dtype=np.int32) if rows else np.empty(0, np.int32),
-        _work([_as_run(done) for done, _ in spans]),
+        _work([job_as_run(done.job, done.result) for done, _ in spans]),
     )
-
-
-def _as_run(done: JobDone) -> Job:
-    """The job as far as it was done: a draft may have ended early."""
-    job, result = done.job, done.result
-    return job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
 
 
 class _Work(NamedTuple):

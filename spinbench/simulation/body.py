@@ -22,6 +22,7 @@ from spinbench.control.job import (
     TokenSpans,
     VerifyJob,
     VerifyResult,
+    job_as_run,
 )
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.placement import SHARED, Placement
@@ -136,8 +137,7 @@ class SimulatedBody:
             start_s, end_s = self._times.span_s(job, self._lane_name(job))
             end = lane.repeat(end_s)
         else:
-            ran = job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
-            start_s, end = lane.submit(self._times.job_s(ran), self._host_free_at_s)
+            start_s, end = lane.submit(self._times.job_s(job_as_run(job, result)), self._host_free_at_s)
         self._num_in_flight += 1
         assert end.callbacks is not None
         end.callbacks.append(

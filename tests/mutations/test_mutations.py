@@ -132,9 +132,23 @@ def phantom_kv_in_the_target(patch: Patch) -> None:
     patch.setattr(model_runner, "packed_batch", mutated)
 
 
+def take_in_the_newest(patch: Patch) -> None:
+    """Whatever KV a drafter is believed to hold, it takes the newest token in: a draft job has one at the least."""
+    first_jobs = Round.first_jobs
+
+    def mutated(self: Round, table: RequestTable) -> list[Job]:
+        held = table.drafter_kv_tokens
+        table.drafter_kv_tokens = np.minimum(held, (table.num_tokens - 1)[:, None])
+        jobs = first_jobs(self, table)
+        table.drafter_kv_tokens = held
+        return jobs
+
+    patch.setattr(Round, "first_jobs", mutated)
+
+
 def phantom_kv_in_a_drafter(patch: Patch) -> None:
     """A drafter believes that it has seen all it drafted, though others stand there now when its next turn comes."""
-    verified, first_jobs = ServingLoop._verified, Round.first_jobs
+    verified = ServingLoop._verified
 
     def mutated_verified(self: ServingLoop, done: Any, round_: Round, result: VerifyResult) -> None:
         verified(self, done, round_, result)
@@ -142,20 +156,13 @@ def phantom_kv_in_a_drafter(patch: Patch) -> None:
         rows, drafter = round_.rows[by_model], round_.drafter[by_model]
         self._table.drafter_kv_tokens[rows, drafter] = (round_.context_tokens + round_.drafted - 1)[by_model]
 
-    def mutated_first_jobs(self: Round, table: RequestTable) -> list[Job]:
-        held = table.drafter_kv_tokens
-        table.drafter_kv_tokens = np.minimum(held, (table.num_tokens - 1)[:, None])  # the newest is always taken in
-        jobs = first_jobs(self, table)
-        table.drafter_kv_tokens = held
-        return jobs
-
     patch.setattr(ServingLoop, "_verified", mutated_verified)
-    patch.setattr(Round, "first_jobs", mutated_first_jobs)
+    take_in_the_newest(patch)
 
 
 def phantom_kv_of_drafts_made_ahead(patch: Patch) -> None:
     """A drafter believes that it has seen all that it drafted ahead, though it was thrown away."""
-    verified, first_jobs = DraftAhead.verified, Round.first_jobs
+    verified = DraftAhead.verified
 
     def mutated_verified(self: DraftAhead, round_: Round, *rest: Any) -> None:
         rows = round_.rows[self._drafts.job[round_.rows] != NO_JOB]
@@ -164,15 +171,8 @@ def phantom_kv_of_drafts_made_ahead(patch: Patch) -> None:
         held = self._num_before[rows] + drafts.num_tokens[rows]
         self._table.drafter_kv_tokens[rows, drafts.drafter[rows]] = held
 
-    def mutated_first_jobs(self: Round, table: RequestTable) -> list[Job]:
-        held = table.drafter_kv_tokens
-        table.drafter_kv_tokens = np.minimum(held, (table.num_tokens - 1)[:, None])  # the newest is always taken in
-        jobs = first_jobs(self, table)
-        table.drafter_kv_tokens = held
-        return jobs
-
     patch.setattr(DraftAhead, "verified", mutated_verified)
-    patch.setattr(Round, "first_jobs", mutated_first_jobs)
+    take_in_the_newest(patch)
 
 
 def draft_used_behind_a_wrong_guess(patch: Patch) -> None:
