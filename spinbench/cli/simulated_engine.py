@@ -1,7 +1,7 @@
 """engine=simulation: durations from a profile, acceptance from a table, a bootstrap or a law. Loads no model."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,10 +27,13 @@ from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
+from spinbench.metrics.definitions import MetricValue, summarise
+from spinbench.metrics.drift import time_factors
 from spinbench.metrics.store import Run
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import DecidedAgain, RoundsCompared, compare_rounds
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
+from spinbench.simulation.scaled_times import ScaledTimes
 from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.table import AcceptanceTable
@@ -98,7 +101,14 @@ class SimulatedEngine:
             rounds = RoundsCompared(len(run.rounds), 0, str(error))
         return DecidedAgain(rounds, bodies[0].compared())
 
-    def make_session(self, config: ReplayConfig, times: RecordedTimes | None) -> Session:
+    def rescaled(self, config: ReplayConfig, runs: Sequence[DecidedAgain]) -> Mapping[str, MetricValue]:
+        """The summary of a run whose jobs take what the profile says, times what it was off by in these runs."""
+        costs = self._files.costs(simulation_section(config), tuple(config.models.drafters))
+        times = ScaledTimes(costs, time_factors([run.jobs for run in runs]), drafter_infos(config.models))
+        record = self.make_session(config, times).make_loop(None, lambda body: body).run()
+        return summarise(tables_from_record(record))
+
+    def make_session(self, config: ReplayConfig, times: RecordedTimes | ScaledTimes | None) -> Session:
         """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError."""
         engine = simulation_section(config)
         profile, profile_digest = self._files.profile(engine)
@@ -110,7 +120,7 @@ class SimulatedEngine:
         order = ArrivalQueue(trace.requests, config.arrivals).requests
         streams = source.streams(order, tuple(config.models.drafters))
         # the run's own model: it remembers what it was asked beyond its range
-        start_s = times.start_s if times else 0.0
+        start_s = times.start_s if isinstance(times, RecordedTimes) else 0.0
         job_times = times or self._files.costs(engine, tuple(config.models.drafters))
         cost_model = job_times if isinstance(job_times, CostModel) else None
         foresight = Foresight(
