@@ -16,6 +16,7 @@ PER_CHOICE = ("arrivals", "drafting", "engine", "launcher", "pipeline", "selecto
 THE_CHOICE = ("kind", "_target_")
 """Keys that are the choice itself: `test_choices_differ` is theirs."""
 NOT_REPLAYED = {
+    "capacity.yaml": "runs replays at many rates: their keys are those of replay.yaml and of the groups",
     "distill.yaml": "trains drafters",
     "profile.yaml": "times jobs on real models, or estimates them",
     "record.yaml": "scores drafters on real models",
