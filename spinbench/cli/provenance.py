@@ -48,7 +48,7 @@ def run_meta(config: ReplayConfig, point: Point, session: Session, code: CodeFac
         "placement": config.placement.kind,
         "switching": config.switching,
         "drafting": drafting_label(point.choices, session.setting.tree),
-        **({"router": point.choices["router"]} if config.replicas > 1 else {}),
+        **({"replicas": config.replicas, "router": point.choices["router"]} if config.replicas > 1 else {}),
         "num_speculative_tokens": (0 if choice == "plain" else session.setting.draft_length.max_num_speculative_tokens),
         "sampling": config.sampling.model_dump(),
         **session.facts,

@@ -113,7 +113,7 @@ def ray_session(config: ReplayConfig) -> Iterator[Session]:
     engine = runtime_section(config)
     with ray_cluster(engine.ray.address, WHAT, "engine.ray.address") as ray:
         gpus = _gpus_per_replica(engine, ray)
-        _require_room(config, engine, gpus, ray.cluster_resources())
+        require_room(config, engine, gpus, ray.cluster_resources())
         remote = ray.remote(
             num_cpus=engine.ray.cpus_per_replica, num_gpus=gpus, max_restarts=0, concurrency_groups={LOOP: 1},
             runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
@@ -171,7 +171,7 @@ def _gpus_per_replica(engine: RuntimeSection, ray: Any) -> float:
     return 1.0 if engine.device == "cuda" or (engine.device == "auto" and has_gpus) else 0.0
 
 
-def _require_room(config: ReplayConfig, engine: RuntimeSection, gpus: float, there: Any) -> None:
+def require_room(config: ReplayConfig, engine: RuntimeSection, gpus: float, there: Any) -> None:
     """Raise UserError where replicas would wait for ever for a place."""
     for name, key, each in (
         ("CPU", "cpus_per_replica", engine.ray.cpus_per_replica),

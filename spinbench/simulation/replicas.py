@@ -104,6 +104,7 @@ class ReplicatedLoop:
             if not (self._dispatcher or outstanding):
                 return
             reached = set() if ended is None else {ended}
+            # of jobs that end at the same time on several replicas the router knows of the first ones only
             for routed in self._dispatcher.take_due(time_s, outstanding, self._looks):
                 self._replicas[routed.replica].inbox.put(routed.request, routed.arrival_s)
                 if self._clock.bodies[routed.replica].hears_arrivals:

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from spinbench.cli.main import main
+from spinbench.cli.ray_replicas import require_room
+from spinbench.errors import UserError
 from spinbench.metrics.store import read_run
 from spinbench.report.section import load_sections
 from tests.cli.conftest import CommandLine
@@ -102,6 +105,15 @@ def test_ray_replicas_answer_as_one_server(spinbench: CommandLine, monkeypatch: 
     after: Any = read_run(Path("lost")).requests.sort_values("request_id", ignore_index=True)
     assert after[texts].equals(one[texts])
     assert set(after["replica"]) == {1}
-    done = spinbench.replay("replicas=2", "engine.ray.cpus_per_replica=1000", "hydra.run.dir=none")
-    assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "engine.ray.cpus_per_replica=1000" in done.err
+    assert done.err.count("\n") == 1, "no line of Ray's own"
+
+
+def test_replicas_that_would_wait_for_ever_are_refused() -> None:
+    config, engine = SimpleNamespace(replicas=3), SimpleNamespace(ray=SimpleNamespace(cpus_per_replica=1.0))
+    require_room(config, engine, 0.0, {"CPU": 3.0})  # type: ignore[arg-type]
+    with pytest.raises(
+        UserError, match=r"replicas is 3 with engine.ray.cpus_per_replica=1, and the Ray cluster has 2 CPU"
+    ):
+        require_room(config, engine, 0.0, {"CPU": 2.0})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"engine.ray.gpus_per_replica=0.5, and the Ray cluster has 1 GPU"):
+        require_room(config, engine, 0.5, {"CPU": 3.0, "GPU": 1.0})  # type: ignore[arg-type]

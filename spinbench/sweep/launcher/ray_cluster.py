@@ -1,5 +1,6 @@
 """A connection to a Ray cluster: one of this machine's own, or one that is there."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -24,7 +25,10 @@ def ray_cluster(address: str | None, what: str, key: str) -> Iterator[Any]:
     """
     ray = import_ray(what)
     try:
-        ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
+        ray.init(
+            address=address, include_dashboard=False if address is None else None, log_to_driver=False,
+            logging_level=logging.WARNING,
+        )  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"{key} is {address}; {' '.join(str(error).split())}") from error
     try:
