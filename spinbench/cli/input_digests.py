@@ -59,7 +59,7 @@ class InputDigests:
 
     def _of_classes(self, config: ReplayConfig) -> dict[str, str]:
         found: dict[str, str] = {}
-        for part in (config.selector, config.drafting, config.verification, config.pipeline):
+        for part in (config.selector, config.drafting, config.verification, config.pipeline, config.router):
             module = str(part.get("_target_", "")).rpartition(".")[0]
             if module and module.partition(".")[0] != "spinbench":
                 spec = find_spec(module)
