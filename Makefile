@@ -1,6 +1,6 @@
 # Needs Python 3.11 or newer with pip and venv, and a network that reaches a package index.
 #   make demo       set-up, default model, a sweep of every method at batch 1 and 8, whether the simulator is right about
-#                   this machine, table and report
+#                   this machine, table and report (Markdown, and one HTML file)
 #   make validation only that: a small profile of this machine, and both engines on the same requests
 #   make test       set-up, default model, tests
 #   make lint       set-up, style, types, import rules

@@ -1,5 +1,7 @@
 """A figure with everything that belongs to it, and how it is drawn and stored the same everywhere."""
 
+import io
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from spinbench.report.colours import GRID, INK, PAPER
+
 WIDTH_IN = 10.0
 DOTS_PER_INCH = 140
 TITLE_CHARACTERS = 72
 LEGEND_COLUMNS = 5
+COORDINATES = re.compile(r'(?<= d=")[^"]+|(?<= x=")[^"]+|(?<= y=")[^"]+|(?<=translate\()[^)]+')
+DECIMALS = re.compile(r"(\.\d\d)\d+")
+ASIDES = re.compile(r"\s*(?:<!--.*?-->|<metadata>.*?</metadata>)", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +51,21 @@ class Plot:
         self.data.to_csv(table, index=False, float_format="%.6g")
         return image, table
 
+    def svg(self) -> str:
+        """The figure as an `<svg>` element without title and background, the same bytes for the same numbers.
+
+        Text is drawn as outlines. Coordinates are rounded to hundredths of a point, which halves the size.
+        """
+        buffer = io.StringIO()
+        title = self.figure.get_suptitle()
+        with plot_style():
+            self.figure.suptitle("")
+            self.figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
+            self.figure.suptitle(title)
+        text = buffer.getvalue()
+        rounded = COORDINATES.sub(lambda path: DECIMALS.sub(r"\1", path[0]), text[text.index("<svg") :])
+        return ASIDES.sub("", rounded)
+
 
 @contextmanager
 def plot_style() -> Iterator[None]:
@@ -57,6 +79,14 @@ def plot_style() -> Iterator[None]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "hatch.linewidth": 1.2,
+        "figure.facecolor": PAPER,
+        "savefig.facecolor": PAPER,
+        "axes.facecolor": PAPER,
+        "axes.edgecolor": GRID,
+        "grid.color": GRID,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), INK),
+        "svg.hashsalt": "spinbench",
+        "svg.fonttype": "path",
     }
     with mpl.rc_context(look):
         yield
@@ -85,7 +115,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
 
 def write_beside(axes: Axes, x: float, y: float, text: str) -> None:
     """A value to the right of its bar, kept readable over grid lines."""
-    patch = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    patch = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
     axes.annotate(
         text, (x, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=12, bbox=patch, zorder=3
     )
