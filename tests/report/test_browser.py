@@ -38,11 +38,12 @@ FIGURES = """
 
 
 @pytest.fixture(scope="module")
-def pages(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(page: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("pages")
     sweep = write_made_sweep(root / "points", rates=(1.0, 2.0, 4.0))
-    folders = {"runs": runs, "sweep": sweep}
-    return {name: write_report([folders[name]], root / name).with_name(HTML_FILE) for name in PAGES}
+    return {
+        name: one.with_name(HTML_FILE) for name, one in zip(PAGES, (page, write_report([sweep], root)), strict=True)
+    }
 
 
 @pytest.fixture(scope="module")

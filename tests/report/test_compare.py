@@ -13,7 +13,6 @@ from spinbench.report.compare import (
     selector_sentence,
     switching_table,
 )
-from spinbench.report.page import write_report
 from spinbench.report.section import load_sections
 from spinbench.report.setting import Load
 
@@ -128,4 +127,3 @@ def test_changes_of_drafter_are_compared_where_they_differ(tmp_path: Path) -> No
         "spin serial shared": 8.0,
         "spin serial shared, KV ahead": 1.0,
     }
-    assert "| spin serial shared, KV ahead" in write_report([tmp_path], tmp_path / "report").read_text()

@@ -76,12 +76,12 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def folder(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report([runs], tmp_path_factory.mktemp("html")).parent
+def folder(page: Path) -> Path:
+    return page.parent
 
 
 @pytest.fixture(scope="session")
-def page(folder: Path) -> Reader:
+def html(folder: Path) -> Reader:
     return Reader((folder / HTML_FILE).read_text(encoding="utf-8"))
 
 
@@ -90,23 +90,23 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_made_sweep(tmp_path_factory.mktemp("sweep"))
 
 
-def test_the_page_needs_nothing_else(folder: Path, page: Reader) -> None:
+def test_the_page_needs_nothing_else(folder: Path, html: Reader) -> None:
     text = (folder / HTML_FILE).read_text(encoding="utf-8")
-    assert page.open == []
-    assert page.external == []
+    assert html.open == []
+    assert html.external == []
     assert not re.search(r"@import|url\((?!#)", text)
     addresses = set(re.findall(r"https?://[^\s\"'<>)]+", text))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, which nobody fetches
     assert "default-src 'none'" in text
 
 
-def test_identifiers_are_unique_and_links_lead_somewhere(folder: Path, page: Reader) -> None:
-    assert len(page.ids) == len(set(page.ids))
+def test_identifiers_are_unique_and_links_lead_somewhere(folder: Path, html: Reader) -> None:
+    assert len(html.ids) == len(set(html.ids))
     text = (folder / HTML_FILE).read_text(encoding="utf-8")
     used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', text))
-    assert used <= set(page.ids)
-    for link in page.links:
-        assert link[1:] in page.ids if link.startswith("#") else (folder / link).is_file(), link
+    assert used <= set(html.ids)
+    for link in html.links:
+        assert link[1:] in html.ids if link.startswith("#") else (folder / link).is_file(), link
 
 
 def test_every_figure_is_in_it_with_alt_text_and_its_numbers_beside_it(folder: Path) -> None:
@@ -161,10 +161,10 @@ def test_what_is_no_markup_stays_as_it_is(text: str, expected: str) -> None:
     assert inline(text) == expected
 
 
-def test_numbers_are_those_of_the_runs_tables(runs: Path, folder: Path, page: Reader) -> None:
+def test_numbers_are_those_of_the_runs_tables(runs: Path, folder: Path, html: Reader) -> None:
     markdown = (folder / "report.md").read_text()
     for batch in (1, 4):
-        rows = {row["method"][0]: row for row in page.tables[f"Batch {batch}"]}
+        rows = {row["method"][0]: row for row in html.tables[f"Batch {batch}"]}
         for method in ("plain", "prompt lookup", "spin"):
             found = []
             for run in sorted((runs / f"{method.replace(' ', '_')}-b{batch}").iterdir()):

@@ -12,11 +12,6 @@ from spinbench.report.page import write_report
 from .made_runs import write_made_run
 
 
-@pytest.fixture(scope="session")
-def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report([runs], tmp_path_factory.mktemp("report"), title="Plain against spin")
-
-
 def test_the_answer_comes_first(page: Path) -> None:
     lines = page.read_text().splitlines()
     assert lines[0] == "# Plain against spin"

@@ -47,6 +47,7 @@ class Plot:
         folder.mkdir(parents=True, exist_ok=True)
         image, table = folder / f"{prefix}{self.name}.png", folder / f"{prefix}{self.name}.csv"
         with plot_style():
+            self._lay_out()
             self.figure.savefig(image, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
         self.data.to_csv(table, index=False, float_format="%.6g")
         return image, table
@@ -57,14 +58,31 @@ class Plot:
         Text is drawn as outlines. Coordinates are rounded to hundredths of a point, which halves the size.
         """
         buffer = io.StringIO()
-        title = self.figure.get_suptitle()
         with plot_style():
+            top_pt = self._lay_out()
             self.figure.suptitle("")
             self.figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
-            self.figure.suptitle(title)
+            set_title(self.figure, self.title)
+        width_pt, height_pt = (72 * inches for inches in self.figure.get_size_inches())
         text = buffer.getvalue()
-        rounded = COORDINATES.sub(lambda path: DECIMALS.sub(r"\1", path[0]), text[text.index("<svg") :])
-        return ASIDES.sub("", rounded)
+        _, rest = text[text.index("<svg") :].split(">", 1)
+        box = f'viewBox="0 {top_pt:.2f} {width_pt:.2f} {height_pt - top_pt:.2f}"'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box}>'
+        return head + ASIDES.sub("", COORDINATES.sub(lambda path: DECIMALS.sub(r"\1", path[0]), rest))
+
+    def _lay_out(self) -> float:
+        """Places everything once, as that takes longer than drawing; gives the points above what is under the title."""
+        if self.figure.get_layout_engine() is not None:
+            self.figure.draw_without_rendering()
+            self.figure.set_layout_engine("none")
+        inside = [
+            child for child in self.figure.get_children() if child not in self.figure.texts and child.get_visible()
+        ]
+        inside = [child for child in inside if child is not self.figure.patch]
+        renderer = FigureCanvasAgg(self.figure).get_renderer()
+        boxes = [box for child in inside if (box := child.get_tightbbox(renderer)) is not None]
+        top_px = max((box.y1 for box in boxes), default=self.figure.bbox.height)
+        return max(0.0, (self.figure.bbox.height - top_px) / self.figure.dpi * 72 - 4)
 
 
 @contextmanager
