@@ -212,9 +212,22 @@ def _session(task_name: str, args: argparse.Namespace) -> Iterator[Hydra]:
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
+        with _importable(args.config_dir):
+            yield Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
     finally:
         GlobalHydra.instance().clear()
+
+
+@contextmanager
+def _importable(config_dir: str | None) -> Iterator[None]:
+    """A user's modules beside their YAML files: what is in `config_dir` can be named by its dotted name."""
+    before = list(sys.path)
+    if config_dir is not None:
+        sys.path.append(str(Path(config_dir).absolute()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from spinbench.cli.sweep_config import LauncherSection, SweepSection
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.placement import PlacementKind
 from spinbench.control.switching import SwitchingKind
+from spinbench.dotted_name import DOTTED_NAME
 from spinbench.errors import UserError
 from spinbench.metrics.store import Kept
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
@@ -124,7 +125,8 @@ class TraceSection(TraceOptions):
     """A trace file and the part of it that is replayed."""
 
     path: str
-    format: TraceFormat
+    format: TraceFormat | Annotated[str, Field(pattern=DOTTED_NAME)]
+    """One of ours, or the dotted name of a `TraceReader`."""
 
 
 class PlacementSection(Section):
