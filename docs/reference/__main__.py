@@ -1,4 +1,4 @@
-"""Writes docs/config.md and docs/metrics.md."""
+"""Writes the pages."""
 
 from docs.reference.pages import FOLDER, PAGES
 

@@ -1,5 +1,6 @@
 """docs/config.md: every command and config group with its keys; types from the schemas, the rest from conf/."""
 
+from importlib import import_module
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -7,21 +8,18 @@ from pydantic import BaseModel
 from docs.reference.markdown import MADE, code, table
 from docs.reference.types import parameter_types, section_types
 from docs.reference.yaml_keys import ConfigFile, Key, read_config_file
-from spinbench.cli.distill_command import DistillCommandConfig
 from spinbench.cli.locations import shipped_folder
-from spinbench.cli.profile_config import ProfileConfig
-from spinbench.cli.record_config import RecordConfig
-from spinbench.cli.schema import ReplayConfig
-from spinbench.cli.validate_command import ValidateConfig
 
-COMMANDS: dict[str, type[BaseModel]] = {
-    "replay": ReplayConfig,
-    "record": RecordConfig,
-    "profile": ProfileConfig,
-    "validate": ValidateConfig,
-    "distill": DistillCommandConfig,
+SCHEMAS = {
+    "replay": "spinbench.cli.schema.ReplayConfig",
+    "record": "spinbench.cli.record_config.RecordConfig",
+    "profile": "spinbench.cli.profile_config.ProfileConfig",
+    "validate": "spinbench.cli.validate_command.ValidateConfig",
+    "recommend": "spinbench.cli.recommend_config.RecommendConfig",
+    "capacity": "spinbench.cli.capacity_config.CapacityConfig",
+    "distill": "spinbench.cli.distill_command.DistillCommandConfig",
 }
-"""Each command that has a config, and what the config must be."""
+"""What the config of each command must be, by its dotted name."""
 
 INTRODUCTION = """\
 # Config
@@ -40,16 +38,23 @@ def config_page() -> str:
     """The page. Raises KeyError for a key of conf/ that no schema has."""
     conf = shipped_folder("conf")
     parts = [MADE, "", INTRODUCTION, "## Commands\n"]
-    for command, schema in COMMANDS.items():
+    schemas = {name: _schema(target) for name, target in SCHEMAS.items() if (conf / f"{name}.yaml").is_file()}
+    for command, schema in schemas.items():
         parts.extend(_command(conf, command, schema))
     parts.append("## Groups\n")
     for folder in sorted(path for path in conf.iterdir() if path.is_dir() and path.name != "experiment"):
-        parts.extend(_group(folder))
+        schema = next(one for one in schemas.values() if folder.name in one.model_fields)
+        parts.extend(_group(folder, schema))
     parts.append("### experiment\n")
     parts.append("Ready-made sets of overrides, `experiment=NAME`.\n")
     files = {path.stem: read_config_file(path) for path in sorted((conf / "experiment").glob("*.yaml"))}
     parts.append(table(("choice", "what"), [[code(name), file.about] for name, file in files.items()]))
     return "\n".join(parts)
+
+
+def _schema(target: str) -> type[BaseModel]:
+    module, _, name = target.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def _command(conf: Path, command: str, schema: type[BaseModel]) -> list[str]:
@@ -68,7 +73,7 @@ def _groups_of(path: Path) -> list[str]:
     return list(dict.fromkeys(name for name in names if (path.parent / name).is_dir()))
 
 
-def _group(folder: Path) -> list[str]:
+def _group(folder: Path, schema: type[BaseModel]) -> list[str]:
     group = folder.name
     files = {path.stem: read_config_file(path) for path in sorted(folder.glob("*.yaml"))}
     parts = [f"### {group}\n", table(("choice", "what"), [[code(name), file.about] for name, file in files.items()])]
@@ -79,7 +84,7 @@ def _group(folder: Path) -> list[str]:
             text = _keys(keys, parameter_types(target), "")
         else:
             kind = next((key.value for key in keys if key.name == "kind"), "")
-            text = _keys(keys, section_types(ReplayConfig, {group: kind}), f"{group}.")
+            text = _keys(keys, section_types(schema, {group: kind}), f"{group}.")
         if file.keys and _without_values(text) not in shown:
             shown.append(_without_values(text))
             parts.append(f"`{group}={name}`:\n" if len(files) > 1 else "")

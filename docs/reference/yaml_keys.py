@@ -62,6 +62,8 @@ def read_config_file(path: Path) -> ConfigFile:
             else:
                 keys.append(Key(name, value, " ".join(comment)))
             comment = []
+        elif text and keys and not found:  # an item goes on
+            keys[-1] = Key(keys[-1].name, f"{keys[-1].value} {text}", keys[-1].meaning)
         else:
             comment = []
     parents = {name.rpartition(".")[0] for name in (key.name for key in keys)}
