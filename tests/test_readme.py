@@ -39,6 +39,17 @@ def test_the_commands_of_sweeps_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Path("compare.json").is_file()
 
 
+def test_the_commands_of_replicas_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = README.split("## Many replicas")[1].split("\n## ")[0]
+    replay, capacity = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0].splitlines()
+    assert main([*shlex.split(replay)[1:], "trace.num_prompts=6"]) == 0
+    # the whole search takes a minute; with a limit that nobody keeps it says so after its slowest rate
+    words = [word for word in shlex.split(capacity)[1:] if not word.startswith(("slo=", "trace.num_prompts="))]
+    assert main([*words, "trace.num_prompts=2", "slo='ttft:1 tpot:1'"]) == 2
+    assert Path("runs/replicas/summary.json").is_file()
+
+
 @pytest.mark.parametrize("target", re.findall(r"make (\w+)", "\n".join(COMMANDS)))
 def test_a_make_target_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)

@@ -59,7 +59,7 @@ class InputDigests:
         return inputs
 
     def _of_classes(self, config: ReplayConfig) -> dict[str, str]:
-        parts = (config.selector, config.drafting, config.verification, config.pipeline)
+        parts = (config.selector, config.drafting, config.verification, config.pipeline, config.router)
         names = [str(part.get("_target_", "")) for part in parts]
         names.append(config.trace.format)
         if not isinstance(config.engine, SimulationSection):

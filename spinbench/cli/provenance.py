@@ -11,7 +11,7 @@ from typing import Any
 
 from spinbench.cli.hydra_app import Point, own_choices_option
 from spinbench.cli.locations import checkout_folder
-from spinbench.cli.schema import ReplayConfig
+from spinbench.cli.schema import ReplayConfig, ServingConfig
 from spinbench.cli.session import Session
 from spinbench.control.token_tree import TreeShape
 from spinbench.workload.acceptance.drafter_name import PROMPT_LOOKUP
@@ -48,6 +48,7 @@ def run_meta(config: ReplayConfig, point: Point, session: Session, code: CodeFac
         "placement": config.placement.kind,
         "switching": config.switching,
         "drafting": drafting_label(point.choices, session.setting.tree),
+        **({"replicas": config.replicas, "router": point.choices["router"]} if config.replicas > 1 else {}),
         "num_speculative_tokens": (0 if choice == "plain" else session.setting.draft_length.max_num_speculative_tokens),
         "sampling": config.sampling.model_dump(),
         **session.facts,
@@ -65,7 +66,7 @@ def run_meta(config: ReplayConfig, point: Point, session: Session, code: CodeFac
     }
 
 
-def method_label(selector: str, config: ReplayConfig) -> str:
+def method_label(selector: str, config: ServingConfig) -> str:
     """What reports call a run: plain, `fixed NAME`, prompt lookup, or the selector."""
     if selector == "fixed":
         drafter = config.selector.get("drafter")

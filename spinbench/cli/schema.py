@@ -41,6 +41,14 @@ class LiveSection(Section):
     num_threads: Positive | None
 
 
+class RaySection(Section):
+    """Where replicas run."""
+
+    address: Annotated[str, Field(min_length=1)] | None = None
+    cpus_per_replica: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_replica: Annotated[float, Field(ge=0)] | None = None
+
+
 class RuntimeSection(LiveSection):
     """Our runtime."""
 
@@ -49,6 +57,7 @@ class RuntimeSection(LiveSection):
     attention: Literal["auto", "torch", "triton"]
     graphs: Literal["auto", "off", "eager", "cuda"]
     graph_memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    ray: RaySection = RaySection()
 
 
 class HuggingFaceSection(LiveSection):
@@ -198,6 +207,8 @@ class ReplayConfig(ServingConfig):
 
     engine: EngineSection
     arrivals: ArrivalPattern
+    replicas: Positive = 1
+    router: Part = Field(default={"_target_": "spinbench.control.router.round_robin.RoundRobinRouter"})
     keep: Kept = "all"
     sweep: SweepSection | None = None
     """None, as the next, where a run is part of another command."""

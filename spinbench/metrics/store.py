@@ -23,10 +23,8 @@ from spinbench.metrics.tables import (
     ROUND_SCHEMA,
     SPAN_SCHEMA,
     TEXT_SCHEMA,
+    ArrowTables,
     RunTables,
-    request_table,
-    round_table,
-    span_table,
 )
 from spinbench.metrics.timeline import chrome_trace
 
@@ -89,14 +87,8 @@ def write_run(
     replaced. Raises IdentityError when the record contradicts itself or does not hold exactly `expected_request_ids`,
     before anything is written, and UserError when the folder cannot be written.
     """
-    requests, rounds, spans = (
-        request_table(record.requests, texts, prompts),
-        round_table(record.rounds),
-        span_table(record.spans),
-    )
-    tables = RunTables(
-        requests.to_pandas(), rounds.to_pandas(), spans.to_pandas(), record.drafters, record.start_s, record.end_s
-    )
+    written = ArrowTables.of(record, texts, prompts)
+    tables = written.run_tables(record)
     check_tables(tables, record.complete, expected_request_ids)
     summary = {"complete": record.complete, **summarise(tables, slo_ms), "slo_ms": dict(slo_ms) if slo_ms else None}
     run_meta = {
@@ -105,13 +97,14 @@ def write_run(
         "start_s": record.start_s,
         "end_s": record.end_s,
         "drafters": list(record.drafters),
+        **({"replicas": record.num_replicas} if record.num_replicas > 1 else {}),
         "kept": keep,
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # the old run stops counting before its files change
-        kept = (("requests", requests), ("rounds", rounds), ("spans", spans)) if keep != "summary" else ()
-        for name, table in kept:
+        for name in ("requests", "rounds", "spans") if keep != "summary" else ():
+            table = getattr(written, name)
             _write(
                 folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd")
             )
@@ -155,6 +148,7 @@ def read_run(folder: Path) -> Run:
         drafters=tuple(meta["drafters"]),
         start_s=float(meta["start_s"]),
         end_s=float(meta["end_s"]),
+        num_replicas=int(meta.get("replicas", 1)),
     )
     return Run(folder=folder, tables=tables, summary=summary, meta=meta, config=_read_yaml(folder / "config.yaml"))
 

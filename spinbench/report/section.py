@@ -40,7 +40,7 @@ class Setting:
     engine: str
     verification: str
     pipeline: str
-    """Pipeline and placement, and whether KV is prepared; `serial shared` where jobs run one after another."""
+    """Pipeline, placement, whether KV is prepared, replicas; `serial shared` where jobs run one after another."""
     draft_length: str
     """`K=4`, the policy that chooses it, or the tree that is drafted."""
     is_baseline: bool
@@ -260,7 +260,8 @@ def _draft_length(meta: Mapping[str, Any]) -> str:
 
 def _pipeline(meta: Mapping[str, Any]) -> str:
     ahead = ", KV ahead" if meta.get("switching") == "ahead" else ""
-    return f"{meta.get('pipeline') or 'serial'} {meta.get('placement') or 'shared'}{ahead}".replace("_", " ")
+    replicas = f", {meta['replicas']} replicas {meta.get('router')}" if meta.get("replicas", 1) > 1 else ""
+    return f"{meta.get('pipeline') or 'serial'} {meta.get('placement') or 'shared'}{ahead}{replicas}".replace("_", " ")
 
 
 def _check_meta(run: Run) -> None:

@@ -8,12 +8,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from spinbench.errors import UserError
+from spinbench.metrics.drift import rescaled_errors
 from spinbench.metrics.validation import RoundsCompared, job_errors, request_errors, validation_table
 from spinbench.report.cells import frame_cells, markdown_table
 from spinbench.report.figures.plot import Plot
 from spinbench.report.figures.validation import LoadResult, cdf_plot, timelines_plot
 from spinbench.report.section import hardware_label
-from spinbench.report.verdict import VALIDATION_FILE, headlines, metric_table
+from spinbench.report.verdict import JUDGED, VALIDATION_FILE, headlines, is_judged, limit, metric_table
 
 REPORT_FILE = "report.md"
 JOB_LIMIT_PERCENT = 5.0
@@ -43,12 +44,15 @@ def write_validation(
     errors = [request_errors(result.real, result.simulated).assign(load=result.load) for result in results]
     everything = pd.concat(tables, ignore_index=True)
     jobs = [job_errors([again.jobs for again in result.decided_again]).assign(load=result.load) for result in results]
+    drift = _drift(results, tables)
     plots: list[Plot] = [cdf_plot(results), timelines_plot(results[-1])]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         everything.to_csv(folder / VALIDATION_FILE, index=False, float_format="%.6g")
         pd.concat(errors, ignore_index=True).to_csv(folder / "requests.csv", index=False, float_format="%.6g")
         pd.concat(jobs, ignore_index=True).to_csv(folder / "jobs.csv", index=False, float_format="%.6g")
+        if drift is not None:
+            drift.to_csv(folder / "rescaled.csv", index=False, float_format="%.6g")
         figures = [(plot, *(path.relative_to(folder) for path in plot.save(folder / "figures"))) for plot in plots]
         page = folder / REPORT_FILE
         template = Environment(
@@ -58,6 +62,8 @@ def write_validation(
         text = template.render(
             headlines=[*headlines(everything), _jobs_headline(job_scores)],
             run_jobs=_run_jobs(pd.concat(jobs, ignore_index=True)),
+            drift=None if drift is None else _drift_table(drift),
+            drift_verdict=None if drift is None else _drift_verdict(drift),
             decided=[_decided(result, again.rounds) for result in results for again in result.decided_again],
             loads=[_load_page(*both) for both in zip(results, tables, errors, strict=True)],
             jobs=markdown_table(tuple(job_scores.columns), frame_cells(job_scores, 1), (True, True)),
@@ -106,6 +112,35 @@ def _run_jobs(errors: pd.DataFrame) -> str:
             "error": errors["error"].map("{:+.1%}".format),
         }
     )
+    return markdown_table(tuple(shown.columns), frame_cells(shown), (True, True))
+
+
+def _drift(results: Sequence[LoadResult], tables: Sequence[pd.DataFrame]) -> pd.DataFrame | None:
+    """Judged metrics with the error as profiled and the error with rescaled times; None for single real runs."""
+    parts = [
+        table.merge(rescaled_errors(result.real, result.rescaled), on="metric")
+        for result, table in zip(results, tables, strict=True)
+        if result.rescaled
+    ]
+    if not parts:
+        return None
+    both = pd.concat(parts, ignore_index=True)
+    columns = ["load", "metric", "noise", "error", "rescaled_error", "rescaled_worst"]
+    return both.loc[both["metric"].isin(JUDGED), columns]
+
+
+def _drift_verdict(drift: pd.DataFrame) -> str:
+    judged = [row for row in drift.to_dict("records") if is_judged(row["load"], row["metric"])]
+    within = sum(abs(row["rescaled_error"]) <= limit(row["metric"], row["noise"]) for row in judged)
+    return f"{within} of {len(judged)}"
+
+
+def _drift_table(drift: pd.DataFrame) -> str:
+    shown = pd.DataFrame({"load": drift["load"].map("{:g}".format), "metric": drift["metric"]})
+    shown["noise floor"] = drift["noise"].map("±{:.1%}".format)
+    shown["error by the profile"] = drift["error"].map("{:+.1%}".format)
+    shown["error by the other runs' times"] = drift["rescaled_error"].map("{:+.1%}".format)
+    shown["the worst of them"] = drift["rescaled_worst"].map("{:+.1%}".format)
     return markdown_table(tuple(shown.columns), frame_cells(shown), (True, True))
 
 

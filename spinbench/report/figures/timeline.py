@@ -64,8 +64,12 @@ def timeline_plot(section: Section) -> Plot | None:
 
 
 def first_rounds(setting: Setting) -> pd.DataFrame:
-    """Jobs of the first rounds with a full batch: lane, kind, round_index, start_ms and end_ms (from 0), requests."""
-    tables = setting.runs[0].tables
+    """Jobs of the first rounds with a full batch: lane, kind, round_index, start_ms and end_ms (from 0), requests.
+
+    Of several replicas, the first that has such a round.
+    """
+    parts = [own for own in setting.runs[0].tables.by_replica if len(own.rounds)]
+    tables = max(parts, key=lambda own: own.rounds["batch_size"].max())
     rounds = tables.rounds
     full = rounds.loc[rounds["batch_size"] == rounds["batch_size"].max(), "round_index"].min()
     spans = tables.spans
