@@ -85,8 +85,12 @@ class SimulatedEngine:
                 gc.enable()
 
     def decide_again(self, config: ReplayConfig, run: Run) -> DecidedAgain:
-        """A real run's decisions and acceptance, made again with the real run's times."""
-        session = self.make_session(config, RecordedTimes.of_spans(run.spans))
+        """A real run's decisions and acceptance, made again with the real run's times.
+
+        Where the run had no profile to price its rounds by, they are priced here, too, by what rounds took so far.
+        """
+        priced = run.config["engine"].get("profile") is not None
+        session = self.make_session(config, RecordedTimes.of_spans(run.spans), priced)
         bodies: list[ExpectingBody] = []
         cost_model = self._files.costs(simulation_section(config), tuple(config.models.drafters))
 
@@ -108,8 +112,13 @@ class SimulatedEngine:
         record = self.make_session(config, times).make_loop(None, lambda body: body).run()
         return summarise(tables_from_record(record))
 
-    def make_session(self, config: ReplayConfig, times: RecordedTimes | ScaledTimes | None) -> Session:
-        """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError."""
+    def make_session(
+        self, config: ReplayConfig, times: RecordedTimes | ScaledTimes | None, priced: bool = True
+    ) -> Session:
+        """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError.
+
+        `priced` False: decisions go by what rounds took so far, as on a runtime without engine.profile.
+        """
         engine = simulation_section(config)
         profile, profile_digest = self._files.profile(engine)
         trace = self._files.trace(config)
@@ -129,7 +138,7 @@ class SimulatedEngine:
             np.array([lengths[request.id] for request in order]),
             np.array([request.max_new_tokens for request in order]),
         )
-        costs = cost_model or self._files.costs(engine, tuple(config.models.drafters))
+        costs = (cost_model or self._files.costs(engine, tuple(config.models.drafters))) if priced else None
         settings = [
             loop_setting(config, infos, source.eos_token_ids, 1, len(trace.requests), costs, foresight, replica)
             for replica in range(config.replicas)
