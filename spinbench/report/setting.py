@@ -143,7 +143,7 @@ def settings_of(runs: Sequence[Run]) -> list[Setting]:
     grouped: dict[tuple[Any, ...], list[Run]] = {}
     loads: dict[Run, Load] = {}
     for run in sorted(runs, key=lambda run: (run.meta.get("repeat") or 0, str(run.folder))):
-        arrivals = tuple((key, configs[run].get(key)) for key in of_loads)
+        arrivals = tuple((key, _scalar(configs[run].get(key))) for key in of_loads)
         loads[run] = Load(int(run.meta["max_num_seqs"]), arrivals)
         grouped.setdefault((*_key(run), loads[run].slug), []).append(run)
     settings = []
@@ -238,6 +238,10 @@ def _draft_length(meta: Mapping[str, Any]) -> str:
 def _pipeline(meta: Mapping[str, Any]) -> str:
     ahead = ", KV ahead" if meta.get("switching") == "ahead" else ""
     return f"{meta.get('pipeline') or 'serial'} {meta.get('placement') or 'shared'}{ahead}".replace("_", " ")
+
+
+def _scalar(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def _varies(key: str, configs: Any) -> bool:
