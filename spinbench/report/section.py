@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Section:
     @property
     def loads(self) -> tuple[Load, ...]:
         """The loads, ascending."""
-        return tuple(sorted({setting.load for setting in self.settings}, key=lambda load: load.order))
+        return tuple(self._by_load)
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -56,7 +57,14 @@ class Section:
 
     def at(self, load: Load) -> tuple[Setting, ...]:
         """The settings of one load in their order."""
-        return tuple(setting for setting in self.settings if setting.load == load)
+        return self._by_load.get(load, ())
+
+    @cached_property
+    def _by_load(self) -> dict[Load, tuple[Setting, ...]]:
+        found: dict[Load, list[Setting]] = {}
+        for setting in self.settings:
+            found.setdefault(setting.load, []).append(setting)
+        return {load: tuple(found[load]) for load in sorted(found, key=lambda load: load.order)}
 
     def baseline_of(self, setting: Setting) -> Setting | None:
         """What speed-ups divide by: the fastest plain decoding at the same load, on the same engine where there is one.

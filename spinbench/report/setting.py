@@ -144,7 +144,7 @@ def settings_of(runs: Sequence[Run]) -> list[Setting]:
     grouped: dict[tuple[Any, ...], list[Run]] = {}
     loads: dict[Run, Load] = {}
     for run in sorted(runs, key=lambda run: (run.meta.get("repeat") or 0, str(run.folder))):
-        arrivals = tuple((key, configs[run].get(key)) for key in of_loads)
+        arrivals = tuple((key, _scalar(configs[run].get(key))) for key in of_loads)
         loads[run] = Load(int(run.meta["max_num_seqs"]), arrivals)
         grouped.setdefault((*_key(run), loads[run].slug), []).append(run)
     settings = []
@@ -240,6 +240,10 @@ def _pipeline(meta: Mapping[str, Any]) -> str:
     ahead = ", KV ahead" if meta.get("switching") == "ahead" else ""
     replicas = f", {meta['replicas']} replicas {meta.get('router')}" if meta.get("replicas", 1) > 1 else ""
     return f"{meta.get('pipeline') or 'serial'} {meta.get('placement') or 'shared'}{ahead}{replicas}".replace("_", " ")
+
+
+def _scalar(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def _varies(key: str, configs: Any) -> bool:

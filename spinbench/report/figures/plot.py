@@ -74,7 +74,7 @@ class Plot:
         """Places everything once, as that takes longer than drawing; gives the points above what is under the title."""
         if self.figure.get_layout_engine() is not None:
             self.figure.draw_without_rendering()
-            self.figure.set_layout_engine("none")
+            self.figure.set_layout_engine(None)
         inside = [
             child for child in self.figure.get_children() if child not in self.figure.texts and child.get_visible()
         ]
