@@ -30,6 +30,7 @@ def test_it_finds_the_rate_and_keeps_the_curve(capsys: pytest.CaptureFixture[str
     found = json.loads(Path("found/capacity.json").read_text())
     assert f"{found['request_rate']:.4g} requests/s" in said
     assert 0 < found["request_rate"] < found["fails_at"] <= 2 * found["request_rate"] + 1e-9
+    assert found["request_rate_std_error"] == pytest.approx(found["request_rate"] / 32**0.5)
     curve = pd.read_csv("found/capacity.csv")
     assert curve["request_rate"].is_monotonic_increasing
     assert curve["request_rate"].iloc[-1] == float("inf")
