@@ -31,11 +31,12 @@ def test_the_commands_of_sweeps_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     section = README.split("## Sweep, resume, compare")[1].split("\n## ")[0]
     lines = [line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
-    assert len(lines) == 6
+    assert len(lines) == 7
     small = {"trace.num_prompts=24": "trace.num_prompts=2", "launcher=processes": "launcher=serial"}
     for line in lines:
         assert main([small.get(word, word) for word in shlex.split(line)[1:]]) == 0
     assert Path("runs/sweep/points.parquet").is_file()
+    assert Path("runs/sweep/report/report.html").is_file()
     assert Path("compare.json").is_file()
 
 

@@ -16,6 +16,7 @@ from spinbench.cli.schema import ReplayConfig
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.warm_up import warm_up
 from spinbench.control.loop import ServingLoop
+from spinbench.dotted_name import is_dotted_name
 from spinbench.models.load import DrafterModel, TargetModel, macs_per_token
 from spinbench.models.ngram_file import packaged_ngrams
 from spinbench.models.packed_drafter import packaged_drafters
@@ -126,8 +127,10 @@ def text_decoder(target: TargetModel) -> Callable[[Sequence[int]], str] | None:
 
 
 def _drafter_kind(name: str) -> str:
-    """Where a drafter comes from: packaged, path or hub."""
+    """Where a drafter comes from: packaged, path, python or hub."""
     name = name.removesuffix(LOOKUP_SUFFIX)
     if name in (*packaged_drafters(), *packaged_ngrams()):
         return "packaged"
-    return "path" if Path(name).expanduser().exists() else "hub"
+    if Path(name).expanduser().exists():
+        return "path"
+    return "python" if is_dotted_name(name) else "hub"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from spinbench.cli.hydra_app import Point
+from spinbench.cli.hydra_app import Point, own_choices_option
 from spinbench.cli.locations import checkout_folder
 from spinbench.cli.schema import ReplayConfig, ServingConfig
 from spinbench.cli.session import Session
@@ -62,7 +62,7 @@ def run_meta(config: ReplayConfig, point: Point, session: Session, code: CodeFac
         "versions": dict(code.versions),
         "git_commit": code.git_commit,
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "command": command_line("replay", point.overrides),
+        "command": command_line("replay", (*own_choices_option(), *point.overrides)),
     }
 
 

@@ -18,8 +18,10 @@ from spinbench.cli.launch import launch
 from spinbench.cli.provenance import command_line
 from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import NOT_OF_A_RUN, ReplayConfig, parse_config, resolved
+from spinbench.cli.sink_config import SinkSection, make_sink
 from spinbench.cli.sweep_config import LauncherSection, ProcessesSection, SweepSection
 from spinbench.cli.sweep_progress import show_sweep
+from spinbench.cli.sweep_sink import send_points
 from spinbench.errors import UserError
 from spinbench.metrics.store import Kept
 from spinbench.sweep.folder import TABLE_FILE, Session, SweepFolder
@@ -39,6 +41,7 @@ class _Settings:
     launcher: LauncherSection
     sweep: SweepSection
     keep: Kept
+    sink: SinkSection
     is_simulation: bool
     wants_gpu: bool
 
@@ -50,6 +53,7 @@ def run_sweep(points: Sequence[Point], path: Path, arguments: Sequence[str]) -> 
     """
     replay = Replay()
     settings, asked = _checked(replay, points, path)
+    sink = make_sink(settings.sink)
     folder = SweepFolder(path)
     listed = folder.add(asked)
     for point in listed:
@@ -68,6 +72,8 @@ def run_sweep(points: Sequence[Point], path: Path, arguments: Sequence[str]) -> 
                 f"{done} of {len(listed)} points are done; the same command goes on with the rest"
             ) from interrupt
     write_table(folder)
+    if sink is not None:
+        send_points(folder, listed, settings.sink.kind, sink)
     return _conclude(folder, listed, len(listed) - len(pending))
 
 
@@ -84,7 +90,7 @@ def _checked(replay: Replay, points: Sequence[Point], path: Path) -> tuple[_Sett
         replay.check_config(config)
         settings = _settings(config)
         if found and found[0][0] != settings:
-            raise UserError("launcher, sweep, keep and engine.kind are of a whole sweep; each can have one value")
+            raise UserError("launcher, sweep, keep, sink and engine.kind are of a whole sweep; each can have one value")
         run = {key: value for key, value in plain.items() if key not in NOT_OF_A_RUN}
         if settings.is_simulation not in codes:
             codes[settings.is_simulation] = code_version(settings.is_simulation)
@@ -98,8 +104,8 @@ def _checked(replay: Replay, points: Sequence[Point], path: Path) -> tuple[_Sett
 
 
 def _settings(config: ReplayConfig) -> _Settings:
-    if config.launcher is None or config.sweep is None:
-        raise UserError("launcher and sweep are missing; they are keys of conf/replay.yaml")
+    if config.launcher is None or config.sweep is None or config.sink is None:
+        raise UserError("launcher, sweep and sink must be there; they are keys of conf/replay.yaml")
     is_simulation = config.engine.kind == "simulation"
     launcher = config.launcher
     if isinstance(launcher, ProcessesSection) and not is_simulation and launcher.workers != 1:
@@ -108,7 +114,7 @@ def _settings(config: ReplayConfig) -> _Settings:
             "what they measure; set launcher=serial or launcher.workers=1"
         )
     wants_gpu = getattr(config.engine, "device", None) == "cuda"
-    return _Settings(launcher, config.sweep, config.keep, is_simulation, wants_gpu)
+    return _Settings(launcher, config.sweep, config.keep, config.sink, is_simulation, wants_gpu)
 
 
 def _is_of_sweep(override: str) -> bool:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from spinbench.errors import UserError
 from tests.simulation.small_setup import CONF, DRAFTERS, SmallRuns, write_setup
 
-PER_CHOICE = ("arrivals", "drafting", "engine", "launcher", "pipeline", "selector", "verification")
+PER_CHOICE = ("arrivals", "drafting", "engine", "launcher", "pipeline", "selector", "sink", "verification")
 """Groups whose choices have keys of their own; elsewhere all choices have the same ones."""
 THE_CHOICE = ("kind", "_target_")
 """Keys that are the choice itself: `test_choices_differ` is theirs."""
@@ -199,6 +199,10 @@ INERT: dict[str, tuple[str, Change | None]] = {
     "keep": ("says what a folder keeps (tests/metrics/test_store.py)", Change("summary")),
     "sweep.retry_failed": ("says which points are run (tests/sweep/test_worker.py)", Change(True)),
     "sweep.max_attempts": ("as retry_failed", Change(1)),
+    **{
+        f"sink/{key}": ("says where a finished run is sent (tests/cli/test_sink.py)", None)
+        for key in ("wandb.project", "wandb.entity", "wandb.group", "mlflow.experiment", "mlflow.tracking_uri")
+    },
     **{
         f"launcher/{key}": ("says where points are run; what they come to is the same (tests/cli/test_sweep.py)", None)
         for key in (
