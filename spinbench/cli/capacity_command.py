@@ -102,6 +102,7 @@ class FindCapacity:
         result = {
             "request_rate": capacity.request_rate,
             "fails_at": capacity.fails_at,
+            "request_rate_std_error": _std_error(config, capacity),
             "saturation_rate": capacity.saturation_rate,
             "goal": config.goal,
             "slo_ms": parse_slo(config.slo),
@@ -140,6 +141,16 @@ def _expected_runs(config: CapacityConfig) -> int:
     return 1 + config.repeats * (3 + halvings + len(config.curve))
 
 
+def _std_error(config: CapacityConfig, capacity: Capacity) -> float:
+    """Of the capacity, in requests per second.
+
+    The mean of n gaps of a gamma law, whose squared coefficient of variation is 1 / burstiness, is off by a share of
+    1 / sqrt(n x burstiness), and with it the rate that really came.
+    """
+    num_requests = max(load.num_requests for load in capacity.loads)
+    return capacity.request_rate / math.sqrt(num_requests * config.burstiness)
+
+
 def _print(point: Point, config: CapacityConfig, capacity: Capacity) -> None:
     kept = next(load for load in capacity.loads if load.request_rate == capacity.request_rate)
     console = Console()
@@ -147,6 +158,11 @@ def _print(point: Point, config: CapacityConfig, capacity: Capacity) -> None:
     console.print(
         f"[bold]{capacity.request_rate:.4g} requests/s[/]{replicas}: {kept.num_within} of {kept.num_requests} keep "
         f"{escape(config.slo or '')} (goal {config.goal:.6g}); at {capacity.fails_at:.4g} fewer do than the goal",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    console.print(
+        f"  give or take {_std_error(config, capacity):.2g} requests/s (standard error) for the draw of the "
+        "gaps; more requests or repeats make it less",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     share = capacity.request_rate / capacity.saturation_rate

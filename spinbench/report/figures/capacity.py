@@ -18,15 +18,15 @@ def capacity_plot(rows: pd.DataFrame, capacity: Capacity, slo: str, method: str)
     `request_throughput`, by rate.
     """
     shown = rows[np.isfinite(rows["request_rate"])]
-    rate = shown["request_rate"]
+    rate, share = shown["request_rate"], f"{100 * capacity.goal:.4g} %"
     with plot_style():
         figure = new_figure(4.6)
         left, right = figure.subplots(1, 2)
         left.plot(rate, shown["share_within"], color=LINE, marker="o", markersize=5, linewidth=2)
         left.axhline(capacity.goal, color=PLAIN, linestyle="--", linewidth=1.6)
         left.annotate(
-            f"goal {capacity.goal:.4g}", (rate.min(), capacity.goal), xytext=(0, -14), textcoords="offset points",
-            fontsize=12, color=PLAIN,
+            f"goal {share}", (rate.min(), capacity.goal), xytext=(0, -14), textcoords="offset points", fontsize=12,
+            color=PLAIN,
         )  # fmt: skip
         left.set(xlabel="request rate (requests/s)", ylabel="requests within the limits", ylim=(0, 1.05))
         left.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -40,7 +40,7 @@ def capacity_plot(rows: pd.DataFrame, capacity: Capacity, slo: str, method: str)
         for axes in (left, right):
             axes.axvline(capacity.request_rate, color=SPIN, linewidth=1.6)
             axes.set_xlim(left=0)
-        title = f"{method} keeps {slo} for {capacity.goal:.4g} of requests up to {capacity.request_rate:.3g} requests/s"
+        title = f"{method} keeps {slo} for {share} of requests up to {capacity.request_rate:.3g} requests/s"
         set_title(figure, title)
     return Plot(
         name="capacity",
