@@ -83,6 +83,13 @@ def metric_table(rows: pd.DataFrame, *, with_load: bool = False) -> str:
 
 def read_verdict(folder: Path) -> Verdict:
     """The verdict of the validation in `folder`. Raises UserError if there is none, or it is damaged."""
+    table = read_validation(folder)
+    shown = table[[is_judged(*pair) for pair in zip(table["load"], table["metric"], strict=True)]]
+    return Verdict(headlines(table), metric_table(shown, with_load=True))
+
+
+def read_validation(folder: Path) -> pd.DataFrame:
+    """The table of the validation in `folder`. Raises UserError if there is none, or it is damaged."""
     path = folder / VALIDATION_FILE
     try:
         table = pd.read_csv(path)
@@ -93,8 +100,7 @@ def read_verdict(folder: Path) -> Verdict:
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]}; a validation has {', '.join(COLUMNS)}")
-    shown = table[[is_judged(*pair) for pair in zip(table["load"], table["metric"], strict=True)]]
-    return Verdict(headlines(table), metric_table(shown, with_load=True))
+    return table
 
 
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:

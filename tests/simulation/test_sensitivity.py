@@ -20,6 +20,8 @@ NOT_REPLAYED = {
     "profile.yaml": "times jobs on real models, or estimates them",
     "record.yaml": "scores drafters on real models",
     "validate.yaml": "runs replays on both engines: their keys are those of replay.yaml and of the groups",
+    "recommend.yaml": "chooses among replays, whose keys are those of replay.yaml and of the groups",
+    "search/default.yaml": "names replays",
     "experiment/demo.yaml": "sets keys that are explained, and tested, where they are defined",
     **{
         f"experiment/{name}.yaml": "as demo.yaml"

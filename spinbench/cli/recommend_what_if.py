@@ -1,0 +1,106 @@
+"""What would change the answer: the finalists at other batch sizes, loads and on each category alone."""
+
+from dataclasses import dataclass
+
+from spinbench.cli.override_value import override_value
+from spinbench.cli.recommend_points import Simulated, Simulations
+from spinbench.cli.recommend_question import Question
+from spinbench.cli.recommend_search import Found
+from spinbench.sweep.halving import ranked
+
+
+@dataclass(frozen=True)
+class Case:
+    """One other circumstance."""
+
+    axis: str
+    """batch, load or category."""
+    value: str
+    metric: str
+    """What decides here."""
+    outcomes: tuple[Simulated, ...]
+    """Of the finalists that could be served, best first."""
+
+    def value_of(self, one: Simulated) -> float:
+        """The deciding metric."""
+        assert one.metrics is not None
+        return float(one.metrics[self.metric] or 0.0)
+
+    def of(self, name: str) -> Simulated | None:
+        """What became of a set-up here; None where it could not be served."""
+        return next((one for one in self.outcomes if one.set_up.name == name), None)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    axis: str
+    value: str
+    metric: str
+    words: tuple[str, ...]
+
+
+def what_if(question: Question, found: Found, simulations: Simulations) -> list[Case]:
+    """Every case of the config, on the part of the trace that the last rung but one was; categories on the whole."""
+    plans = [*_batches(question, found), *_loads(question, found), *_categories(question)]
+    set_ups = [one.set_up for one in found.finalists]
+    done = simulations.run([(one, plan.words) for plan in plans for one in set_ups], "summary")
+    cases = []
+    for place, plan in enumerate(plans):
+        outcomes = done[place * len(set_ups) : (place + 1) * len(set_ups)]
+        lower = plan.metric == "mean_e2el_ms"
+        scores = {}
+        for one in outcomes:
+            score = one.score(question.objective)
+            scores[one.set_up.name] = None if score is None else ((score[1],) if lower else score)
+        by_name = {one.set_up.name: one for one in outcomes}
+        cases.append(Case(plan.axis, plan.value, plan.metric, tuple(by_name[name] for name in ranked(scores))))
+    return cases
+
+
+def _part(question: Question, found: Found) -> list[str]:
+    shares = [rung.part for rung in found.rungs]
+    if len(shares) < 2:
+        return []
+    return [f"trace.part={override_value(question.config.trace.part * shares[-2])}"]
+
+
+def _batches(question: Question, found: Found) -> list[_Plan]:
+    limit = question.profile.meta.limits.max_num_seqs
+    sizes = [size for size in question.config.what_if.max_num_seqs if size <= limit]
+    part = _part(question, found)
+    return [
+        _Plan("batch", str(size), question.objective, (*part, f"scheduler.max_num_seqs={size}")) for size in sizes
+    ]  # fmt: skip
+
+
+def _loads(question: Question, found: Found) -> list[_Plan]:
+    """Without an SLO every set-up that keeps up serves what comes, so that latency decides."""
+    arrivals, part = question.config.arrivals, _part(question, found)
+    metric = question.objective if question.slo_ms is not None else "mean_e2el_ms"
+    plans = []
+    for load in question.config.what_if.loads:
+        if arrivals.kind == "all_at_once" and arrivals.max_concurrency is None:
+            assert found.best.metrics is not None
+            rate_rps = load * float(found.best.metrics["request_throughput"])
+            words, value = ["arrivals=poisson", f"arrivals.request_rate={rate_rps:.4g}"], f"{rate_rps:.3g} requests/s"
+        elif arrivals.kind == "gamma" and arrivals.request_rate != float("inf"):
+            rate_rps = load * arrivals.request_rate
+            words, value = [f"arrivals.request_rate={rate_rps:.4g}"], f"{rate_rps:.3g} requests/s"
+        elif arrivals.kind == "trace":
+            words, value = (
+                [f"trace.time_scale={question.config.trace.time_scale / load:.6g}"],
+                f"{load:g} x the trace's",
+            )
+        else:
+            continue  # closed loop: the load follows from the batch
+        plans.append(_Plan("load", value, metric, (*part, *words)))
+    return plans
+
+
+def _categories(question: Question) -> list[_Plan]:
+    names = sorted({request.category for request in question.trace.requests if request.category is not None})
+    if not question.config.what_if.categories or len(names) < 2:
+        return []
+    return [
+        _Plan("category", name, question.objective, (f"trace.categories={override_value([name])}",)) for name in names
+    ]  # fmt: skip
