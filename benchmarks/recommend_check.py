@@ -76,7 +76,8 @@ def _recommendation(options: argparse.Namespace, traffic: list[str], folder: Pat
         f"simulation.profile={options.profile}", f"simulation.source={options.table}", f"runtime.dtype={options.dtype}",
         f"search.set_ups=[{quoted}]", f"halving.finalists={3 * MIN_SET_UPS}", "what_if.max_num_seqs=[]",
         "what_if.loads=[]", "what_if.categories=false", "confirm=never",
-        f"validations=[{','.join(options.validation)}]", f"launcher.workers={options.workers}", f"hydra.run.dir={folder}",
+        f"validations=[{','.join(options.validation)}]", f"hydra.run.dir={folder}",
+        f"launcher.workers={options.workers}",
     ]  # fmt: skip
     if spinbench(["recommend", *words]) != 0:
         sys.exit("spinbench recommend failed")

@@ -19,13 +19,14 @@ from spinbench.cli.simulated_engine import SimulatedEngine
 from spinbench.report.answer import (
     Answer,
     CaseRow,
+    Compared,
     FinalistRow,
     MeasuredRow,
     MemoryRow,
     RungRow,
+    gain_text,
     write_page,
 )
-from spinbench.report.gain import Gain
 from spinbench.report.paired import paired_ratios
 from spinbench.workload.acceptance.drafter_name import models_of
 
@@ -45,7 +46,7 @@ def write_answer(
     over_plain, over_single = gains.of(chosen, found.plain), gains.of(chosen, found.single)
     about = [
         f"Made by: {command_line('recommend', question.command)}",
-        f"Predicted: {_shown(over_plain)} plain decoding, {_shown(over_single)} the best single drafter.",
+        f"Predicted: {gain_text(over_plain)} plain decoding, {gain_text(over_single)} the best single drafter.",
     ]
     path = write_recommended(question.folder, chosen.set_up, about)
     traffic = of_question(question.real, TRAFFIC)
@@ -104,10 +105,6 @@ def _value(question: Question, one: Simulated) -> float:
     return float((one.metrics or {}).get(question.objective) or 0.0)
 
 
-def _shown(one: Gain | None) -> str:
-    return "-" if one is None else f"{one.ratio:.2f}x ({one.low:.2f}..{one.high:.2f})"
-
-
 def _chosen(question: Question, found: Found, runs: pd.DataFrame | None) -> Simulated:
     """The best in simulation, unless another was better in every one of at least two real repeats."""
     if runs is None or question.config.repeats < 2:
@@ -140,8 +137,9 @@ def _measured(question: Question, found: Found, gains: Gains, runs: pd.DataFrame
             MeasuredRow(
                 one.set_up.name,
                 float(own[question.objective].astype(float).median()),
-                (over[found.plain.set_up.name][one.set_up.name], gains.of(one, found.plain)),
-                (over[found.single.set_up.name][one.set_up.name], gains.of(one, found.single)),
+                _value(question, one),
+                Compared(over[found.plain.set_up.name][one.set_up.name], gains.of(one, found.plain)),
+                Compared(over[found.single.set_up.name][one.set_up.name], gains.of(one, found.single)),
                 failures[0] if failures else None,
             )
         )
@@ -150,8 +148,8 @@ def _measured(question: Question, found: Found, gains: Gains, runs: pd.DataFrame
 
 def _order_held(measured: Sequence[MeasuredRow]) -> bool | None:
     """Whether the confirmed set-ups come in the simulated order, by their medians; None without a confirmation."""
-    predicted = [row.over_plain[1].ratio if row.over_plain[1] is not None else 0.0 for row in measured]
-    return None if not measured else predicted == sorted(predicted, reverse=True)
+    simulated = [row.simulated for row in measured]
+    return simulated == sorted(simulated, reverse=True) if measured else None
 
 
 def _finalist(question: Question, found: Found, gains: Gains, one: Simulated, chosen: Simulated) -> FinalistRow:

@@ -1,7 +1,7 @@
 """What `spinbench recommend` is asked: the traffic, the files, and the set-ups to choose among, all checked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spinbench.calibration.profile_file import Profile, read_profile
@@ -68,7 +68,9 @@ def ask(point: Point, replay: Replay) -> Question:
         for engine in ENGINES
     )
     set_ups = expand(config.search, simulated)
-    check_each([one.point for one in set_ups], lambda one: replay.check_config(parse_config(one.config, ReplayConfig)))
+    # an error names what is the set-up's own, not what all have in common
+    named = [replace(one.point, overrides=one.overrides) for one in set_ups]
+    check_each(named, lambda one: replay.check_config(parse_config(one.config, ReplayConfig)))
     first = parse_config(set_ups[0].point.config, ReplayConfig)
     return Question(
         folder=point.folder,

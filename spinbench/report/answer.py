@@ -57,14 +57,31 @@ class CaseRow:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A measured ratio beside the predicted one."""
+
+    measured: PairedRatio
+    predicted: Gain | None
+    """None where the baseline reaches nothing in simulation."""
+
+    @property
+    def is_within(self) -> bool | None:
+        """Whether the measured median lies between the predicted bounds; None where either is not known."""
+        if self.predicted is None or math.isnan(self.measured.median):
+            return None
+        return self.measured.median in self.predicted
+
+
+@dataclass(frozen=True)
 class MeasuredRow:
-    """One that was run on real models: paired ratios beside the predicted ones."""
+    """One that was run on real models."""
 
     method: str
     value: float
     """Median of the objective; NaN where it could not be served."""
-    over_plain: tuple[PairedRatio, Gain | None]
-    over_single: tuple[PairedRatio, Gain | None]
+    simulated: float
+    over_plain: Compared
+    over_single: Compared
     failure: str | None
 
 
@@ -187,12 +204,9 @@ def _ratio_text(one: PairedRatio) -> str:
     return f"{one.median:.2f}x ({one.low:.2f}..{one.high:.2f})"
 
 
-def within_text(pair: tuple[PairedRatio, Gain | None]) -> str:
+def within_text(one: Compared) -> str:
     """Whether a measured gain lies between the predicted bounds."""
-    measured, predicted = pair
-    if predicted is None or math.isnan(measured.median):
-        return ABSENT
-    return "yes" if measured.median in predicted else "NO"
+    return {True: "yes", False: "NO", None: ABSENT}[one.is_within]
 
 
 def _finite(value: Any) -> Any:
