@@ -1,12 +1,15 @@
 """What `spinbench recommend` chose, held against an exhaustive search on real models over the very same set-ups.
 
-    python -m benchmarks.recommend_check --profile profiles/zen3-float32 --table records/mixed-float32
+    D='models.drafters=[smollm2-d128-general,smollm2-d576-slim-general,smollm2-ngram,prompt_lookup,smollm2-d576-slim-general+prompt_lookup,smollm2-ngram+prompt_lookup]'
+    spinbench profile $D engine.dtype=float32 max_context_tokens=512 layouts=[packed] hydra.run.dir=profiles/here
+    spinbench record $D engine.dtype=float32 trace.num_prompts=16 trace.sample_seed=526 trace.max_output_tokens=40 \\
+        out=records/here
+    python -m benchmarks.recommend_check --profile profiles/here --table records/here
 
 First `spinbench recommend` chooses among SET_UPS in simulation (confirm=never), for a part of traces/mixed.jsonl, all
 requests at once. Then every one of them runs on real models, in turns, and the choice is compared with the best that
-was measured. `--question` changes the traffic: any overrides of `spinbench recommend`. Both searches are kept in
---runs, and the same command goes on where it was ended. The profile and the table must be of this machine, dtype and
-traffic; the page says how they are made. At 16 requests of 64 tokens a run takes about 15 s on two cores.
+was measured. `--question` changes the traffic: any overrides of `spinbench recommend`, which the table must be of. Both
+searches are kept in --runs, and the same command goes on where it was ended.
 """
 
 import argparse
@@ -178,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="mixed", help="of the result's files")
     parser.add_argument("--question", help="overrides that make the traffic, in the place of the part of mixed.jsonl")
     parser.add_argument("--num-prompts", type=int, default=16)
-    parser.add_argument("--max-output-tokens", type=int, default=64)
+    parser.add_argument("--max-output-tokens", type=int, default=40)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, help="CPU threads of torch (default: torch's choice)")

@@ -48,7 +48,7 @@ def test_a_recommendation_can_be_asked_for_and_run(tmp_path: Path, monkeypatch: 
     recommend, replay = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0].splitlines()
     small = [
         "trace.num_prompts=2", "models.drafters=[prompt_lookup]", "confirm=never", "launcher=serial",
-        "search.set_ups=[selector=plain,'selector=fixed selector.drafter=prompt_lookup drafting=fixed']",
+        "search.set_ups=['selector=plain','selector=fixed selector.drafter=prompt_lookup drafting=fixed']",
         "what_if.loads=[]", "what_if.max_num_seqs=[]",
     ]  # fmt: skip
     assert main([*shlex.split(recommend)[1:], *small]) == 0

@@ -170,8 +170,8 @@ def _case(case: Case, chosen: Simulated) -> CaseRow:
         ratio = pair[1] / pair[0] if case.metric == "mean_e2el_ms" else pair[0] / pair[1] if pair[1] > 0 else math.inf
     length = None if ours is None or ours.metrics is None else ours.metrics.get("acceptance_length")
     return CaseRow(
-        case.axis, case.value, case.metric, best.set_up.name if best is not None else "none can be served",
-        ratio, None if length is None else float(length),
+        case.axis, case.value, case.metric, best.set_up.name if best is not None else None, case.failure, ratio,
+        None if length is None else float(length),
     )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ class Case:
     """What decides here."""
     outcomes: tuple[Simulated, ...]
     """Of the finalists that could be served, best first."""
+    failure: str | None
+    """Why one of the others could not; None where all could."""
 
     def value_of(self, one: Simulated) -> float:
         """The deciding metric."""
@@ -53,7 +55,9 @@ def what_if(question: Question, found: Found, simulations: Simulations) -> list[
             score = one.score(question.objective)
             scores[one.set_up.name] = None if score is None else ((score[1],) if lower else score)
         by_name = {one.set_up.name: one for one in outcomes}
-        cases.append(Case(plan.axis, plan.value, plan.metric, tuple(by_name[name] for name in ranked(scores))))
+        failure = next((one.failure for one in outcomes if one.failure is not None), None)
+        order = tuple(by_name[name] for name in ranked(scores))
+        cases.append(Case(plan.axis, plan.value, plan.metric, order, failure))
     return cases
 
 

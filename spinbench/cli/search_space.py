@@ -92,6 +92,8 @@ def _only_what_it_asks(one: SetUp) -> SetUp:
         drafters: list[str] = []
     elif _is_of(config, "selector", FixedSelector):
         drafters = [name for name in config["models"]["drafters"] if name == config["selector"]["drafter"]]
+        if not drafters:
+            return one  # a name that is not among them: whoever checks it says so, and what there is
     else:
         return one
     if drafters == config["models"]["drafters"]:

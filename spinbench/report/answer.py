@@ -44,7 +44,10 @@ class CaseRow:
     axis: str
     value: str
     metric: str
-    best: str
+    best: str | None
+    """None where no finalist could be served."""
+    failure: str | None
+    """Why one could not, where one could not."""
     ratio: float | None
     """The best over the recommended set-up, at least 1; None where it could not be served there."""
     acceptance_length: float | None

@@ -51,7 +51,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_setup(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert ask("first") == 0
+        assert ask("undisturbed") == 0
     return folder
 
 
@@ -62,8 +62,8 @@ def here(answered: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_answer_is_the_best_that_was_simulated(here: Path) -> None:
-    answer = json.loads(Path("first/answer.json").read_text())
-    table = pd.read_csv("first/candidates.csv")
+    answer = json.loads(Path("undisturbed/answer.json").read_text())
+    table = pd.read_csv("undisturbed/candidates.csv")
     assert len(table) == 11
     # 11 -> 6 -> 3 and the classes' best, on 4, 8 and all 16 requests
     assert [row["requests"] for row in answer["rungs"]] == [4, 8, 16]
@@ -84,14 +84,14 @@ def test_the_answer_is_the_best_that_was_simulated(here: Path) -> None:
     assert [case for case in cases if case[0] == "batch"] == [("batch", "2")]
     assert [case for case in cases if case[0] == "category"] == [("category", "chat"), ("category", "code")]
     assert all(row["ratio"] >= 1 for row in answer["cases"])
-    page = Path("first/answer.md").read_text()
+    page = Path("undisturbed/answer.md").read_text()
     assert page.startswith(f"# Run `{answer['chosen']}`")
     assert "the simulator's own error is **unknown**" in page
     assert "Not confirmed: not asked for (confirm=never)." in page
 
 
 def test_what_is_never_asked_is_not_loaded(here: Path) -> None:
-    memory = {row["called"]: row for row in json.loads(Path("first/answer.json").read_text())["memory"]}
+    memory = {row["called"]: row for row in json.loads(Path("undisturbed/answer.json").read_text())["memory"]}
     assert memory["plain"]["drafter_weights_bytes"] == memory["plain"]["drafter_kv_bytes"] == 0
     assert memory["plain"]["target_weights_bytes"] > 0
     assert memory["plain"]["kv_blocks"] > 0
@@ -99,26 +99,26 @@ def test_what_is_never_asked_is_not_loaded(here: Path) -> None:
 
 
 def test_the_override_file_gives_the_recommended_run_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    answer = json.loads(Path("first/answer.json").read_text())
-    table = pd.read_csv("first/candidates.csv").set_index("set_up")
+    answer = json.loads(Path("undisturbed/answer.json").read_text())
+    table = pd.read_csv("undisturbed/candidates.csv").set_index("set_up")
     traffic = ["engine=simulation", "engine.profile=profile", "engine.acceptance=synthetic", "engine.source=law.yaml"]
     words = [word for word in answer["command"].split()[2:] if word != "engine=runtime"]
-    assert words[:3] == ["--config-dir", "first/conf", "experiment=recommended"]
+    assert words[:3] == ["--config-dir", "undisturbed/conf", "experiment=recommended"]
     assert main(["replay", *words, *traffic, "hydra.run.dir=again"]) == 0
     summary = json.loads(Path("again/summary.json").read_text())
     assert summary["output_throughput"] == pytest.approx(table.loc[answer["chosen"], "output_throughput"], rel=1e-5)
     # and its config is that of the point, key by key
-    done = {path.parent.name: json.loads(path.read_text()) for path in Path("first/points").glob("*/point.json")}
+    done = {path.parent.name: json.loads(path.read_text()) for path in Path("undisturbed/points").glob("*/point.json")}
     asked = OmegaConf.to_container(OmegaConf.load("again/config.yaml"), resolve=True)
     assert asked in [one["config"] for one in done.values()]
 
 
 def test_given_again_or_killed_half_way_it_gives_the_same_bytes(here: Path) -> None:
-    before = outputs(here / "first")
-    points = {path: path.stat().st_mtime_ns for path in Path("first/points").glob("*/point.json")}
-    assert ask("first") == 0
-    assert outputs(here / "first") == before
-    assert points == {path: path.stat().st_mtime_ns for path in Path("first/points").glob("*/point.json")}
+    before = outputs(here / "undisturbed")
+    points = {path: path.stat().st_mtime_ns for path in Path("undisturbed/points").glob("*/point.json")}
+    assert ask("undisturbed") == 0
+    assert outputs(here / "undisturbed") == before
+    assert points == {path: path.stat().st_mtime_ns for path in Path("undisturbed/points").glob("*/point.json")}
     command = [sys.executable, "-m", "spinbench", "recommend", *ASKED, "hydra.run.dir=killed"]
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
@@ -149,7 +149,7 @@ def test_lengths_without_texts_take_bootstrapped_acceptance_and_no_torch(here: P
         [
             "simulation.acceptance=bootstrap", "simulation.source=questions_table", "models.drafters=[tiny-shape]",
             "what_if.max_num_seqs=[]", "what_if.loads=[]", "arrivals=trace", "hydra.run.dir=lengths",
-            "search.set_ups=[selector=plain,'selector=fixed selector.drafter=tiny-shape drafting=fixed']",
+            "search.set_ups=['selector=plain','selector=fixed selector.drafter=tiny-shape drafting=fixed']",
         ],
     )  # fmt: skip
     script = (
@@ -262,6 +262,6 @@ def prepared_for_real(spinbench: CommandLine) -> list[str]:
 
 
 def test_a_sweep_of_the_override_file_composes(here: Path) -> None:
-    shutil.copytree("first/conf", "conf", dirs_exist_ok=True)
+    shutil.copytree("undisturbed/conf", "conf", dirs_exist_ok=True)
     points = sweep_points("replay", ["--config-dir", "conf", "experiment=recommended", "scheduler.max_num_seqs=1,2"])
     assert [point.config.scheduler.max_num_seqs for point in points] == [1, 2]

@@ -1,6 +1,7 @@
 """Bounds of predicted gains, on numbers that are powers of two, whose logarithms are whole numbers of ln 2."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -35,14 +36,12 @@ def test_a_bootstrap_on_the_other_side_adds_nothing_and_unknown_bounds_are_said(
 
 def tables(*service_s: float, tokens: int = 10) -> RunTables:
     """Requests that were served for so long, one span of work each."""
-    record = two_request_record()
     requests = tuple(
         request(f"r{place}", first_scheduled_s=1.0, first_token_s=1.5, finish_s=1.0 + took_s, output_tokens=tokens)
         for place, took_s in enumerate(service_s)
     )
-    return tables_from_record(
-        type(record)(requests, rounds(), spans(span("target", "verify", 1.0, 2.0)), ("d1",), 0.0, 20.0, True)
-    )
+    work = spans(span("target", "verify", 1.0, 2.0))
+    return tables_from_record(replace(two_request_record(), requests=requests, rounds=rounds(), spans=work))
 
 
 def test_requests_are_drawn_in_pairs() -> None:
@@ -87,13 +86,8 @@ def test_a_validation_gives_its_largest_error_and_noise(tmp_path: Path) -> None:
 
 
 def test_held_out_errors_count_by_the_time_that_each_kind_of_job_takes() -> None:
-    run = tables_from_record(
-        type(two_request_record())(
-            (request("a"),), rounds(),
-            spans(span("target", "verify", 0.0, 6.0), span("d1", "draft", 6.0, 7.5), span("d1", "draft", 8.0, 8.5)),
-            ("d1",), 0.0, 20.0, True,
-        )
-    )  # fmt: skip
+    work = spans(span("target", "verify", 0.0, 6.0), span("d1", "draft", 6.0, 7.5), span("d1", "draft", 8.0, 8.5))
+    run = tables_from_record(replace(two_request_record(), spans=work))
     # 6 of 8 s at 100 %, 2 of 8 s at 900 %: 0.75 + 2.25 = 3, and 1 + 3 = 2^2
     assert ProfiledError({"verify": 1.0, "draft": 9.0}).log_of(run, False) == pytest.approx(2 * LN2)
     # what the profile has no score of counts as its worst: 6.75 + 2.25 = 9
