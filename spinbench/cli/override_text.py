@@ -9,10 +9,8 @@ from spinbench.cli.hydra_app import Point, compose_points
 from spinbench.cli.override_value import key_of, override_value
 from spinbench.sweep.table import flat
 
-
-def composed(overrides: Sequence[str]) -> Point:
-    """The replay that overrides give. Raises UserError as `compose_points`."""
-    return compose_points("replay", [overrides])[0][0]
+Sought = tuple[Mapping[str, Any], Mapping[str, str]]
+"""Sections of a config as plain values, and the groups whose choice they come from."""
 
 
 def with_overrides(overrides: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -24,23 +22,26 @@ def with_overrides(overrides: Sequence[str], words: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def shortest_overrides(given: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:
-    """Overrides that give a replay whose sections of these names are `given`: choices first, then values.
+def shortest_overrides(sought: Sequence[Sought]) -> list[list[str]]:
+    """For each, overrides that give a replay whose sections are these: choices first, then values.
 
-    `given` has plain values; `choices` the groups whose choice they come from. Raises UserError where a choice is
-    unknown to a replay.
+    Raises UserError where a choice is unknown to a replay.
     """
-    own = composed([]).choices
-    groups = [f"{group}={choice}" for group, choice in choices.items() if own.get(group) != choice]
-    return groups + [f"{key}={override_value(value)}" for key, value in differing_values(given, groups).items()]
+    own = compose_points("replay", [[]])[0][0].choices
+    groups = [[f"{group}={choice}" for group, choice in choices.items() if own.get(group) != choice]
+              for _, choices in sought]  # fmt: skip
+    composed = compose_points("replay", groups)
+    return [
+        [*chosen, *(f"{key}={override_value(value)}" for key, value in differing_values(given, points[0]).items())]
+        for (given, _), chosen, points in zip(sought, groups, composed, strict=True)
+    ]
 
 
-def differing_values(given: Mapping[str, Any], groups: Sequence[str]) -> dict[str, Any]:
-    """By key with dots, the values in which `given` differs from what the choices alone give."""
-    config = composed(groups).config
-    assert isinstance(config, DictConfig)
+def differing_values(given: Mapping[str, Any], point: Point) -> dict[str, Any]:
+    """By key with dots, the values of plain sections in which they differ from a composed point's."""
+    assert isinstance(point.config, DictConfig)
     # not `resolved`: some choices leave a value open, e.g. the path of a trace that does not come with spinbench
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    plain = OmegaConf.to_container(point.config, resolve=True, throw_on_missing=False)
     assert isinstance(plain, dict)
     before = flat({str(key): value for key, value in plain.items() if key in given})
     after = flat(given)

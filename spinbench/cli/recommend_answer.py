@@ -51,7 +51,7 @@ def write_answer(
     path = write_recommended(question.folder, chosen.set_up, about)
     traffic = of_question(question.real, TRAFFIC)
     engine = [] if reason is not None else of_question(question.real, ["engine"])
-    folder = question.folder.as_posix()
+    folder, simulator = question.folder.as_posix(), SimulatedEngine()
     run = ["spinbench", "replay", "--config-dir", f"{folder}/{CONFIG_FOLDER}", f"experiment={EXPERIMENT}"]
     answer = Answer(
         command=shlex.join([*run, *engine, *traffic]),
@@ -77,7 +77,7 @@ def write_answer(
         dtype=question.profile.meta.dtype,
         acceptance=question.config.simulation.acceptance,
         memory=tuple(
-            _memory(question, called, one)
+            _memory(question, simulator, called, one)
             for called, one in (("this", chosen), ("plain", found.plain), ("best single", found.single))
         ),
         finalists=tuple(_finalist(question, found, gains, one, chosen) for one in found.finalists),
@@ -175,10 +175,10 @@ def _case(case: Case, chosen: Simulated) -> CaseRow:
     )  # fmt: skip
 
 
-def _memory(question: Question, called: str, one: Simulated) -> MemoryRow:
+def _memory(question: Question, simulator: SimulatedEngine, called: str, one: Simulated) -> MemoryRow:
     """Of the whole trace: KV blocks as the simulated run had them, weights as profiled."""
     config = parse_config(one.set_up.point.config, ReplayConfig)
-    setting = SimulatedEngine().make_session(config, None).setting
+    setting = simulator.make_session(config, None).setting
     meta = question.profile.meta
     profiled = {model.name: model for model in meta.models}
     drafters = [profiled[name] for name in models_of(tuple(config.models.drafters)) if name in profiled]

@@ -1,18 +1,16 @@
 """Simulated points of a recommendation: done by the workers of a sweep, kept in its folder, none of them twice."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinbench.cli.hydra_app import compose_points
-from spinbench.cli.override_text import with_overrides
-from spinbench.cli.override_value import override_value
+from spinbench.cli.hydra_app import Point
 from spinbench.cli.provenance import command_line
 from spinbench.cli.recommend_question import Question
 from spinbench.cli.replay_command import Replay
-from spinbench.cli.schema import ReplayConfig, parse_config, resolved
-from spinbench.cli.search_space import SetUp
+from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.cli.search_space import SetUp, with_value
 from spinbench.cli.sweep_config import SweepSection
 from spinbench.cli.sweep_points import PointKeys, PointSettings, do_points
 from spinbench.metrics.store import Kept, Run, read_run
@@ -31,8 +29,6 @@ class Simulated:
     """What became of a set-up on some requests."""
 
     set_up: SetUp
-    varied: tuple[str, ...]
-    """Overrides beside the set-up's."""
     folder: Path
     metrics: Mapping[str, Any] | None
     """None where it could not be served."""
@@ -58,16 +54,13 @@ class Simulations:
         self._folder = SweepFolder(question.folder / POINTS_FOLDER)
         self._keys = PointKeys()
 
-    def run(self, wanted: Sequence[tuple[SetUp, Sequence[str]]], keep: Kept) -> list[Simulated]:
-        """Each set-up with overrides beside its own. Raises UserError, and KeyboardInterrupt on Ctrl-C."""
-        sweeps = [with_overrides(one.point.overrides, words) for one, words in wanted]
-        points = [points[0] for points in compose_points("replay", sweeps)]
+    def run(self, wanted: Sequence[tuple[SetUp, Point]], keep: Kept) -> list[Simulated]:
+        """Set-ups as points whose configs are plain. Raises UserError, and KeyboardInterrupt on Ctrl-C."""
         asked: list[SweepPoint] = []
-        for point, (one, _) in zip(points, wanted, strict=True):
-            plain = resolved(point.config)
-            config = parse_config(plain, ReplayConfig)
+        for one, point in wanted:
+            config = parse_config(point.config, ReplayConfig)
             label = one.name.replace("/", "_")[:MAX_LABEL_BYTES]
-            asked.append(self._keys.sweep_point(replace(point, config=plain), plain, config, label))
+            asked.append(self._keys.sweep_point(point, point.config, config, label))
         listed = {point.key: point for point in self._folder.add(asked)}
         settings = PointSettings(
             self._question.config.launcher, SweepSection(retry_failed=False, max_attempts=MAX_ATTEMPTS), keep,
@@ -75,20 +68,17 @@ class Simulations:
         )  # fmt: skip
         command = command_line("recommend", self._question.command)
         do_points(self._folder, list(listed.values()), settings, command, self._replay, quiet=True)
-        return [
-            self._outcome(listed[point.key], one, tuple(words))
-            for point, (one, words) in zip(asked, wanted, strict=True)
-        ]
+        return [self._outcome(listed[point.key], one) for point, (one, _) in zip(asked, wanted, strict=True)]
 
     def on_part(self, set_ups: Sequence[SetUp], part: float) -> list[Simulated]:
         """Each on a part of the trace that is asked about; of the whole one the tables are kept, too."""
-        own = self._question.config.trace.part
-        words = [] if part == 1 else [f"trace.part={override_value(own * part)}"]
-        return self.run([(one, words) for one in set_ups], "tables" if part == 1 else "summary")
+        share = self._question.config.trace.part * part
+        points = [(one, with_value(one.point, "trace.part", share)) for one in set_ups]
+        return self.run(points, "tables" if part == 1 else "summary")
 
-    def _outcome(self, point: SweepPoint, one: SetUp, words: tuple[str, ...]) -> Simulated:
+    def _outcome(self, point: SweepPoint, one: SetUp) -> Simulated:
         path = self._folder.folder_of(point)
         if self._folder.is_done(point):
-            return Simulated(one, words, path, read_json(path / POINT_FILE)["metrics"], None)
+            return Simulated(one, path, read_json(path / POINT_FILE)["metrics"], None)
         content = read_json(path / FAILURE_FILE)
-        return Simulated(one, words, path, None, f"{content.get('type')}: {content.get('message')}")
+        return Simulated(one, path, None, f"{content.get('type')}: {content.get('message')}")

@@ -63,9 +63,9 @@ def ask(point: Point, replay: Replay) -> Question:
         raise UserError("models.drafters is empty; name at least one drafter to choose among")
     shared = {key: value for key, value in plain.items() if key not in OWN_KEYS}
     groups = {group: choice for group, choice in point.choices.items() if group in shared}
-    simulated, real = (
-        tuple(shortest_overrides({**shared, "engine": plain[engine]}, {"engine": engine, **groups}))
-        for engine in ENGINES
+    simulated, real = map(
+        tuple,
+        shortest_overrides([({**shared, "engine": plain[name]}, {"engine": name, **groups}) for name in ENGINES]),
     )
     set_ups = expand(config.search, simulated)
     # an error names what is the set-up's own, not what all have in common

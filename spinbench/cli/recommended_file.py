@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from spinbench.cli.override_text import composed, differing_values
+from spinbench.cli.hydra_app import compose_points
+from spinbench.cli.override_text import differing_values
 from spinbench.cli.search_space import SetUp
 from spinbench.errors import UserError
 
@@ -26,11 +27,12 @@ def write_recommended(folder: Path, one: SetUp, about: Sequence[str]) -> Path:
 
     Raises UserError when it cannot be written.
     """
-    own = composed([]).choices
+    own = compose_points("replay", [[]])[0][0].choices
     given = {key: one.point.config[key] for key in SECTIONS if key in one.point.config}
     choices = {group: one.point.choices[group] for group in SECTIONS if group in one.point.choices}
     chosen = {group: choice for group, choice in choices.items() if group in ALWAYS or own[group] != choice}
-    values = differing_values(given, [f"{group}={choice}" for group, choice in chosen.items()])
+    bare = compose_points("replay", [[f"{group}={choice}" for group, choice in chosen.items()]])[0][0]
+    values = differing_values(given, bare)
     defaults = [{f"override /{group}": choice} for group, choice in chosen.items()]
     lines = ["# @package _global_", *(f"# {line}" for line in about)]
     body = yaml.safe_dump({"defaults": defaults, **_nested(values)}, sort_keys=False, allow_unicode=True)

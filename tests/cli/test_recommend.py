@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from spinbench.cli.hydra_app import sweep_points
+from spinbench.cli.hydra_app import compose_points, sweep_points
 from spinbench.cli.locations import PACKAGE
 from spinbench.cli.main import main
-from spinbench.cli.override_text import composed, shortest_overrides, with_overrides
+from spinbench.cli.override_text import shortest_overrides, with_overrides
 from spinbench.cli.override_value import override_value
 from spinbench.cli.schema import resolved
 from spinbench.sweep.folder import SweepFolder
@@ -23,11 +23,11 @@ from tests.simulation.small_setup import DRAFTERS, TARGET, write_setup
 
 SET_UPS = [
     "selector=plain",
-    "selector=fixed selector.drafter=${each:${models.drafters}} drafting=fixed drafting.num_speculative_tokens=1,3",
+    "selector=fixed selector.drafter=${each:${models.drafters}} drafting=fixed drafting.num_speculative_tokens=3",
     "selector=round_robin drafting=fixed drafting.num_speculative_tokens=2 models.drafters=[tiny-shape,prompt_lookup]",
     "selector=random drafting=fixed drafting.num_speculative_tokens=2",
 ]
-"""1 + 8 + 1 + 1."""
+"""1 + 4 + 1 + 1."""
 ASKED = [
     "simulation.profile=profile", "simulation.acceptance=synthetic", "simulation.source=law.yaml", "models=huggingface",
     f"models.target={TARGET}", f"models.drafters=[{','.join(DRAFTERS)}]", "trace.path=trace.jsonl", "confirm=never",
@@ -64,10 +64,10 @@ def here(answered: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_answer_is_the_best_that_was_simulated(here: Path) -> None:
     answer = json.loads(Path("undisturbed/answer.json").read_text())
     table = pd.read_csv("undisturbed/candidates.csv")
-    assert len(table) == 11
-    # 11 -> 6 -> 3 and the classes' best, on 4, 8 and all 16 requests
+    assert len(table) == 7
+    # 7 -> 4 -> 3 and the classes' best, on 4, 8 and all 16 requests
     assert [row["requests"] for row in answer["rungs"]] == [4, 8, 16]
-    assert answer["rungs"][0]["set_ups"] == 11
+    assert answer["rungs"][0]["set_ups"] == 7
     whole = table[table["part"] == 1].set_index("set_up")["output_throughput"]
     assert answer["chosen"] == whole.idxmax()
     assert answer["value"] == pytest.approx(whole.max(), rel=1e-4)
@@ -210,9 +210,9 @@ def test_a_folder_of_something_else_is_refused(here: Path, capsys: pytest.Captur
     ],
 )  # fmt: skip
 def test_the_shortest_overrides_give_the_same_config(overrides: list[str]) -> None:
-    point = composed(overrides)
+    point = compose_points("replay", [overrides])[0][0]
     plain = resolved(point.config)
-    again = composed(shortest_overrides(plain, point.choices))
+    again = compose_points("replay", shortest_overrides([(plain, point.choices)]))[0][0]
     assert resolved(again.config) == plain
     assert again.choices == point.choices
 
