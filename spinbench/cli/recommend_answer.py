@@ -185,6 +185,7 @@ def _memory(question: Question, simulator: SimulatedEngine, called: str, one: Si
     tokens = setting.num_kv_blocks * setting.block_size
     return MemoryRow(
         called=called,
+        replicas=int(one.set_up.point.config.get("replicas", 1)),
         kv_blocks=setting.num_kv_blocks,
         block_size=setting.block_size,
         target_kv_bytes=tokens * meta.model(meta.target).kv_bytes_per_token,

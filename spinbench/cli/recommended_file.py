@@ -15,7 +15,8 @@ from spinbench.errors import UserError
 CONFIG_FOLDER = "conf"
 EXPERIMENT = "recommended"
 SECTIONS = (
-    "models", "selector", "drafting", "verification", "pipeline", "placement", "switching", "scheduler", "kv",
+    "models", "selector", "drafting", "verification", "pipeline", "placement", "switching", "router", "replicas",
+    "scheduler", "kv",
 )  # fmt: skip
 """What makes a set-up; engine, trace and arrivals stay with the command line."""
 ALWAYS = ("selector", "drafting")

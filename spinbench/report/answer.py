@@ -93,6 +93,8 @@ class MemoryRow:
     """What a set-up needs."""
 
     called: str
+    replicas: int
+    """Servers; what follows is of each."""
     kv_blocks: int
     block_size: int
     target_kv_bytes: int
