@@ -65,7 +65,8 @@ def search(question: Question, simulations: Simulations, tell: Callable[[str], N
             failed = next(one for one in outcomes.values() if one.set_up.role == role)
             raise UserError(f"{called} cannot be served, so there is nothing to compare with: {failed.failure}")
         baselines.append(members[0])
-    return Found(tuple(rungs), outcomes, finalists, *baselines)
+    plain, single = baselines
+    return Found(tuple(rungs), outcomes, finalists, plain, single)
 
 
 class Gains:
@@ -83,10 +84,10 @@ class Gains:
             return None
         if one is base:
             return Gain(1.0, 1.0, 1.0)
-        slo_ms, runs = self._question.slo_ms, [self._run(side).tables for side in (one, base)]
+        slo_ms, runs = self._question.slo_ms, (self._run(one).tables, self._run(base).tables)
         ratio = ours / theirs
-        errors = [error_of(self.model, tables, slo_ms) for tables in runs]
-        return gain(ratio, drawn_bounds(ratio, *runs, slo_ms), *errors)
+        error, base_error = (error_of(self.model, tables, slo_ms) for tables in runs)
+        return gain(ratio, drawn_bounds(ratio, *runs, slo_ms), error, base_error)
 
     def _value(self, one: Simulated) -> float:
         return float((one.metrics or {}).get(self._question.objective) or 0.0)

@@ -74,7 +74,7 @@ def _point(one: SetUp, plan: _Plan) -> Point:
     point = one.point
     if plan.arrivals is not None:
         section, words = plan.arrivals
-        config = {**point.config, "arrivals": section}
+        config = {str(key): value for key, value in point.config.items()} | {"arrivals": dict(section)}
         point = replace(
             point, config=config, choices={**point.choices, "arrivals": "poisson"},
             overrides=tuple(with_overrides(point.overrides, words)),

@@ -98,12 +98,19 @@ def _only_what_it_asks(one: SetUp) -> SetUp:
         return one
     if drafters == config["models"]["drafters"]:
         return one
-    word = f"models.drafters={override_value(drafters)}"
-    less = {**config, "models": {**config["models"], "drafters": drafters}}
-    overrides = tuple(with_overrides(one.point.overrides, [word]))
-    return replace(
-        one, overrides=(*one.overrides, word), point=replace(one.point, config=less, overrides=overrides)
-    )  # fmt: skip
+    point = with_value(one.point, "models.drafters", drafters)
+    return replace(one, overrides=(*one.overrides, point.overrides[-1]), point=point)
+
+
+def with_value(point: Point, key: str, value: Any) -> Point:
+    """A point of a plain config with another value of a key SECTION.NAME, without composing it anew."""
+    section, _, name = key.partition(".")
+    values = dict(point.config[section])
+    if values[name] == value:
+        return point
+    config = {str(one): of for one, of in point.config.items()} | {section: {**values, name: value}}
+    overrides = with_overrides(point.overrides, [f"{key}={override_value(value)}"])
+    return replace(point, config=config, overrides=tuple(overrides))
 
 
 def _words(texts: Sequence[str], where: str) -> list[str]:

@@ -48,8 +48,10 @@ class ValidatedError:
         latency = table[table["metric"].isin(set(JUDGED) - {THROUGHPUT})]
         if throughput.empty or latency.empty:
             raise UserError(f"{folders[0]}: has no error of {THROUGHPUT} or none of latencies; validate again")
-        largest = [float(rows[name].abs().max()) for rows in (throughput, latency) for name in ("error", "noise")]
-        return cls(*largest, tuple(map(str, folders)))
+        (error, noise), (latency_error, latency_noise) = (
+            [float(rows[name].abs().max()) for name in ("error", "noise")] for rows in (throughput, latency)
+        )
+        return cls(error, noise, latency_error, latency_noise, tuple(map(str, folders)))
 
     @property
     def source(self) -> str:
