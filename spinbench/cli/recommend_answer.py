@@ -42,7 +42,7 @@ def write_answer(
     Raises UserError when they cannot be written.
     """
     measured = _measured(question, found, gains, runs)
-    chosen = _chosen(question, found, runs)
+    chosen = chosen_of(question, found, runs)
     over_plain, over_single = gains.of(chosen, found.plain), gains.of(chosen, found.single)
     about = [
         f"Made by: {command_line('recommend', question.command)}",
@@ -105,7 +105,7 @@ def _value(question: Question, one: Simulated) -> float:
     return float((one.metrics or {}).get(question.objective) or 0.0)
 
 
-def _chosen(question: Question, found: Found, runs: pd.DataFrame | None) -> Simulated:
+def chosen_of(question: Question, found: Found, runs: pd.DataFrame | None) -> Simulated:
     """The best in simulation, unless another was better in every one of at least two real repeats."""
     if runs is None or question.config.repeats < 2:
         return found.best

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from spinbench.cli.locations import PACKAGE
 from spinbench.cli.main import main
 from spinbench.cli.override_text import shortest_overrides, with_overrides
 from spinbench.cli.override_value import override_value
+from spinbench.cli.recommend_answer import chosen_of
 from spinbench.cli.schema import resolved
 from spinbench.sweep.folder import SweepFolder
 from tests.cli.conftest import CommandLine
@@ -215,6 +217,29 @@ def test_the_shortest_overrides_give_the_same_config(overrides: list[str]) -> No
     again = compose_points("replay", shortest_overrides([(plain, point.choices)]))[0][0]
     assert resolved(again.config) == plain
     assert again.choices == point.choices
+
+
+@pytest.mark.parametrize(
+    ("b", "taken"),
+    [
+        ((12.0, 13.0), "b"),  # better in both repeats
+        ((9.0, 30.0), "a"),  # better in one only
+        ((10.0, 11.0), "a"),  # as good
+        ((None, 13.0), "a"),  # served once
+    ],
+)
+def test_real_runs_overrule_the_simulator_where_another_is_better_in_every_repeat(
+    b: tuple[float | None, float | None], taken: str
+) -> None:
+    throughput = {("a", 0): 10.0, ("a", 1): 11.0, ("b", 0): b[0], ("b", 1): b[1]}
+    rows = [
+        {"method": name, "repeat": repeat, "output_throughput": value} for (name, repeat), value in throughput.items()
+    ]
+    sides = {name: SimpleNamespace(set_up=SimpleNamespace(name=name)) for name in "ab"}
+    question = SimpleNamespace(config=SimpleNamespace(repeats=2), objective="output_throughput")
+    found = SimpleNamespace(best=sides["a"], confirmed=list(sides.values()))
+    assert chosen_of(question, found, pd.DataFrame(rows)) is sides[taken]
+    assert chosen_of(question, found, None) is sides["a"]
 
 
 def test_tiny_models_confirm_it(spinbench: CommandLine, prepared_for_real: list[str]) -> None:
