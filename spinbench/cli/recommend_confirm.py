@@ -60,11 +60,11 @@ def _other_machine(question: Question) -> str | None:
     import torch
 
     from spinbench.cli.device_choice import choose_device
-    from spinbench.cli.hardware import device_hardware
+    from spinbench.cli.hardware import device_hardware, profiled_name
 
     profiled = question.profile.meta.device
     here = device_hardware(choose_device(question.config.runtime))
-    name = here["gpu"] if here["device"] == "cuda" else here["cpu"]
+    name = profiled_name(here)
     threads = question.config.runtime.num_threads or torch.get_num_threads()
     if (profiled.type, profiled.name) != (here["device"], name):
         return f"the profile is of another machine ({profiled.name}; this is {name})"

@@ -61,6 +61,9 @@ def ask(point: Point, replay: Replay) -> Question:
     slo_ms = parse_slo(config.slo) if config.slo is not None else None
     if not config.models.drafters:
         raise UserError("models.drafters is empty; name at least one drafter to choose among")
+    # first what costs nothing to find
+    validated = ValidatedError.of([Path(one) for one in config.validations]) if config.validations else None
+    profile = read_profile(find_trace(config.simulation.profile))
     shared = {key: value for key, value in plain.items() if key not in OWN_KEYS}
     groups = {group: choice for group, choice in point.choices.items() if group in shared}
     simulated, real = map(
@@ -80,9 +83,9 @@ def ask(point: Point, replay: Replay) -> Question:
         real=real,
         set_ups=tuple(set_ups),
         trace=read_trace(first, None),
-        profile=read_profile(find_trace(config.simulation.profile)),
+        profile=profile,
         slo_ms=slo_ms,
-        validated=ValidatedError.of([Path(one) for one in config.validations]) if config.validations else None,
+        validated=validated,
     )
 
 
