@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -35,6 +36,9 @@ from spinbench.errors import UserError
 
 MAX_NAME_BYTES = 255
 """Longest file name on common file systems."""
+
+_own_choices: ContextVar[Path | None] = ContextVar("own_choices", default=None)
+"""The folder of --config-dir, for what is composed within a command."""
 
 
 @dataclass(frozen=True)
@@ -234,16 +238,36 @@ def _session(task_name: str, args: argparse.Namespace) -> Iterator[Hydra]:
     # for search.set_ups: all values of a list as a sweep over them, quoted as on a command line
     OmegaConf.register_new_resolver("each", _sweep_over, replace=True)
     search_path = create_config_search_path(str(Path(args.config_path or shipped_folder("conf")).absolute()))
-    if args.config_dir is not None:
-        if not Path(args.config_dir).is_dir():
-            raise UserError(f"--config-dir {args.config_dir}: no such folder")
-        folder = Path(args.config_dir).absolute()
-        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    if args.config_dir is not None and not Path(args.config_dir).is_dir():
+        raise UserError(f"--config-dir {args.config_dir}: no such folder")
+    own = _own_choices.get() if args.config_dir is None else Path(args.config_dir).absolute()
+    if own is not None:
+        search_path.prepend("command-line", f"file://{own}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
+        with _importable(own):
+            yield Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
     finally:
         GlobalHydra.instance().clear()
+
+
+def own_choices_option() -> tuple[str, ...]:
+    """`--config-dir FOLDER` as the command under way was given it, for whoever wants to give it again."""
+    own = _own_choices.get()
+    return () if own is None else ("--config-dir", str(_relative(own)))
+
+
+@contextmanager
+def _importable(own: Path | None) -> Iterator[None]:
+    """A user's modules beside their YAML files: what is in the folder `own` can be named by its dotted name."""
+    before, outer = list(sys.path), _own_choices.set(own)
+    if own is not None:
+        sys.path.append(str(own))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+        _own_choices.reset(outer)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def launch(
     if isinstance(section, SerialSection):
         _run_here(folder, session, replay, progress, quiet)
         return
-    job = Job(folder, session, _command(folder, session), {"PYTHONPATH": _python_path()}, progress.points)
+    job = Job(folder, session, _command(folder, session), {"PYTHONPATH": python_path()}, progress.points)
     gpus = int(wants_gpu)
     if isinstance(section, ProcessesSection):
         from spinbench.sweep.launcher.processes import num_cores, run_processes
@@ -76,6 +76,6 @@ def _command(folder: SweepFolder, session: Session) -> Any:
     return command
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """Workers import this very package, and a user's own modules from where the command was given."""
     return ":".join([str(PACKAGE.parent), *(path for path in sys.path if path)])

@@ -18,6 +18,7 @@ COMMANDS = {
     "profile": "time what jobs cost, for the simulator and for selectors",
     "validate": "the same requests on both engines, and how far the simulator is off",
     "recommend": "which set-up to run for a trace, what it gains and how sure that is",
+    "capacity": "the largest request rate at which latency limits are kept, simulated",
     "report": "tables and figures from the folders of runs",
     "compare": "what differs between two runs or sweeps, and whether it is more than noise",
     "sweep": "how far a sweep is, and the table of its points",

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -12,8 +13,10 @@ from spinbench.cli.hydra_app import Point, check_each
 from spinbench.cli.provenance import command_line
 from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import ReplayConfig, parse_config, resolved
+from spinbench.cli.sink_config import SinkSection, make_sink
 from spinbench.cli.sweep_config import ProcessesSection
 from spinbench.cli.sweep_points import PointKeys, PointSettings, do_points
+from spinbench.cli.sweep_sink import send_points
 from spinbench.errors import UserError
 from spinbench.sweep.folder import TABLE_FILE, SweepFolder
 from spinbench.sweep.point import MAX_LABEL_BYTES, SweepPoint
@@ -24,6 +27,14 @@ SOME_FAILED = 1
 """Exit code of a sweep with failed points."""
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What all points of a sweep share."""
+
+    points: PointSettings
+    sink: SinkSection
+
+
 def run_sweep(points: Sequence[Point], path: Path, arguments: Sequence[str]) -> int:
     """Do the points in the sweep's folder; returns the exit code: 0, or 1 where some failed.
 
@@ -31,19 +42,22 @@ def run_sweep(points: Sequence[Point], path: Path, arguments: Sequence[str]) -> 
     """
     replay = Replay()
     settings, asked = _checked(replay, points, path)
+    sink = make_sink(settings.sink)
     folder = SweepFolder(path)
     listed = folder.add(asked)
     for point in listed:
-        if settings.sweep.retry_failed and folder.is_failed(point) and not folder.is_done(point):
+        if settings.points.sweep.retry_failed and folder.is_failed(point) and not folder.is_done(point):
             forget_failure(folder, point)
-    before = len(listed) - do_points(folder, listed, settings, command_line("replay", arguments), replay)
+    before = len(listed) - do_points(folder, listed, settings.points, command_line("replay", arguments), replay)
+    if sink is not None:
+        send_points(folder, listed, settings.sink.kind, sink)
     return _conclude(folder, listed, before)
 
 
-def _checked(replay: Replay, points: Sequence[Point], path: Path) -> tuple[PointSettings, list[SweepPoint]]:
+def _checked(replay: Replay, points: Sequence[Point], path: Path) -> tuple[_Settings, list[SweepPoint]]:
     """What is to be done, each point once. Raises UserError for the first point that cannot be."""
     keys = PointKeys()
-    found: list[tuple[PointSettings, SweepPoint]] = []
+    found: list[tuple[_Settings, SweepPoint]] = []
     varying = _varying(points)
 
     def check(point: Point) -> None:
@@ -52,16 +66,16 @@ def _checked(replay: Replay, points: Sequence[Point], path: Path) -> tuple[Point
         replay.check_config(config)
         settings = _settings(config)
         if found and found[0][0] != settings:
-            raise UserError("launcher, sweep, keep and engine.kind are of a whole sweep; each can have one value")
+            raise UserError("launcher, sweep, keep, sink and engine.kind are of a whole sweep; each can have one value")
         found.append((settings, keys.sweep_point(point, plain, config, _label(point, path, varying))))
 
     check_each(points, check)
     return found[0][0], [point for _, point in found]
 
 
-def _settings(config: ReplayConfig) -> PointSettings:
-    if config.launcher is None or config.sweep is None:
-        raise UserError("launcher and sweep are missing; they are keys of conf/replay.yaml")
+def _settings(config: ReplayConfig) -> _Settings:
+    if config.launcher is None or config.sweep is None or config.sink is None:
+        raise UserError("launcher, sweep and sink must be there; they are keys of conf/replay.yaml")
     is_simulation = config.engine.kind == "simulation"
     launcher = config.launcher
     if isinstance(launcher, ProcessesSection) and not is_simulation and launcher.workers != 1:
@@ -70,7 +84,9 @@ def _settings(config: ReplayConfig) -> PointSettings:
             "what they measure; set launcher=serial or launcher.workers=1"
         )
     wants_gpu = getattr(config.engine, "device", None) == "cuda"
-    return PointSettings(launcher, config.sweep, config.keep, is_simulation, wants_gpu)
+    return _Settings(
+        PointSettings(launcher, config.sweep, config.keep, is_simulation, wants_gpu), config.sink
+    )  # fmt: skip
 
 
 def _varying(points: Sequence[Point]) -> set[str]:

@@ -192,6 +192,10 @@ def test_a_validation_holds_both_engines_against_each_other(
     assert {("verify", "target"), ("prefill", "target")} <= set(zip(jobs["job"], jobs["lane"], strict=True))
     assert (jobs.groupby("load")["share_of_time"].sum() - 1).abs().max() < 1e-4
     assert (jobs[["real_mean_ms", "expected_mean_ms"]] > 0).all(axis=None)
+    rescaled = pd.read_csv(folder / "rescaled.csv")
+    assert set(rescaled["load"]) == {0.5, 2.0}
+    assert "output_throughput" in set(rescaled["metric"])
+    assert "the drift of the machine" in page
     for figure in ("latencies", "timelines"):
         assert f"figures/{figure}.png" in page
         assert (folder / "figures" / f"{figure}.png").is_file()
