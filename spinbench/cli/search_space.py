@@ -31,6 +31,7 @@ NOT_SEARCHED = (
     "keep",
     "sweep",
     "launcher",
+    "sink",
     "hydra",
     "sampling",
 )
