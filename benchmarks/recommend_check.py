@@ -14,6 +14,7 @@ searches are kept in --runs, and the same command goes on where it was ended.
 
 import argparse
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -137,10 +138,11 @@ def _page(
     ]
     for called, key in (("plain decoding", "plain"), ("the best single drafter with a fixed K", "single")):
         measured, predicted = _ratio(runs, name, str(chosen[key]), metric), chosen[f"over_{key}"]
-        inside = predicted["low"] <= measured.median <= predicted["high"]
+        high = math.inf if predicted["high"] is None else predicted["high"]  # JSON has no infinity
+        inside = predicted["low"] <= measured.median <= high
         lines.append(
             f"| {called} (`{chosen[key]}`) | {predicted['ratio']:.3f}x ({predicted['low']:.3f}x to "
-            f"{predicted['high']:.3f}x) | {measured.median:.3f}x ({measured.low:.3f}..{measured.high:.3f}) | "
+            f"{high:.3f}x) | {measured.median:.3f}x ({measured.low:.3f}..{measured.high:.3f}) | "
             f"{'yes' if inside else 'NO'} |"
         )
     columns = [
