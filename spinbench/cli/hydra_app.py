@@ -5,6 +5,7 @@ So this drives Hydra's own application object, whose interface is stable within 
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,16 +20,18 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from spinbench.cli.composer import compose_sweep
+from spinbench.cli.composer import compose_sweep, compose_sweeps
 from spinbench.cli.hydra_error import explain_hydra_error, explain_omegaconf_error
 from spinbench.cli.locations import shipped_folder
 from spinbench.cli.main import USER_ERROR, one_line
+from spinbench.cli.override_value import override_value
 from spinbench.errors import UserError
 
 MAX_NAME_BYTES = 255
@@ -117,6 +120,26 @@ def sweep_points(command_name: str, arguments: Sequence[str]) -> list[Point]:
             return _sweep_points(hydra, master)
 
 
+def compose_points(command_name: str, sweeps: Sequence[Sequence[str]]) -> list[list[Point]]:
+    """The points of each of several sweeps with a command's keys, asked for within a run of another command.
+
+    Folders mean nothing. Raises UserError for the first override that is wrong.
+    """
+    state = Singleton.get_state()
+    try:
+        with _session(command_name, _parse(command_name, [])) as hydra:
+            # without overrides of its own, so that an error names the sweep's
+            master = hydra.compose_config(command_name, [], RunMode.MULTIRUN)
+            HydraConfig.instance().set_config(master)
+            found, composed = [], compose_sweeps(hydra, master, sweeps)
+            for overrides in sweeps:
+                with _hydra_errors(hydra, command_name, list(overrides)):
+                    found.append([Point(one.config, one.folder, one.choices, one.overrides) for one in next(composed)])
+            return found
+    finally:
+        Singleton.set_state(state)
+
+
 def _run(command: Command, hydra: Hydra, name: str, overrides: list[str], several: bool) -> int:
     def job(config: DictConfig) -> UserError | None:
         try:
@@ -197,6 +220,10 @@ def _task_overrides(hydra: Any) -> tuple[str, ...]:
     return tuple(map(str, written)) if isinstance(written, list) else ()
 
 
+def _sweep_over(values: Sequence[object]) -> str:
+    return ",".join(shlex.quote(override_value(value)) for value in values)
+
+
 def _relative(path: Path) -> Path:
     """Relative to the working directory where it lies below it: what a person wants to read."""
     absolute = path.absolute()
@@ -208,6 +235,8 @@ def _session(task_name: str, args: argparse.Namespace) -> Iterator[Hydra]:
     hydra_version.setbase("1.3")
     # for hydra.sweep.subdir: a path among the overrides must not become folders inside folders
     OmegaConf.register_new_resolver("folder_name", lambda text: str(text).replace("/", "_"), replace=True)
+    # for search.set_ups: all values of a list as a sweep over them, quoted as on a command line
+    OmegaConf.register_new_resolver("each", _sweep_over, replace=True)
     search_path = create_config_search_path(str(Path(args.config_path or shipped_folder("conf")).absolute()))
     if args.config_dir is not None and not Path(args.config_dir).is_dir():
         raise UserError(f"--config-dir {args.config_dir}: no such folder")

@@ -94,6 +94,16 @@ def metric_cells(rows: pd.DataFrame, *, with_load: bool = False) -> tuple[tuple[
 
 def read_verdict(folder: Path) -> Verdict:
     """The verdict of the validation in `folder`. Raises UserError if there is none, or it is damaged."""
+    table = read_validation(folder)
+    shown = table[[is_judged(*pair) for pair in zip(table["load"], table["metric"], strict=True)]]
+    jobs = _kept(folder / JOBS_FILE)
+    return Verdict(
+        headlines(table), shown, None if jobs is None else _shown_jobs(jobs, folder), _kept(folder / SCORES_FILE)
+    )
+
+
+def read_validation(folder: Path) -> pd.DataFrame:
+    """The table of the validation in `folder`. Raises UserError if there is none, or it is damaged."""
     path = folder / VALIDATION_FILE
     try:
         table = pd.read_csv(path)
@@ -104,11 +114,7 @@ def read_verdict(folder: Path) -> Verdict:
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]}; a validation has {', '.join(COLUMNS)}")
-    shown = table[[is_judged(*pair) for pair in zip(table["load"], table["metric"], strict=True)]]
-    jobs = _kept(folder / JOBS_FILE)
-    return Verdict(
-        headlines(table), shown, None if jobs is None else _shown_jobs(jobs, folder), _kept(folder / SCORES_FILE)
-    )
+    return table
 
 
 def find_validation(folders: Sequence[Path]) -> Path | None:

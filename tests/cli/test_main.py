@@ -70,7 +70,7 @@ def test_a_mistake_while_looking_is_one_line_too(spinbench: CommandLine) -> None
     ("line", "expected"),
     [
         ("spinbench ", list(COMMANDS)),
-        ("spinbench re", ["replay", "record", "report"]),
+        ("spinbench re", ["replay", "record", "recommend", "report"]),
         ("spinbench replay selector=ep", ["selector=epsilon_greedy"]),
         (
             "spinbench replay verification=",

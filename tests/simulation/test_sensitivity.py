@@ -21,6 +21,8 @@ NOT_REPLAYED = {
     "profile.yaml": "times jobs on real models, or estimates them",
     "record.yaml": "scores drafters on real models",
     "validate.yaml": "runs replays on both engines: their keys are those of replay.yaml and of the groups",
+    "recommend.yaml": "chooses among replays, whose keys are those of replay.yaml and of the groups",
+    "search/default.yaml": "names replays",
     "experiment/demo.yaml": "sets keys that are explained, and tested, where they are defined",
     **{
         f"experiment/{name}.yaml": "as demo.yaml"
@@ -64,6 +66,8 @@ KNOBS: dict[str, Change] = {
     "trace.time_scale": Change(0.5),
     "trace.num_prompts": Change(5),
     "trace.sample_seed": Change(1, {"trace.num_prompts": 5}),
+    "trace.part": Change(0.5),
+    "trace.part_seed": Change(1, {"trace.part": 0.5}),
     "trace.categories": Change(["code"]),
     "trace.max_prompt_tokens": Change(100),
     "trace.max_output_tokens": Change(20),
