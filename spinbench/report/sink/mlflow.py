@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from spinbench.errors import UserError
@@ -20,15 +21,13 @@ class MlflowSink:
 
     def send(self, run: FinishedRun) -> None:
         """Config as parameters, with dots; metrics; files."""
-        from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
-        from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
-        from mlflow.exceptions import MlflowException  # pyright: ignore[reportMissingImports]
-
+        mlflow, of = import_module("mlflow"), import_module("mlflow.entities")
+        refused: type[Exception] = import_module("mlflow.exceptions").MlflowException
         now_ms = int(time.time() * 1000)
-        metrics = [Metric(_allowed(name), value, now_ms, 0) for name, value in run.metrics.items()]
-        params = [Param(_allowed(name), str(value)[:MAX_PARAM_CHARS]) for name, value in flat(run.config).items()]
+        metrics = [of.Metric(_allowed(name), value, now_ms, 0) for name, value in run.metrics.items()]
+        params = [of.Param(_allowed(name), str(value)[:MAX_PARAM_CHARS]) for name, value in flat(run.config).items()]
         try:
-            client = MlflowClient(tracking_uri=self._tracking_uri)
+            client = mlflow.MlflowClient(tracking_uri=self._tracking_uri)
             known = client.get_experiment_by_name(self._experiment)
             experiment = client.create_experiment(self._experiment) if known is None else known.experiment_id
             there = client.create_run(experiment, run_name=run.name, tags={"method": run.method}).info.run_id
@@ -36,7 +35,7 @@ class MlflowSink:
             for path in run.files:
                 client.log_artifact(there, str(path))
             client.set_terminated(there)
-        except (MlflowException, OSError) as error:
+        except (refused, OSError) as error:
             raise UserError(f"sink=mlflow: {' '.join(str(error).split())}") from error
 
 

@@ -1,5 +1,8 @@
 """Weights & Biases."""
 
+from importlib import import_module
+from typing import Any
+
 from spinbench.errors import UserError
 from spinbench.report.sink.protocol import FinishedRun, require_package
 
@@ -13,7 +16,7 @@ class WandbSink:
 
     def send(self, run: FinishedRun) -> None:
         """Config, summary and files."""
-        import wandb  # pyright: ignore[reportMissingImports]
+        wandb: Any = import_module("wandb")
 
         try:
             there = wandb.init(
