@@ -26,6 +26,7 @@ from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
+from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.errors import UserError
 from spinbench.metrics.store import Run
 from spinbench.metrics.tables import tables_from_record
@@ -33,6 +34,7 @@ from spinbench.metrics.validation import DecidedAgain, RoundsCompared, compare_r
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
+from spinbench.workload.acceptance.streams import AcceptanceStreams
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.arrivals import ArrivalQueue
 
@@ -152,7 +154,12 @@ class SimulatedEngine:
             make_loop,
             decode=None,
             judge=judge,
-            warnings=lambda: (*job_times.warnings, *_lane_warnings(config, profile.meta), *_merger_warnings(setting)),
+            warnings=lambda: (
+                *job_times.warnings,
+                *_lane_warnings(config, profile.meta),
+                *_merger_warnings(setting),
+                *_agreement_warnings(setting, streams, engine.source),
+            ),
             facts=simulated_facts(engine, profile, profile_digest, source.facts),
         )
 
@@ -191,6 +198,19 @@ def _merger_warnings(setting: LoopSetting) -> tuple[str, ...]:
     return (
         "what drafters' wrong tokens have in common is not recorded: merged trees are verified as if they shared only "
         "what is accepted, so they are as large as real ones or larger, and take as long or longer",
+    )
+
+
+def _agreement_warnings(setting: LoopSetting, streams: AcceptanceStreams, source: str) -> tuple[str, ...]:
+    """For texts that are recorded, but not how far copies agree on them."""
+    copies = any(drafter.copies for drafter in setting.drafters)
+    if streams.token_ids is None or streams.lookup_agreed is not None or not copies:
+        return ()
+    if not isinstance(setting.selector, LearnsByContext):
+        return ()
+    return (
+        f"acceptance table {source} is of before format 3 and does not tell how far copies agree: this selector "
+        "decides without, as it would not on the runtime; record it again",
     )
 
 

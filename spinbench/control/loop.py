@@ -35,6 +35,7 @@ from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
 from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
+from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
 from spinbench.workload.arrivals import ArrivalQueue
@@ -68,7 +69,8 @@ class ServingLoop:
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size, setting.branch_tokens)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
         self._recorder = Recorder(table, text, setting.drafter_names, body.now())
-        self._reader = ContextReader(table, text, setting.drafters)
+        compares = isinstance(setting.selector, LearnsByContext)
+        self._reader = ContextReader(table, text, setting.drafters, compares_drafts=compares)
         self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
