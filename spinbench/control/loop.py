@@ -38,7 +38,7 @@ from spinbench.control.scheduler import Scheduler
 from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
-from spinbench.workload.arrivals import ArrivalQueue
+from spinbench.workload.arrivals import Arrivals
 
 
 class ServingLoop:
@@ -52,7 +52,7 @@ class ServingLoop:
         self,
         setting: LoopSetting,
         body: Body,
-        arrivals: ArrivalQueue,
+        arrivals: Arrivals,
         table: RequestTable,
         text: Text,
         on_progress: Callable[[Progress], None] | None = None,
@@ -96,30 +96,57 @@ class ServingLoop:
         """Serve until every request is finished. Ctrl-C ends the run early with an incomplete record."""
         try:
             while self._arrivals or self._scheduler.num_outstanding:
-                self._take_arrivals()
-                if not self._num_scoring:
-                    self._start_work()
-                deadline_s = self._arrivals.next_due_s(self._scheduler.num_outstanding)
-                done = self._body.next_event(deadline_s)
-                if done is not None:
-                    self._handle(done)
-                    self._time_s = done.end_s
-                elif deadline_s is not None:
-                    self._time_s = deadline_s
+                deadline_s = self.advance()
+                self.take(self._body.next_event(deadline_s), deadline_s)
             end_s = self._body.now()
-            self._await_the_rest()
+            while self.has_jobs_ahead:
+                self.take(self._body.next_event(None), None)
         except KeyboardInterrupt:
-            for row in (*self._scheduler.running, *self._scheduler.waiting):
-                self._recorder.add_request(row, None, "aborted")
-            return self._recorder.finish(self._body.now(), complete=False)
+            return self.abort(self._body.now())
+        return self.finish(end_s)
+
+    def advance(self) -> float | None:
+        """Take in what has arrived and start what can start; gives the time of the next arrival, if one is known."""
+        self._take_arrivals()
+        if not self._num_scoring:
+            self._start_work()
+        return self._arrivals.next_due_s(self._scheduler.num_outstanding)
+
+    def take(self, done: JobDone | None, deadline_s: float | None) -> None:
+        """Take in a job that ended, or, with `None`, that the clock reads `deadline_s`."""
+        if done is not None:
+            self._handle(done)
+            self._time_s = done.end_s
+        elif deadline_s is not None:
+            self._time_s = deadline_s
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Who runs and who waits; to be read only."""
+        return self._scheduler
+
+    @property
+    def table(self) -> RequestTable:
+        """The requests; to be read only."""
+        return self._table
+
+    @property
+    def has_jobs_ahead(self) -> bool:
+        """Whether jobs are under way that prepare later rounds.
+
+        Once all requests are finished nobody needs them any more, but the record shall have every job.
+        """
+        return any(ahead.num_in_flight for ahead in (self._ahead, self._draft_ahead) if ahead)
+
+    def finish(self, end_s: float) -> RunRecord:
+        """The record of a run in which every request is finished. To be called once."""
         return self._recorder.finish(end_s, complete=True)
 
-    def _await_the_rest(self) -> None:
-        """Nobody needs it any more, but it is under way: see it end, so that the record has every job."""
-        while any(ahead.num_in_flight for ahead in (self._ahead, self._draft_ahead) if ahead):
-            done = self._body.next_event(None)
-            if done is not None:
-                self._handle(done)
+    def abort(self, now_s: float) -> RunRecord:
+        """The record of a run that ends early: its unfinished requests are `aborted`. To be called once."""
+        for row in (*self._scheduler.running, *self._scheduler.waiting):
+            self._recorder.add_request(row, None, "aborted")
+        return self._recorder.finish(now_s, complete=False)
 
     def _take_arrivals(self) -> None:
         for request, arrival_s in self._arrivals.take_due(self._time_s, self._scheduler.num_outstanding):

@@ -115,6 +115,11 @@ class TorchBody:
         return time.perf_counter() - self._start_s
 
     @property
+    def start_s(self) -> float:
+        """When the run began, by `time.perf_counter()`."""
+        return self._start_s
+
+    @property
     def ngrams(self) -> NgramModel | None:
         """The n-gram table that a drafter asks, None without one."""
         parts = [
