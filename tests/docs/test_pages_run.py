@@ -14,6 +14,8 @@ def test_a_reader_gets_from_own_models_to_own_parts(reader: Reader) -> None:
     reader.follow(DOCS / "tutorial.md")
     reader.follow(DOCS / "extend.md")
 
+    assert "prompt_lookup" in Path("mine/experiment/recommended.yaml").read_text()
+    assert read_run(Path("runs/as_recommended")).summary["completed"] == 3
     # the selector, the drafter and the layout are those of the page, and none of them changes what is said
     assert set(read_run(Path("runs/win_stay")).rounds["drafter"].dropna()) > {"models/drafter"}
     assert set(read_run(Path("runs/layer_skip")).rounds["drafter"].dropna()) == {"layer_skip.first_half"}
