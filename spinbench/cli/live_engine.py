@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from spinbench.cli.assemble import Assembly, assemble, num_threads, runtime_section, sampling
 from spinbench.cli.decisions import check_decisions, drafter_infos
 from spinbench.cli.execution import attention_kind, execution_of, graph_mode
@@ -12,10 +14,12 @@ from spinbench.cli.hardware import device_hardware
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.progress import show_stage
 from spinbench.cli.run_costs import run_costs
-from spinbench.cli.schema import ReplayConfig
+from spinbench.cli.schema import ReplayConfig, RuntimeSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
+from spinbench.cli.torchrun import check_processes
 from spinbench.cli.warm_up import warm_up
 from spinbench.control.loop import ServingLoop
+from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel, macs_per_token
 from spinbench.models.ngram_file import packaged_ngrams
 from spinbench.models.packed_drafter import packaged_drafters
@@ -36,6 +40,9 @@ class LiveEngine:
         """Raise UserError for what is wrong with the engine's config; loads no model."""
         sampling(config)
         engine = runtime_section(config)
+        check_processes(engine.tensor_parallel, torch.cuda.device_count() if torch.cuda.is_available() else None)
+        if engine.tensor_parallel > 1:
+            _check_sharing(config, engine)
         execution_of(engine)
         check_decisions(config, run_costs(config, engine, drafter_infos(config.models)))
 
@@ -49,8 +56,24 @@ class LiveEngine:
                 warm_up(assembly)
             try:
                 yield _session(config, assembly)
+                if assembly.ranks is not None:
+                    assembly.ranks.leave()
             finally:
                 assembly.body.close()
+
+
+def _check_sharing(config: ReplayConfig, engine: RuntimeSection) -> None:
+    """Raise UserError for what does not go with a target that several processes share."""
+    if config.placement.kind != "shared":
+        raise UserError(
+            f"placement is {config.placement.kind} and engine.tensor_parallel {engine.tensor_parallel}; the first "
+            "process has the drafters beside its part of the target: set placement=shared"
+        )
+    if engine.device == "cpu" and torch.cuda.is_available():
+        raise UserError(
+            f"engine.device is cpu and engine.tensor_parallel {engine.tensor_parallel}; transformers shares a target "
+            "among GPUs where there are some: set engine.device=cuda or auto"
+        )
 
 
 def _session(config: ReplayConfig, assembly: Assembly) -> Session:
@@ -67,15 +90,17 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
         judge=lambda record: {},
         warnings=tuple,
         facts={
-            "dtype": runtime_section(config).dtype,
+            "dtype": assembly.engine.dtype,
             "models": model_facts(assembly.target, [(info.name, model) for info, model in assembly.drafters]),
             # with how the models are run on it: the simulator's entry has other keys as well
             "hardware": {
                 **device_hardware(assembly.target.model.device),
-                "attention": attention_kind(runtime_section(config)),
-                "graphs": graph_mode(runtime_section(config)),
+                "attention": attention_kind(assembly.engine),
+                "graphs": graph_mode(assembly.engine),
+                "tensor_parallel": assembly.engine.tensor_parallel,
             },
         },
+        writes=assembly.ranks is None or assembly.ranks.is_first,
     )
 
 

@@ -17,7 +17,7 @@ from spinbench.cli.input_digests import InputDigests, code_version, without_path
 from spinbench.cli.launch import launch
 from spinbench.cli.provenance import command_line
 from spinbench.cli.replay_command import Replay
-from spinbench.cli.schema import NOT_OF_A_RUN, ReplayConfig, parse_config, resolved
+from spinbench.cli.schema import NOT_OF_A_RUN, ReplayConfig, parse_config, require_one_process, resolved
 from spinbench.cli.sweep_config import LauncherSection, ProcessesSection, SweepSection
 from spinbench.cli.sweep_progress import show_sweep
 from spinbench.errors import UserError
@@ -82,6 +82,7 @@ def _checked(replay: Replay, points: Sequence[Point], path: Path) -> tuple[_Sett
         plain = resolved(point.config)
         config = parse_config(plain, ReplayConfig)
         replay.check_config(config)
+        require_one_process(config.engine)
         settings = _settings(config)
         if found and found[0][0] != settings:
             raise UserError("launcher, sweep, keep and engine.kind are of a whole sweep; each can have one value")

@@ -19,6 +19,8 @@ from spinbench.control.job import (
     DraftResult,
     Job,
     JobDone,
+    JobTimes,
+    KnownTimes,
     PrefillJob,
     PrefillResult,
     ScoreResult,
@@ -72,7 +74,7 @@ class ServingLoop:
         self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
-        self._time_s = 0.0
+        self._last_event: JobTimes = KnownTimes(0.0, 0.0)
         self._rounds: dict[int, Round] = {}
         """Those in flight, by index."""
         self._prefilling = False
@@ -94,16 +96,19 @@ class ServingLoop:
         """Serve until every request is finished. Ctrl-C ends the run early with an incomplete record."""
         try:
             while self._arrivals or self._scheduler.num_outstanding:
-                self._take_arrivals()
-                if not self._num_scoring:
-                    self._start_work()
-                deadline_s = self._arrivals.next_due_s(self._scheduler.num_outstanding)
+                deadline_s = None
+                if not self._must_wait:
+                    self._take_arrivals()
+                    if not self._num_scoring:
+                        self._start_work()
+                    if not self._must_wait:
+                        deadline_s = self._arrivals.next_due_s(self._scheduler.num_outstanding)
                 done = self._body.next_event(deadline_s)
                 if done is not None:
                     self._handle(done)
-                    self._time_s = done.end_s
+                    self._last_event = done.times
                 elif deadline_s is not None:
-                    self._time_s = deadline_s
+                    self._last_event = KnownTimes(deadline_s, deadline_s)
             end_s = self._body.now()
             self._await_the_rest()
         except KeyboardInterrupt:
@@ -111,6 +116,11 @@ class ServingLoop:
                 self._recorder.add_request(row, None, "aborted")
             return self._recorder.finish(self._body.now(), complete=False)
         return self._recorder.finish(end_s, complete=True)
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether nothing can begin before what is in flight ends, whoever arrives: then nobody asks for the time."""
+        return self._setting.pipeline.depth == 1 and (self._prefilling or bool(self._rounds))
 
     def _await_the_rest(self) -> None:
         """Nobody needs it any more, but it is under way: see it end, so that the record has every job."""
@@ -120,7 +130,7 @@ class ServingLoop:
                 self._handle(done)
 
     def _take_arrivals(self) -> None:
-        for request, arrival_s in self._arrivals.take_due(self._time_s, self._scheduler.num_outstanding):
+        for request, arrival_s in self._arrivals.take_due(self._last_event.end_s, self._scheduler.num_outstanding):
             row = self._table.row_of[request.id]
             self._table.arrival_s[row] = arrival_s
             self._scheduler.add(row)

@@ -176,6 +176,8 @@ INERT: dict[str, tuple[str, Change | None]] = {
     "engine/runtime.attention": ("kernels of real models (tests/runtime/test_kernels.py)", None),
     "engine/runtime.graphs": ("how real models are run (tests/runtime/test_graphs.py)", None),
     "engine/runtime.graph_memory_gb": ("memory of real models' graphs (tests/runtime/test_graphs.py)", None),
+    "engine/runtime.tensor_parallel": ("processes of real models (tests/runtime/test_tensor_parallel.py)", None),
+    "engine/simulation.lanes": ("takes a profile with a measured overlap (tests/cli/test_simulation.py)", None),
     "engine/runtime.num_threads": ("threads of real models; a simulation's are its profile's", None),
     "placement.drafter_threads": ("threads of real models", Change(2)),
     "engine/huggingface.dtype": ("as engine/runtime.dtype", None),
