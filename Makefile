@@ -1,9 +1,10 @@
 # Needs Python 3.11 or newer with pip and venv, and a network that reaches a package index.
 #   make demo       set-up, default model, a sweep of every method at batch 1 and 8, whether the simulator is right about
-#                   this machine, table and report
+#                   this machine, table and report (Markdown, and one HTML file)
 #   make validation only that: a small profile of this machine, and both engines on the same requests
 #   make test       set-up, default model, tests
 #   make lint       set-up, style, types, import rules
+#   make docs       set-up, the pages of docs/ that are made from the code
 #   make clean      removes what demo and tests left, not the environment (make distclean does)
 
 PYTHON ?= python3
@@ -27,7 +28,7 @@ VALIDATION_LIMITS = max_num_seqs=4 max_context_tokens=512 max_num_batched_tokens
 VALIDATION_RUNS = scheduler.max_num_seqs=4 trace.num_prompts=8 trace.sample_seed=526 trace.max_output_tokens=64 'loads=[0.7]' repeats=3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch demo validation test lint clean distclean
+.PHONY: help setup fetch demo validation test lint docs clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -66,6 +67,9 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 	$(VENV)/bin/lint-imports
+
+docs: $(STAMP)
+	$(VENV)/bin/python -m docs.reference
 
 clean:
 	rm -rf $(DEMO) $(VALIDATION) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

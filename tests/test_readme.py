@@ -12,7 +12,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
-REPLAYS = [command for command in COMMANDS if command.startswith("spinbench replay")]
+REPLAYS = [
+    command for command in COMMANDS
+    if command.startswith("spinbench replay") and "--config-dir" not in command  # a folder that another command makes
+]  # fmt: skip
 
 
 def test_there_are_commands_to_check() -> None:
@@ -31,12 +34,38 @@ def test_the_commands_of_sweeps_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     section = README.split("## Sweep, resume, compare")[1].split("\n## ")[0]
     lines = [line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
-    assert len(lines) == 6
+    assert len(lines) == 7
     small = {"trace.num_prompts=24": "trace.num_prompts=2", "launcher=processes": "launcher=serial"}
     for line in lines:
         assert main([small.get(word, word) for word in shlex.split(line)[1:]]) == 0
     assert Path("runs/sweep/points.parquet").is_file()
+    assert Path("runs/sweep/report/report.html").is_file()
     assert Path("compare.json").is_file()
+
+
+def test_a_recommendation_can_be_asked_for_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = README.split("## Ask what to run")[1].split("\n## ")[0]
+    recommend, replay = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0].splitlines()
+    small = [
+        "trace.num_prompts=2", "models.drafters=[prompt_lookup]", "confirm=never", "launcher=serial",
+        "search.set_ups=['selector=plain','selector=fixed selector.drafter=prompt_lookup drafting=fixed']",
+        "what_if.loads=[]", "what_if.max_num_seqs=[]",
+    ]  # fmt: skip
+    assert main([*shlex.split(recommend)[1:], *small]) == 0
+    assert main([*shlex.split(replay)[1:], "engine=simulation", "trace.num_prompts=2", "hydra.run.dir=run"]) == 0
+    assert Path("run/summary.json").is_file()
+
+
+def test_the_commands_of_replicas_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = README.split("## Many replicas")[1].split("\n## ")[0]
+    replay, capacity = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0].splitlines()
+    assert main([*shlex.split(replay)[1:], "trace.num_prompts=6"]) == 0
+    # the whole search takes a minute; with a limit that nobody keeps it says so after its slowest rate
+    words = [word for word in shlex.split(capacity)[1:] if not word.startswith(("slo=", "trace.num_prompts="))]
+    assert main([*words, "trace.num_prompts=2", "slo='ttft:1 tpot:1'"]) == 2
+    assert Path("runs/replicas/summary.json").is_file()
 
 
 @pytest.mark.parametrize("target", re.findall(r"make (\w+)", "\n".join(COMMANDS)))

@@ -48,8 +48,8 @@ class Assembly:
     """Those that share the target; None = this process has all of it."""
 
 
-def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
-    """Load and build all that a replay needs; what can fail cheaply fails first. Raises UserError."""
+def assemble(config: ReplayConfig, shelf: ModelShelf, replica: int = 0) -> Assembly:
+    """Load and build all that a replay needs on a replica; what can fail cheaply fails first. Raises UserError."""
     engine = runtime_section(config)
     trace, target, prompts = load_prompts(config, engine, shelf)
     beside = check_decisions(config, run_costs(config, engine, drafter_infos(config.models))).branch_tokens
@@ -71,7 +71,7 @@ def assemble(config: ReplayConfig, shelf: ModelShelf) -> Assembly:
     num_blocks = choose_num_blocks(config, max_tokens, limit=limit)
     infos = drafter_infos(config.models, macs)
     costs = run_costs(config, engine, infos, {config.models.target: target.weights_sha256, **digests})
-    setting = loop_setting(config, infos, target.eos_token_ids, num_blocks, len(trace.requests), costs)
+    setting = loop_setting(config, infos, target.eos_token_ids, num_blocks, len(trace.requests), costs, replica=replica)
     num_slots = num_blocks * config.kv.block_size
     _check_memory(num_slots, networks)
     drafters = tuple(zip(infos, models, strict=True))

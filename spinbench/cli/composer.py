@@ -6,7 +6,7 @@ differ only in values share one composition.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,20 @@ class Composed:
 
 def compose_sweep(hydra: Hydra, master: DictConfig, task_overrides: Sequence[str]) -> list[Composed]:
     """Every combination of a sweep in Hydra's order; `master` is its config without what is swept."""
+    return next(compose_sweeps(hydra, master, [task_overrides]))
+
+
+def compose_sweeps(hydra: Hydra, master: DictConfig, sweeps: Iterable[Sequence[str]]) -> Iterator[list[Composed]]:
+    """As `compose_sweep`, for one list of overrides after another; what Hydra composes is shared between them."""
     given = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed = parser.parse_overrides([*given, *task_overrides])
     composer = _Composer(hydra.config_loader, master)
-    return [
-        composer.compose(number, overrides)
-        for number, overrides in enumerate(BasicSweeper.split_arguments(parsed, None)[0])
-    ]
+    for task_overrides in sweeps:
+        parsed = parser.parse_overrides([*given, *task_overrides])
+        yield [
+            composer.compose(number, overrides)
+            for number, overrides in enumerate(BasicSweeper.split_arguments(parsed, None)[0])
+        ]
 
 
 class _Composer:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
+from spinbench.dotted_name import DOTTED_NAME
+
 MAX_SHOWN_CHARS = 60
 """Characters of a wrong value that an error quotes."""
 
@@ -116,6 +118,8 @@ def _expected(details: ErrorDetails) -> str:
         return f"{sign} {context[name]:g}"
     if kind == "literal_error":
         return "one of " + str(context["expected"]).replace("'", "").replace(" or ", ", ")
+    if kind == "string_pattern_mismatch" and context["pattern"] == DOTTED_NAME:
+        return "a dotted name (MODULE.NAME)"
     if kind in ("too_short", "string_too_short"):
         return "not empty"
     return EXPECTED.get(kind) or details["msg"][:1].lower() + details["msg"][1:]

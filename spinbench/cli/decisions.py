@@ -17,6 +17,7 @@ from spinbench.control.layout import LayoutSetting
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.placement import Placement
+from spinbench.control.router.protocol import Router
 from spinbench.control.selector.oracle import OracleSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.errors import UserError
@@ -75,13 +76,15 @@ def loop_setting(
     num_requests: int,
     cost_model: CostModel | None = None,
     foresight: Foresight | None = None,
+    replica: int = 0,
 ) -> LoopSetting:
-    """The decisions that the config names. Raises UserError for parameters that do not fit."""
+    """The decisions that the config names, for one replica. Raises UserError for parameters that do not fit."""
     setting = SelectorSetting(
         infos,
         config.scheduler.max_num_seqs,
         num_requests,
-        np.random.default_rng([config.seed, config.repeat]),
+        # the first replica draws what the only one would
+        np.random.default_rng([config.seed, config.repeat, *([replica] if replica else [])]),
         cost_model=cost_model,
         foresight=foresight,
         placement=Placement(config.placement.kind),
@@ -132,4 +135,16 @@ def check_decisions(
 ) -> LoopSetting:
     """Raise UserError for decisions that the config cannot have on its engine, before anything is loaded."""
     infos = drafter_infos(config.models)
+    make_router(config)
     return loop_setting(config, infos, frozenset(), 1, 1, cost_model, foresight)
+
+
+def require_single(config: ReplayConfig) -> None:
+    """Raise UserError for several replicas on an engine that has one."""
+    if config.replicas > 1:
+        raise UserError(f"replicas is {config.replicas}; engine.kind={config.engine.kind} has one, set replicas=1")
+
+
+def make_router(config: ReplayConfig) -> Router:
+    """What routes requests to replicas. Raises UserError for parameters that do not fit."""
+    return make_part("router", config.router)

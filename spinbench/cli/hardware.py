@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ def device_hardware(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
     }
+
+
+def profiled_name(hardware: Mapping[str, Any]) -> str:
+    """What a profile calls the device of `device_hardware`."""
+    return hardware["gpu"] if hardware["device"] == "cuda" else f"{hardware['cpu']}, {hardware['cores']} cores"
 
 
 def _cpu_name() -> str:

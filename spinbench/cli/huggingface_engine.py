@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from spinbench.cli.assemble import load_prompts, num_threads
-from spinbench.cli.decisions import drafter_infos, loop_setting
+from spinbench.cli.decisions import drafter_infos, loop_setting, require_single
 from spinbench.cli.device_choice import choose_device, with_known_dtype
 from spinbench.cli.hardware import device_hardware
 from spinbench.cli.live_engine import model_facts, text_decoder
@@ -39,6 +39,7 @@ class HuggingFaceEngine:
     def check(self, config: ReplayConfig) -> None:
         """Raise UserError for what Hugging Face's `generate` cannot be asked for; loads no model."""
         check_processes(1, None)
+        require_single(config)
         choose_device(_section(config))
         _assisting(config, _setting(config, frozenset()))
 

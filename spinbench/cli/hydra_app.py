@@ -5,8 +5,11 @@ So this drives Hydra's own application object, whose interface is stable within 
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -17,20 +20,25 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from spinbench.cli.composer import compose_sweep
+from spinbench.cli.composer import compose_sweep, compose_sweeps
 from spinbench.cli.hydra_error import explain_hydra_error, explain_omegaconf_error
 from spinbench.cli.locations import shipped_folder
 from spinbench.cli.main import USER_ERROR, one_line, tell
+from spinbench.cli.override_value import override_value
 from spinbench.errors import UserError
 
 MAX_NAME_BYTES = 255
 """Longest file name on common file systems."""
+
+_own_choices: ContextVar[Path | None] = ContextVar("own_choices", default=None)
+"""The folder of --config-dir, for what is composed within a command."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,26 @@ def sweep_points(command_name: str, arguments: Sequence[str]) -> list[Point]:
             master = hydra.compose_config(name, overrides, RunMode.MULTIRUN)
             HydraConfig.instance().set_config(master)
             return _sweep_points(hydra, master)
+
+
+def compose_points(command_name: str, sweeps: Sequence[Sequence[str]]) -> list[list[Point]]:
+    """The points of each of several sweeps with a command's keys, asked for within a run of another command.
+
+    Folders mean nothing. Raises UserError for the first override that is wrong.
+    """
+    state = Singleton.get_state()
+    try:
+        with _session(command_name, _parse(command_name, [])) as hydra:
+            # without overrides of its own, so that an error names the sweep's
+            master = hydra.compose_config(command_name, [], RunMode.MULTIRUN)
+            HydraConfig.instance().set_config(master)
+            found, composed = [], compose_sweeps(hydra, master, sweeps)
+            for overrides in sweeps:
+                with _hydra_errors(hydra, command_name, list(overrides)):
+                    found.append([Point(one.config, one.folder, one.choices, one.overrides) for one in next(composed)])
+            return found
+    finally:
+        Singleton.set_state(state)
 
 
 def _run(command: Command, hydra: Hydra, name: str, overrides: list[str], several: bool) -> int:
@@ -192,6 +220,10 @@ def _task_overrides(hydra: Any) -> tuple[str, ...]:
     return tuple(map(str, written)) if isinstance(written, list) else ()
 
 
+def _sweep_over(values: Sequence[object]) -> str:
+    return ",".join(shlex.quote(override_value(value)) for value in values)
+
+
 def _relative(path: Path) -> Path:
     """Relative to the working directory where it lies below it: what a person wants to read."""
     absolute = path.absolute()
@@ -203,17 +235,39 @@ def _session(task_name: str, args: argparse.Namespace) -> Iterator[Hydra]:
     hydra_version.setbase("1.3")
     # for hydra.sweep.subdir: a path among the overrides must not become folders inside folders
     OmegaConf.register_new_resolver("folder_name", lambda text: str(text).replace("/", "_"), replace=True)
+    # for search.set_ups: all values of a list as a sweep over them, quoted as on a command line
+    OmegaConf.register_new_resolver("each", _sweep_over, replace=True)
     search_path = create_config_search_path(str(Path(args.config_path or shipped_folder("conf")).absolute()))
-    if args.config_dir is not None:
-        if not Path(args.config_dir).is_dir():
-            raise UserError(f"--config-dir {args.config_dir}: no such folder")
-        folder = Path(args.config_dir).absolute()
-        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    if args.config_dir is not None and not Path(args.config_dir).is_dir():
+        raise UserError(f"--config-dir {args.config_dir}: no such folder")
+    own = _own_choices.get() if args.config_dir is None else Path(args.config_dir).absolute()
+    if own is not None:
+        search_path.prepend("command-line", f"file://{own}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
+        with _importable(own):
+            yield Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
     finally:
         GlobalHydra.instance().clear()
+
+
+def own_choices_option() -> tuple[str, ...]:
+    """`--config-dir FOLDER` as the command under way was given it, for whoever wants to give it again."""
+    own = _own_choices.get()
+    return () if own is None else ("--config-dir", str(_relative(own)))
+
+
+@contextmanager
+def _importable(own: Path | None) -> Iterator[None]:
+    """A user's modules beside their YAML files: what is in the folder `own` can be named by its dotted name."""
+    before, outer = list(sys.path), _own_choices.set(own)
+    if own is not None:
+        sys.path.append(str(own))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+        _own_choices.reset(outer)
 
 
 @contextmanager

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from spinbench.cli.locations import PACKAGE, find_trace
 from spinbench.cli.provenance import versions
 from spinbench.cli.schema import ReplayConfig, SimulationSection
+from spinbench.dotted_name import is_dotted_name, source_of
 from spinbench.errors import UserError
+from spinbench.workload.acceptance.drafter_name import model_of
 
 SHOWS_ONLY = ("report", "conf", "traces", "__pycache__")
 """Folders of the package that no result follows from: configs and traces come in by themselves."""
@@ -58,14 +59,13 @@ class InputDigests:
         return inputs
 
     def _of_classes(self, config: ReplayConfig) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for part in (config.selector, config.drafting, config.verification, config.pipeline):
-            module = str(part.get("_target_", "")).rpartition(".")[0]
-            if module and module.partition(".")[0] != "spinbench":
-                spec = find_spec(module)
-                if spec is not None and spec.origin is not None:
-                    found[module] = self._of_path(Path(spec.origin))
-        return found
+        parts = (config.selector, config.drafting, config.verification, config.pipeline, config.router)
+        names = [str(part.get("_target_", "")) for part in parts]
+        names.append(config.trace.format)
+        if not isinstance(config.engine, SimulationSection):
+            names.extend(model for model in map(model_of, config.models.drafters) if model and is_dotted_name(model))
+        sources = {name.rpartition(".")[0]: source_of(name) for name in names}
+        return {module: self._of_path(path) for module, path in sources.items() if path is not None}
 
     def _of_path(self, path: Path) -> str:
         key = path.absolute()

@@ -22,15 +22,16 @@ def launch(
     replay: Replay,
     progress: SweepProgress,
     wants_gpu: bool,
+    quiet: bool = False,
 ) -> None:
-    """Do the session's points as `section` says.
+    """Do the session's points as `section` says; where they are done here, print each unless `quiet`.
 
     Raises UserError where workers cannot be started or die again and again, and KeyboardInterrupt on Ctrl-C.
     """
     if isinstance(section, SerialSection):
-        _run_here(folder, session, replay, progress)
+        _run_here(folder, session, replay, progress, quiet)
         return
-    job = Job(folder, session, _command(folder, session), {"PYTHONPATH": _python_path()}, progress.points)
+    job = Job(folder, session, _command(folder, session), {"PYTHONPATH": python_path()}, progress.points)
     gpus = int(wants_gpu)
     if isinstance(section, ProcessesSection):
         from spinbench.sweep.launcher.processes import num_cores, run_processes
@@ -54,13 +55,14 @@ def launch(
         run_ray(job, section.address, section.workers, section.cpus_per_worker, gpus if given is None else given)
 
 
-def _run_here(folder: SweepFolder, session: Session, replay: Replay, progress: SweepProgress) -> None:
+def _run_here(folder: SweepFolder, session: Session, replay: Replay, progress: SweepProgress, quiet: bool) -> None:
     job = Job(folder, session, _command(folder, session), {}, progress.points)
     points = PointWork(replay, session.facts["keep"], session.code)
 
     def run(point: SweepPoint, path: Path) -> dict[str, Any]:
         saved = points.serve(point, path, progress.requests)
-        print_saved(path, saved)
+        if not quiet:
+            print_saved(path, saved)
         return saved.summary
 
     work(folder, session, run, after_point=job.look)
@@ -74,6 +76,6 @@ def _command(folder: SweepFolder, session: Session) -> Any:
     return command
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """Workers import this very package, and a user's own modules from where the command was given."""
     return ":".join([str(PACKAGE.parent), *(path for path in sys.path if path)])

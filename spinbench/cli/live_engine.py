@@ -19,12 +19,14 @@ from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.torchrun import check_processes
 from spinbench.cli.warm_up import warm_up
 from spinbench.control.loop import ServingLoop
+from spinbench.dotted_name import is_dotted_name
 from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel, macs_per_token
 from spinbench.models.ngram_file import packaged_ngrams
 from spinbench.models.packed_drafter import packaged_drafters
 from spinbench.runtime.kv_pool import KvShape
 from spinbench.runtime.session import live_loop
+from spinbench.sweep.launcher.ray_cluster import import_ray
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.arrivals import ArrivalQueue
@@ -43,12 +45,21 @@ class LiveEngine:
         check_processes(engine.tensor_parallel, torch.cuda.device_count() if torch.cuda.is_available() else None)
         if engine.tensor_parallel > 1:
             _check_sharing(config, engine)
+        if config.replicas > 1:
+            import_ray("replicas > 1 with engine=runtime")
         execution_of(engine)
         check_decisions(config, run_costs(config, engine, drafter_infos(config.models)))
 
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:
         """A warm session; torch has the configured threads while inside. Raises UserError, KeyboardInterrupt."""
+        if config.replicas > 1:
+            # imported on demand: it imports this module
+            from spinbench.cli.ray_replicas import ray_session
+
+            with ray_session(config) as session:
+                yield session
+            return
         with num_threads(runtime_section(config).num_threads):
             with show_stage("loading the models"):
                 assembly = assemble(config, self._shelf)
@@ -64,6 +75,11 @@ class LiveEngine:
 
 def _check_sharing(config: ReplayConfig, engine: RuntimeSection) -> None:
     """Raise UserError for what does not go with a target that several processes share."""
+    if config.replicas > 1:
+        raise UserError(
+            f"replicas is {config.replicas} and engine.tensor_parallel {engine.tensor_parallel}; several processes "
+            "share the target of one replica: set one of the two to 1"
+        )
     if config.placement.kind != "shared":
         raise UserError(
             f"placement is {config.placement.kind} and engine.tensor_parallel {engine.tensor_parallel}; the first "
@@ -89,19 +105,24 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
         decode=text_decoder(assembly.target),
         judge=lambda record: {},
         warnings=tuple,
-        facts={
-            "dtype": assembly.engine.dtype,
-            "models": model_facts(assembly.target, [(info.name, model) for info, model in assembly.drafters]),
-            # with how the models are run on it: the simulator's entry has other keys as well
-            "hardware": {
-                **device_hardware(assembly.target.model.device),
-                "attention": attention_kind(assembly.engine),
-                "graphs": graph_mode(assembly.engine),
-                "tensor_parallel": assembly.engine.tensor_parallel,
-            },
-        },
+        facts=live_facts(config, assembly),
         writes=assembly.ranks is None or assembly.ranks.is_first,
     )
+
+
+def live_facts(config: ReplayConfig, assembly: Assembly) -> dict[str, Any]:
+    """Entries of meta.json that follow from the models and the machine that they are on."""
+    return {
+        "dtype": assembly.engine.dtype,
+        "models": model_facts(assembly.target, [(info.name, model) for info, model in assembly.drafters]),
+        # with how the models are run on it: the simulator's entry has other keys as well
+        "hardware": {
+            **device_hardware(assembly.target.model.device),
+            "attention": attention_kind(assembly.engine),
+            "graphs": graph_mode(assembly.engine),
+            "tensor_parallel": assembly.engine.tensor_parallel,
+        },
+    }
 
 
 def model_facts(
@@ -136,8 +157,10 @@ def text_decoder(target: TargetModel) -> Callable[[Sequence[int]], str] | None:
 
 
 def _drafter_kind(name: str) -> str:
-    """Where a drafter comes from: packaged, path or hub."""
+    """Where a drafter comes from: packaged, path, python or hub."""
     name = name.removesuffix(LOOKUP_SUFFIX)
     if name in (*packaged_drafters(), *packaged_ngrams()):
         return "packaged"
-    return "path" if Path(name).expanduser().exists() else "hub"
+    if Path(name).expanduser().exists():
+        return "path"
+    return "python" if is_dotted_name(name) else "hub"

@@ -18,6 +18,8 @@ COMMANDS = {
     "record": "keep what every drafter would do, for exact simulation",
     "profile": "time what jobs cost, for the simulator and for selectors",
     "validate": "the same requests on both engines, and how far the simulator is off",
+    "recommend": "which set-up to run for a trace, what it gains and how sure that is",
+    "capacity": "the largest request rate at which latency limits are kept, simulated",
     "report": "tables and figures from the folders of runs",
     "compare": "what differs between two runs or sweeps, and whether it is more than noise",
     "sweep": "how far a sweep is, and the table of its points",
@@ -67,7 +69,7 @@ def one_line(error: BaseException) -> str:
 def _dispatch(arguments: list[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if command in ("-h", "--help", "help"):
-        print(HELP.format(commands="\n".join(f"  {name:<9}{text}" for name, text in COMMANDS.items())))
+        print(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
         return 0
     if command == "--version":
         print(f"spinbench {version('spinbench')}")

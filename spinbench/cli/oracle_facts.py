@@ -20,6 +20,11 @@ NOT_SERIAL = (
 
 def check_serial(config: ReplayConfig) -> None:
     """Raise UserError for a run whose jobs may overlap: the oracle's time is that of jobs one after another."""
+    if config.replicas > 1:
+        raise UserError(
+            f"engine.oracle_num_speculative_tokens: the oracle is known for one replica, and replicas is "
+            f"{config.replicas}; set replicas=1, or null"
+        )
     depth = config.pipeline.get("depth", 1)
     if config.placement.kind != "shared" or depth != 1:
         raise UserError(NOT_SERIAL)

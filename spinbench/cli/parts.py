@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -10,6 +9,7 @@ from hydra.utils import instantiate
 from pydantic import ValidationError
 
 from spinbench.cli.config_error import explain_validation_error
+from spinbench.dotted_name import import_dotted
 from spinbench.errors import UserError
 
 
@@ -21,11 +21,7 @@ def make_part(key: str, section: Mapping[str, Any], **given: object) -> Any:
     target = section.get("_target_")
     if not isinstance(target, str) or not target:
         raise UserError(f"{key}._target_ is {target!r}; it must be the dotted name of a class")
-    module, _, name = target.rpartition(".")
-    try:
-        made = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{key}._target_ is {target}; there is no such class that can be imported") from error
+    made = import_dotted(f"{key}._target_", target, "class")
     given = _wanted(made, given)
     _check_names(key, target, made, set(section) - {"_target_"}, set(given))
     try:

@@ -33,7 +33,7 @@ from spinbench.calibration.score import score_profile, write_scores
 from spinbench.cli.assemble import num_threads
 from spinbench.cli.device_choice import choose_device, known_dtype, with_known_dtype
 from spinbench.cli.execution import attention_kind, execution_of, graph_mode
-from spinbench.cli.hardware import device_hardware
+from spinbench.cli.hardware import device_hardware, profiled_name
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, uninterrupted
 from spinbench.cli.model_shelf import ModelShelf
@@ -198,9 +198,8 @@ def _device_meta(device: torch.device) -> DeviceMeta:
     hardware = device_hardware(device)
     on_gpu = device.type == "cuda"
     memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else psutil.virtual_memory().total
-    cpu = f"{hardware['cpu']}, {hardware['cores']} cores"
     return DeviceMeta(
-        name=hardware["gpu"] if on_gpu else cpu,
+        name=profiled_name(hardware),
         type="cuda" if on_gpu else "cpu",
         memory_bytes=memory,
         count=1,

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from spinbench.cli.hydra_app import Point
+from spinbench.cli.hydra_app import Point, own_choices_option
 from spinbench.cli.locations import checkout_folder
-from spinbench.cli.schema import ReplayConfig
+from spinbench.cli.schema import ReplayConfig, ServingConfig
 from spinbench.cli.session import Session
 from spinbench.control.token_tree import TreeShape
 from spinbench.workload.acceptance.drafter_name import PROMPT_LOOKUP
@@ -48,6 +48,7 @@ def run_meta(config: ReplayConfig, point: Point, session: Session, code: CodeFac
         "placement": config.placement.kind,
         "switching": config.switching,
         "drafting": drafting_label(point.choices, session.setting.tree),
+        **({"replicas": config.replicas, "router": point.choices["router"]} if config.replicas > 1 else {}),
         "num_speculative_tokens": (0 if choice == "plain" else session.setting.draft_length.max_num_speculative_tokens),
         "sampling": config.sampling.model_dump(),
         **session.facts,
@@ -61,11 +62,11 @@ def run_meta(config: ReplayConfig, point: Point, session: Session, code: CodeFac
         "versions": dict(code.versions),
         "git_commit": code.git_commit,
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "command": command_line("replay", point.overrides),
+        "command": command_line("replay", (*own_choices_option(), *point.overrides)),
     }
 
 
-def method_label(selector: str, config: ReplayConfig) -> str:
+def method_label(selector: str, config: ServingConfig) -> str:
     """What reports call a run: plain, `fixed NAME`, prompt lookup, or the selector."""
     if selector == "fixed":
         drafter = config.selector.get("drafter")

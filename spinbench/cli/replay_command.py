@@ -18,12 +18,14 @@ from spinbench.cli.progress import Report, show_progress
 from spinbench.cli.provenance import CodeFacts, run_meta
 from spinbench.cli.schema import ReplayConfig, parse_config, run_config
 from spinbench.cli.session import Session
+from spinbench.cli.sink_config import make_sink
 from spinbench.cli.summary import print_summary
 from spinbench.control.job import Body
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.metrics.slo import parse_slo
 from spinbench.metrics.store import SUMMARY_FILE, write_run
+from spinbench.report.sink.protocol import read_finished
 from spinbench.workload.arrivals import ArrivalQueue
 
 
@@ -68,6 +70,7 @@ class Replay:
         config = parse_config(point.config, ReplayConfig)
         _refuse_sweep_keys(point.overrides)
         require_empty(point.folder)
+        make_sink(config.sink)
         self.check_config(config)
 
     def check_config(self, config: ReplayConfig) -> None:
@@ -87,9 +90,14 @@ class Replay:
 
         Raises UserError, and Interrupted on Ctrl-C, which leaves finished requests' results marked partial.
         """
-        saved = self.serve(parse_config(point.config, ReplayConfig), point, show_progress)
-        if saved is not None:
-            print_saved(point.folder, saved)
+        config = parse_config(point.config, ReplayConfig)
+        saved = self.serve(config, point, show_progress)
+        if saved is None:
+            return
+        print_saved(point.folder, saved)
+        sink = make_sink(config.sink)
+        if sink is not None:
+            sink.send(read_finished(point.folder))
 
     def serve(self, config: ReplayConfig, point: Point, show: ShowProgress) -> Saved | None:
         """Serve the trace and leave the results in the point's folder; None where another process does.

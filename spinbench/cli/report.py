@@ -1,4 +1,4 @@
-"""`spinbench report`: tables and figures from the folders of runs."""
+"""`spinbench report`: tables and figures from the folders of runs and sweeps."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from spinbench.errors import UserError
-from spinbench.report.page import write_report
+from spinbench.report.page import HTML_FILE, write_report
 from spinbench.report.terminal import print_table
+from spinbench.report.verdict import find_validation
 
 
 def main(arguments: list[str]) -> int:
@@ -20,8 +21,9 @@ def main(arguments: list[str]) -> int:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder with -o")
     print_table(folders)
-    page = write_report(folders, out, args.validation)
-    Console().print(f"report in {escape(str(page))}", highlight=False, soft_wrap=True)
+    page = write_report(folders, out, args.validation or find_validation(folders), args.title)
+    html = escape(str(page.with_name(HTML_FILE)))
+    Console().print(f"report in {escape(str(page))} and, for a browser, {html}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -33,9 +35,12 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="spinbench report",
-        description="Compare all runs at or below the given folders: a table here, and a Markdown page with figures.",
+        description="Compare all runs and sweeps at or below the given folders: a table here, and a page with "
+        "figures, as Markdown and as one HTML file.",
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder, or one that holds runs")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="folder of a run or a sweep, or one that holds some"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -43,10 +48,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUT",
         help="folder of the page, its figures and tables (default: DIR/report, or ./report for several DIR)",
     )
+    parser.add_argument("--title", default="spinbench report", help="title of the page (default: spinbench report)")
     parser.add_argument(
         "--validation",
         type=Path,
         metavar="DIR",
-        help="folder of a finished `spinbench validate`, whose verdict the page shows as well",
+        help="folder of a finished `spinbench validate`, whose verdict the page shows as well (default: a DIR that has "
+        "one)",
     )
     return parser

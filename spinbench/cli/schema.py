@@ -12,10 +12,12 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, mode
 from spinbench.cli.config_error import explain_validation_error
 from spinbench.cli.hydra_error import explain_omegaconf_error
 from spinbench.cli.section import Positive, Section, kind_tag
+from spinbench.cli.sink_config import SinkSection
 from spinbench.cli.sweep_config import LauncherSection, SweepSection
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.placement import PlacementKind
 from spinbench.control.switching import SwitchingKind
+from spinbench.dotted_name import DOTTED_NAME
 from spinbench.errors import UserError
 from spinbench.metrics.store import Kept
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
@@ -40,6 +42,14 @@ class LiveSection(Section):
     num_threads: Positive | None
 
 
+class RaySection(Section):
+    """Where replicas run."""
+
+    address: Annotated[str, Field(min_length=1)] | None = None
+    cpus_per_replica: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_replica: Annotated[float, Field(ge=0)] | None = None
+
+
 class RuntimeSection(LiveSection):
     """Our runtime."""
 
@@ -49,6 +59,7 @@ class RuntimeSection(LiveSection):
     graphs: Literal["auto", "off", "eager", "cuda"]
     graph_memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     tensor_parallel: Positive
+    ray: RaySection = RaySection()
 
 
 class HuggingFaceSection(LiveSection):
@@ -137,7 +148,8 @@ class TraceSection(TraceOptions):
     """A trace file and the part of it that is replayed."""
 
     path: str
-    format: TraceFormat
+    format: TraceFormat | Annotated[str, Field(pattern=DOTTED_NAME)]
+    """One of ours, or the dotted name of a `TraceReader`."""
 
 
 class PlacementSection(Section):
@@ -208,13 +220,16 @@ class ReplayConfig(ServingConfig):
 
     engine: EngineSection
     arrivals: ArrivalPattern
+    replicas: Positive = 1
+    router: Part = Field(default={"_target_": "spinbench.control.router.round_robin.RoundRobinRouter"})
     keep: Kept = "all"
     sweep: SweepSection | None = None
     """None, as the next, where a run is part of another command."""
     launcher: LauncherSection | None = None
+    sink: SinkSection | None = None
 
 
-NOT_OF_A_RUN = ("keep", "sweep", "launcher")
+NOT_OF_A_RUN = ("keep", "sweep", "launcher", "sink")
 """Keys that say how runs are made and what is kept of them, never what they come to."""
 
 

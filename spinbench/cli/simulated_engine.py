@@ -1,7 +1,7 @@
 """engine=simulation: durations from a profile, acceptance from a table, a bootstrap or a law. Loads no model."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,28 +11,31 @@ import numpy as np
 from spinbench.calibration.expected_times import ExpectingBody
 from spinbench.calibration.meta import ProfileMeta, check_fits
 from spinbench.calibration.profile_file import Profile
-from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting
+from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting, make_router
 from spinbench.cli.locations import find_trace
 from spinbench.cli.oracle_facts import check_drafts, check_serial, oracle_facts
 from spinbench.cli.schema import ReplayConfig, SimulationSection
-from spinbench.cli.session import OnProgress, Session, WrapBody
+from spinbench.cli.session import Loop, OnProgress, Session, WrapBody
 from spinbench.cli.simulated_acceptance import simulated_acceptance
 from spinbench.cli.simulated_facts import simulated_facts
 from spinbench.cli.simulation_files import SimulationFiles
 from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.cost_model import CostModel
 from spinbench.control.job import Body
-from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.overlap import Overlap
 from spinbench.control.placement import Placement
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
+from spinbench.metrics.definitions import MetricValue, summarise
+from spinbench.metrics.drift import time_factors
 from spinbench.metrics.store import Run
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import DecidedAgain, RoundsCompared, compare_rounds
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
+from spinbench.simulation.replicas import simulated_replicas
+from spinbench.simulation.scaled_times import ScaledTimes
 from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.table import AcceptanceTable
@@ -85,8 +88,12 @@ class SimulatedEngine:
                 gc.enable()
 
     def decide_again(self, config: ReplayConfig, run: Run) -> DecidedAgain:
-        """A real run's decisions and acceptance, made again with the real run's times."""
-        session = self.make_session(config, RecordedTimes.of_spans(run.spans))
+        """A real run's decisions and acceptance, made again with the real run's times.
+
+        Where the run had no profile to price its rounds by, they are priced here, too, by what rounds took so far.
+        """
+        priced = run.config["engine"].get("profile") is not None
+        session = self.make_session(config, RecordedTimes.of_spans(run.spans), priced)
         bodies: list[ExpectingBody] = []
         cost_model = self._files.costs(simulation_section(config), tuple(config.models.drafters))
 
@@ -101,8 +108,20 @@ class SimulatedEngine:
             rounds = RoundsCompared(len(run.rounds), 0, str(error))
         return DecidedAgain(rounds, bodies[0].compared())
 
-    def make_session(self, config: ReplayConfig, times: RecordedTimes | None) -> Session:
-        """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError."""
+    def rescaled(self, config: ReplayConfig, runs: Sequence[DecidedAgain]) -> Mapping[str, MetricValue]:
+        """The summary of a run whose jobs take what the profile says, times what it was off by in these runs."""
+        costs = self._files.costs(simulation_section(config), tuple(config.models.drafters))
+        times = ScaledTimes(costs, time_factors([run.jobs for run in runs]), drafter_infos(config.models))
+        record = self.make_session(config, times).make_loop(None, lambda body: body).run()
+        return summarise(tables_from_record(record))
+
+    def make_session(
+        self, config: ReplayConfig, times: RecordedTimes | ScaledTimes | None, priced: bool = True
+    ) -> Session:
+        """A session whose jobs take what the profile predicts, or what `times` says. Raises UserError.
+
+        `priced` False: decisions go by what rounds took so far, as on a runtime without engine.profile.
+        """
         engine = simulation_section(config)
         profile, profile_digest = self._files.profile(engine)
         trace = self._files.trace(config)
@@ -113,7 +132,7 @@ class SimulatedEngine:
         order = ArrivalQueue(trace.requests, config.arrivals).requests
         streams = source.streams(order, tuple(config.models.drafters))
         # the run's own model: it remembers what it was asked beyond its range
-        start_s = times.start_s if times else 0.0
+        start_s = times.start_s if isinstance(times, RecordedTimes) else 0.0
         job_times = times or self._files.costs(engine, tuple(config.models.drafters))
         cost_model = job_times if isinstance(job_times, CostModel) else None
         foresight = Foresight(
@@ -122,27 +141,27 @@ class SimulatedEngine:
             np.array([lengths[request.id] for request in order]),
             np.array([request.max_new_tokens for request in order]),
         )
-        setting = loop_setting(
-            config,
-            infos,
-            source.eos_token_ids,
-            1,
-            len(trace.requests),
-            cost_model or self._files.costs(engine, tuple(config.models.drafters)),
-            foresight,
-        )
+        costs = (cost_model or self._files.costs(engine, tuple(config.models.drafters))) if priced else None
+        settings = [
+            loop_setting(config, infos, source.eos_token_ids, 1, len(trace.requests), costs, foresight, replica)
+            for replica in range(config.replicas)
+        ]
         max_tokens = {
-            request.id: lengths[request.id] + request.max_new_tokens + setting.branch_tokens
+            request.id: lengths[request.id] + request.max_new_tokens + settings[0].branch_tokens
             for request in trace.requests
         }
         num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, profile.meta))
-        setting = replace(setting, num_kv_blocks=num_blocks)
+        settings = [replace(one, num_kv_blocks=num_blocks) for one in settings]
 
-        def make_loop(on_progress: OnProgress, wrap: WrapBody) -> ServingLoop:
+        def make_loop(on_progress: OnProgress, wrap: WrapBody) -> Loop:
             queue = ArrivalQueue(trace.requests, config.arrivals)
             ends_early = ends_while_drafting(profile.meta.device.type)
+            if cost_model is not None and config.replicas > 1:
+                return simulated_replicas(
+                    settings, make_router(config), queue, streams, lengths, cost_model, on_progress, wrap, ends_early
+                )
             return simulated_loop(
-                setting,
+                settings[0],
                 queue,
                 streams,
                 lengths,
@@ -162,11 +181,15 @@ class SimulatedEngine:
 
         return Session(
             trace,
-            setting,
+            settings[0],
             make_loop,
             decode=None,
             judge=judge,
-            warnings=lambda: (*job_times.warnings, *_lane_warnings(config, profile.meta), *_merger_warnings(setting)),
+            warnings=lambda: (
+                *job_times.warnings,
+                *_lane_warnings(config, profile.meta),
+                *_merger_warnings(settings[0]),
+            ),
             facts=simulated_facts(engine, profile, profile_digest, source.facts),
         )
 
@@ -193,6 +216,10 @@ def overlap_of(config: ReplayConfig, profile: Profile) -> Overlap | None:
     """
     if simulation_section(config).lanes == "devices":
         return None
+    if config.replicas > 1:
+        raise UserError(
+            f"engine.lanes is streams and replicas {config.replicas}; lanes of one device are of one replica"
+        )
     num_lanes = Placement(config.placement.kind).num_devices(len(config.models.drafters))
     if num_lanes != 2:
         raise UserError(

@@ -13,6 +13,7 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any], me
     drafting, drafted = meta["drafting"], meta["num_speculative_tokens"]
     setting = ", ".join(
         (
+            *((f"{meta['replicas']} replicas {meta['router']}",) if meta.get("replicas", 1) > 1 else ()),
             f"batch {meta['max_num_seqs']}",
             *((drafting if drafting.startswith("tree") else f"K={drafted}",) if drafted else ()),
             *((meta["verification"],) if meta["verification"] else ()),  # a peer has none

@@ -101,9 +101,10 @@ class Validate:
             for repeat in range(config.repeats)
         ]
         exact = _replay(point, "simulation", point.folder, rate_rps)
-        return LoadResult(
-            load, rate_rps, real, simulated, [self._simulated.decide_again(exact.config, run) for run in real]
-        )
+        again = [self._simulated.decide_again(exact.config, run) for run in real]
+        others = [again[:place] + again[place + 1 :] for place in range(len(again))] if len(again) > 1 else []
+        rescaled = [self._simulated.rescaled(exact.config, runs) for runs in others]
+        return LoadResult(load, rate_rps, real, simulated, again, rescaled)
 
     def _run(self, replay: _Replay) -> Run:
         """The run in the replay's folder, made unless it is there from a run of the same config."""

@@ -39,7 +39,7 @@ from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
-from spinbench.workload.arrivals import ArrivalQueue
+from spinbench.workload.arrivals import Arrivals
 
 
 class ServingLoop:
@@ -53,7 +53,7 @@ class ServingLoop:
         self,
         setting: LoopSetting,
         body: Body,
-        arrivals: ArrivalQueue,
+        arrivals: Arrivals,
         table: RequestTable,
         text: Text,
         on_progress: Callable[[Progress], None] | None = None,
@@ -96,25 +96,52 @@ class ServingLoop:
         """Serve until every request is finished. Ctrl-C ends the run early with an incomplete record."""
         try:
             while self._arrivals or self._scheduler.num_outstanding:
-                deadline_s = None
-                if not self._must_wait:
-                    self._take_arrivals()
-                    if not self._num_scoring:
-                        self._start_work()
-                    if not self._must_wait:
-                        deadline_s = self._arrivals.next_due_s(self._scheduler.num_outstanding)
-                done = self._body.next_event(deadline_s)
-                if done is not None:
-                    self._handle(done)
-                    self._last_event = done.times
-                elif deadline_s is not None:
-                    self._last_event = KnownTimes(deadline_s, deadline_s)
+                deadline_s = None if self._must_wait else self.advance()
+                if self._must_wait:
+                    deadline_s = None
+                self.take(self._body.next_event(deadline_s), deadline_s)
             end_s = self._body.now()
-            self._await_the_rest()
+            while self.has_jobs_ahead:
+                self.take(self._body.next_event(None), None)
         except KeyboardInterrupt:
-            for row in (*self._scheduler.running, *self._scheduler.waiting):
-                self._recorder.add_request(row, None, "aborted")
-            return self._recorder.finish(self._body.now(), complete=False)
+            return self.abort(self._body.now())
+        return self.finish(end_s)
+
+    def advance(self) -> float | None:
+        """Take in what has arrived and start what can start; gives the time of the next arrival, if one is known."""
+        self._take_arrivals()
+        if not self._num_scoring:
+            self._start_work()
+        return self._arrivals.next_due_s(self._scheduler.num_outstanding)
+
+    def take(self, done: JobDone | None, deadline_s: float | None) -> None:
+        """Take in a job that ended, or, with `None`, that the clock reads `deadline_s`."""
+        if done is not None:
+            self._handle(done)
+            self._last_event = done.times
+        elif deadline_s is not None:
+            self._last_event = KnownTimes(deadline_s, deadline_s)
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Who runs and who waits; to be read only."""
+        return self._scheduler
+
+    @property
+    def table(self) -> RequestTable:
+        """The requests; to be read only."""
+        return self._table
+
+    @property
+    def has_jobs_ahead(self) -> bool:
+        """Whether jobs are under way that prepare later rounds.
+
+        Once all requests are finished nobody needs them any more, but the record shall have every job.
+        """
+        return any(ahead.num_in_flight for ahead in (self._ahead, self._draft_ahead) if ahead)
+
+    def finish(self, end_s: float) -> RunRecord:
+        """The record of a run in which every request is finished. To be called once."""
         return self._recorder.finish(end_s, complete=True)
 
     @property
@@ -122,12 +149,11 @@ class ServingLoop:
         """Whether nothing can begin before what is in flight ends, whoever arrives: then nobody asks for the time."""
         return self._setting.pipeline.depth == 1 and (self._prefilling or bool(self._rounds))
 
-    def _await_the_rest(self) -> None:
-        """Nobody needs it any more, but it is under way: see it end, so that the record has every job."""
-        while any(ahead.num_in_flight for ahead in (self._ahead, self._draft_ahead) if ahead):
-            done = self._body.next_event(None)
-            if done is not None:
-                self._handle(done)
+    def abort(self, now_s: float) -> RunRecord:
+        """The record of a run that ends early: its unfinished requests are `aborted`. To be called once."""
+        for row in (*self._scheduler.running, *self._scheduler.waiting):
+            self._recorder.add_request(row, None, "aborted")
+        return self._recorder.finish(now_s, complete=False)
 
     def _take_arrivals(self) -> None:
         for request, arrival_s in self._arrivals.take_due(self._last_event.end_s, self._scheduler.num_outstanding):

@@ -3,8 +3,8 @@
 Rounds and jobs are kept as columns: a simulated day has millions of them.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -132,10 +132,10 @@ class RoundColumns:
             "drafter": np.array([-1 if r.drafter is None else names.index(r.drafter) for r in records], np.int64),
             "draft_depth": np.array([r.drafted if r.draft_depth is None else r.draft_depth for r in records], np.int64),
         }
-        for field in fields(cls)[2:]:
-            if field.name not in columns:
-                dtype = np.float64 if field.name.endswith("_s") else np.int64
-                columns[field.name] = np.array([getattr(record, field.name) for record in records], dtype)
+        for name in (column.name for column in fields(cls)[2:]):
+            if name not in columns:
+                dtype = np.float64 if name.endswith("_s") else np.int64
+                columns[name] = np.array([getattr(record, name) for record in records], dtype)
         return cls(ids, names, **columns)
 
     def __len__(self) -> int:
@@ -255,3 +255,7 @@ class RunRecord:
     end_s: float
     complete: bool
     """False when the run was interrupted: the unfinished requests are marked `aborted`."""
+    num_replicas: int = 1
+    """Servers behind a router. Rounds have numbers of their own on each; lanes have not."""
+    replica_of: Mapping[str, int] = field(default_factory=dict)
+    """Number of the replica that served a request, by its id; 0 where it is not named."""

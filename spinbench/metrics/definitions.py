@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from spinbench.metrics.lanes import (
     verify_mean,
 )
 from spinbench.metrics.latency import LATENCIES, LatencySamples, completed_requests, latency_samples
+from spinbench.metrics.replicas import output_imbalance, target_occupancy
 from spinbench.metrics.slo import requests_within_slo
 from spinbench.metrics.switching import switch_stalls_ms
 from spinbench.metrics.tables import RunTables
@@ -43,6 +45,11 @@ class Measured:
     """The jobs that drafted ahead."""
     switch_stalls_ms: np.ndarray
     slo_ms: Mapping[str, float] | None
+
+    @cached_property
+    def by_replica(self) -> "tuple[Measured, ...]":
+        """The same of each replica, by its number."""
+        return tuple(_measure(own, self.slo_ms) for own in self.tables.by_replica)
 
 
 @dataclass(frozen=True)
@@ -252,9 +259,45 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
+def _per_replica(key: str) -> Metric:
+    """A metric of `METRICS` as each replica has it."""
+    metric = next(metric for metric in METRICS if metric.key == key)
+
+    def compute(m: Measured) -> MetricValue:
+        found = {str(index): metric.compute(own) for index, own in enumerate(m.by_replica)}
+        return {index: value for index, value in found.items() if isinstance(value, int | float)}
+
+    return Metric(f"{key}_per_replica", metric.unit, f"{metric.formula}; by replica", compute)
+
+
+REPLICA_METRICS: tuple[Metric, ...] = (
+    *map(_per_replica, ("num_prompts", "total_output_tokens", "output_throughput", "request_goodput")),
+    *map(_per_replica, ("mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_tpot_ms", "max_concurrent_requests")),
+    Metric(
+        "target_occupancy_per_replica",
+        "share",
+        "busy time of the target / duration; by replica",
+        lambda m: {str(index): target_occupancy(own) for index, own in enumerate(m.tables.by_replica)},
+    ),
+    Metric(
+        "output_imbalance",
+        "ratio",
+        "output tokens of the replica with most / mean over replicas",
+        lambda m: output_imbalance(m.tables),
+    ),
+)
+"""Of runs on several replicas only. All other metrics are of the replicas together."""
+
+
 def summarise(tables: RunTables, slo_ms: Mapping[str, float] | None = None) -> dict[str, MetricValue]:
     """Every metric of the run by key, in the order of `METRICS`; None where a metric has nothing to measure."""
-    measured = Measured(
+    measured = _measure(tables, slo_ms)
+    metrics = METRICS if tables.num_replicas == 1 else (*METRICS, *REPLICA_METRICS)
+    return {metric.key: metric.compute(measured) for metric in metrics}
+
+
+def _measure(tables: RunTables, slo_ms: Mapping[str, float] | None) -> Measured:
+    return Measured(
         tables=tables,
         completed=completed_requests(tables.requests),
         latencies=latency_samples(tables),
@@ -264,4 +307,3 @@ def summarise(tables: RunTables, slo_ms: Mapping[str, float] | None = None) -> d
         switch_stalls_ms=switch_stalls_ms(tables),
         slo_ms=slo_ms,
     )
-    return {metric.key: metric.compute(measured) for metric in METRICS}

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from spinbench.control.record import RunRecord
-from spinbench.metrics.tables import RunTables, tables_from_record
+from spinbench.metrics.tables import REPLICA, RunTables, tables_from_record
 
 CLOCK_TOLERANCE_S = 1e-9
 """Sums of floats may disagree in the last digit; a real overlap is longer."""
@@ -99,8 +99,10 @@ def _check_spans(spans: pd.DataFrame) -> None:
     _refuse(spans, uncountable, where + message)
     overused = spans["used_tokens"] > spans["num_tokens"].where(spans["kind"] == "draft_ahead", 0)
     _refuse(spans, overused, where + "{used_tokens} tokens used of {num_tokens} that were drafted ahead")
-    ordered = spans.sort_values(["lane", "start_s", "end_s"], kind="stable")
-    same_lane = (ordered["lane"] == ordered["lane"].shift()).to_numpy(dtype=bool)
+    # replicas have lanes of the same names
+    keys = [name for name in (REPLICA, "lane") if name in spans]
+    ordered = spans.sort_values([*keys, "start_s", "end_s"], kind="stable")
+    same_lane = (ordered[keys] == ordered[keys].shift()).all(axis=1).to_numpy(dtype=bool)
     previous_end_s = ordered["end_s"].shift().to_numpy(dtype=float)
     overlaps = same_lane & (ordered["start_s"].to_numpy(dtype=float) < previous_end_s - CLOCK_TOLERANCE_S)
     _refuse(

@@ -7,37 +7,50 @@ from spinbench.metrics.tables import RunTables
 
 
 def lane_occupancy(tables: RunTables) -> dict[str, float]:
-    """Share of the run in which each lane was busy, by lane name; lanes never overlap with themselves."""
+    """Share of the run in which each lane was busy, by lane name; lanes never overlap with themselves.
+
+    Of several replicas, which have lanes of the same names: the mean over them.
+    """
     if not tables.duration_s > 0:
         return {}
     spans = tables.spans
     busy_s = (spans["end_s"] - spans["start_s"]).groupby(spans["lane"]).sum()
-    return {str(lane): float(seconds / tables.duration_s) for lane, seconds in busy_s.items()}
+    return {str(lane): float(seconds / (tables.duration_s * tables.num_replicas)) for lane, seconds in busy_s.items()}
 
 
 def bubble_share(tables: RunTables) -> float | None:
-    """Share of the time with a request in the system in which the target did nothing: what a pipeline can win back."""
-    requests, spans = tables.requests, tables.spans
-    finish_s = requests["finish_s"].fillna(tables.end_s)
-    present = np.column_stack([requests["arrival_s"], finish_s]).astype(float)  # [requests, 2]
-    present_s = union_length_s(present)
-    busy = spans.loc[spans["lane"] == TARGET_LANE, ["start_s", "end_s"]].to_numpy(dtype=float)  # [spans, 2]
-    return 1 - union_length_s(busy) / present_s if present_s > 0 else None
+    """Share of the time with a request in the system in which the target did nothing: what a pipeline can win back.
+
+    Of several replicas: of the time that each of them had a request, summed up.
+    """
+    present_s = busy_s = 0.0
+    for own in tables.by_replica:
+        requests, spans = own.requests, own.spans
+        finish_s = requests["finish_s"].fillna(tables.end_s)
+        present = np.column_stack([requests["arrival_s"], finish_s]).astype(float)  # [requests, 2]
+        present_s += union_length_s(present)
+        busy = spans.loc[spans["lane"] == TARGET_LANE, ["start_s", "end_s"]].to_numpy(dtype=float)  # [spans, 2]
+        busy_s += union_length_s(busy)
+    return 1 - busy_s / present_s if present_s > 0 else None
 
 
 def host_share(tables: RunTables) -> float | None:
     """Share of the time with a request in the system in which no model ran, so that only the host worked or waited.
 
     Time in which the server had nothing to serve is not counted: it says something about the trace, not about the host.
+    Of several replicas: of the time that each of them had a request, summed up.
     """
-    requests, spans = tables.requests, tables.spans
-    models = spans[spans["kind"] != "host"]
-    busy = models[["start_s", "end_s"]].to_numpy(dtype=float)  # [spans, 2]
-    present = np.column_stack(
-        [requests["arrival_s"].to_numpy(dtype=float), requests["finish_s"].fillna(tables.end_s).to_numpy(dtype=float)]
-    )  # [requests, 2]
-    present_s = union_length_s(np.concatenate([busy, present]))
-    return (present_s - union_length_s(busy)) / present_s if present_s > 0 else None
+    present_s = idle_s = 0.0
+    for own in tables.by_replica:
+        requests, spans = own.requests, own.spans
+        models = spans[spans["kind"] != "host"]
+        busy = models[["start_s", "end_s"]].to_numpy(dtype=float)  # [spans, 2]
+        finish_s = requests["finish_s"].fillna(tables.end_s).to_numpy(dtype=float)
+        present = np.column_stack([requests["arrival_s"].to_numpy(dtype=float), finish_s])  # [requests, 2]
+        own_s = union_length_s(np.concatenate([busy, present]))
+        present_s += own_s
+        idle_s += own_s - union_length_s(busy)
+    return idle_s / present_s if present_s > 0 else None
 
 
 def union_length_s(intervals: np.ndarray) -> float:

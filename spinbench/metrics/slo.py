@@ -36,10 +36,15 @@ def parse_slo(text: str) -> dict[str, float]:
     return limits
 
 
-def requests_within_slo(samples: LatencySamples, slo_ms: Mapping[str, float]) -> int:
-    """How many completed requests keep every limit; a request with one output token keeps any `tpot` (as in vLLM)."""
+def within_slo(samples: LatencySamples, slo_ms: Mapping[str, float]) -> np.ndarray:
+    """Which completed requests keep every limit; one with a single output token keeps any `tpot` (as in vLLM)."""
     within = np.ones(len(samples.e2el_ms), dtype=bool)
     by_name = {"ttft": samples.ttft_ms, "tpot": np.nan_to_num(samples.tpot_ms), "e2el": samples.e2el_ms}
     for name, limit_ms in slo_ms.items():
         within &= by_name[name] <= limit_ms
-    return int(within.sum())
+    return within
+
+
+def requests_within_slo(samples: LatencySamples, slo_ms: Mapping[str, float]) -> int:
+    """How many completed requests keep every limit."""
+    return int(within_slo(samples, slo_ms).sum())

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +24,8 @@ from spinbench.metrics.tables import (
     ROUND_SCHEMA,
     SPAN_SCHEMA,
     TEXT_SCHEMA,
+    ArrowTables,
     RunTables,
-    request_table,
-    round_table,
-    span_table,
 )
 from spinbench.metrics.timeline import chrome_trace
 
@@ -43,10 +42,29 @@ class Run:
     """A run as read from its folder."""
 
     folder: Path
-    tables: RunTables
     summary: Mapping[str, Any]
     meta: Mapping[str, Any]
     config: Mapping[str, Any]
+
+    @cached_property
+    def tables(self) -> RunTables:
+        """What was recorded, read when it is first asked for. Raises UserError when it was not kept, or is damaged."""
+        if not self.has_tables:
+            raise UserError(f"{self.folder}: only its summary was kept (keep=summary); run it again with keep=tables")
+        return RunTables(
+            requests=_read_parquet(self.folder / "requests.parquet", [*REQUEST_SCHEMA.names, *TEXT_SCHEMA.names]),
+            rounds=_read_rounds(self.folder / "rounds.parquet"),
+            spans=_read_spans(self.folder / "spans.parquet"),
+            drafters=tuple(self.meta["drafters"]),
+            start_s=float(self.meta["start_s"]),
+            end_s=float(self.meta["end_s"]),
+            num_replicas=int(self.meta.get("replicas", 1)),
+        )
+
+    @property
+    def has_tables(self) -> bool:
+        """False where only its summary was kept."""
+        return self.meta.get("kept") != "summary"
 
     @property
     def requests(self) -> pd.DataFrame:
@@ -89,14 +107,8 @@ def write_run(
     replaced. Raises IdentityError when the record contradicts itself or does not hold exactly `expected_request_ids`,
     before anything is written, and UserError when the folder cannot be written.
     """
-    requests, rounds, spans = (
-        request_table(record.requests, texts, prompts),
-        round_table(record.rounds),
-        span_table(record.spans),
-    )
-    tables = RunTables(
-        requests.to_pandas(), rounds.to_pandas(), spans.to_pandas(), record.drafters, record.start_s, record.end_s
-    )
+    written = ArrowTables.of(record, texts, prompts)
+    tables = written.run_tables(record)
     check_tables(tables, record.complete, expected_request_ids)
     summary = {"complete": record.complete, **summarise(tables, slo_ms), "slo_ms": dict(slo_ms) if slo_ms else None}
     run_meta = {
@@ -105,13 +117,14 @@ def write_run(
         "start_s": record.start_s,
         "end_s": record.end_s,
         "drafters": list(record.drafters),
+        **({"replicas": record.num_replicas} if record.num_replicas > 1 else {}),
         "kept": keep,
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # the old run stops counting before its files change
-        kept = (("requests", requests), ("rounds", rounds), ("spans", spans)) if keep != "summary" else ()
-        for name, table in kept:
+        for name in ("requests", "rounds", "spans") if keep != "summary" else ():
+            table = getattr(written, name)
             _write(
                 folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd")
             )
@@ -126,9 +139,19 @@ def write_run(
 
 
 def read_run(folder: Path) -> Run:
-    """The run that `write_run` left in `folder`.
+    """The run that `write_run` left in `folder`, tables and all.
 
     Raises UserError when the folder holds no run, a file is missing or damaged, or the format is too new.
+    """
+    run = open_run(folder)
+    _ = run.tables
+    return run
+
+
+def open_run(folder: Path, config: Mapping[str, Any] | None = None) -> Run:
+    """The run in `folder`, whose tables are read when they are asked for; `config` saves reading config.yaml.
+
+    Raises UserError as `read_run` does, for damaged tables at their first use.
     """
     if not (folder / SUMMARY_FILE).is_file():
         raise UserError(f"{folder}: no run here ({SUMMARY_FILE} is missing; an unfinished run has none)")
@@ -143,20 +166,10 @@ def read_run(folder: Path) -> Run:
     absent = [key for key in ("start_s", "end_s", "drafters") if key not in meta]
     if absent:
         raise UserError(f"{folder / 'meta.json'}: key {absent[0]!r} is missing")
-    if meta.get("kept") == "summary":
-        raise UserError(f"{folder}: only its summary was kept (keep=summary); run it again with keep=tables")
     summary = _read_json(folder / SUMMARY_FILE)
     if "complete" not in summary:
         raise UserError(f"{folder / SUMMARY_FILE}: key 'complete' is missing")
-    tables = RunTables(
-        requests=_read_parquet(folder / "requests.parquet", [*REQUEST_SCHEMA.names, *TEXT_SCHEMA.names]),
-        rounds=_read_rounds(folder / "rounds.parquet"),
-        spans=_read_spans(folder / "spans.parquet"),
-        drafters=tuple(meta["drafters"]),
-        start_s=float(meta["start_s"]),
-        end_s=float(meta["end_s"]),
-    )
-    return Run(folder=folder, tables=tables, summary=summary, meta=meta, config=_read_yaml(folder / "config.yaml"))
+    return Run(folder, summary, meta, _read_yaml(folder / "config.yaml") if config is None else config)
 
 
 def find_runs(roots: list[Path]) -> list[Path]:

@@ -18,6 +18,10 @@ def switch_stalls_ms(tables: RunTables) -> np.ndarray:
     by those that were meant to be ready earlier.
     Tokens that a drafter takes in with the first step of its draft make that longer, and are no stall.
     """
+    return np.concatenate([_of_one_replica(own) for own in tables.by_replica])
+
+
+def _of_one_replica(tables: RunTables) -> np.ndarray:
     rounds = tables.rounds
     request, _ = pd.factorize(rounds["request_id"])
     drafter, names = pd.factorize(rounds["drafter"])  # -1 = none

@@ -1,9 +1,11 @@
 """A run as three flat tables, the same straight after the run and when read back from disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import attrgetter
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -66,6 +68,8 @@ SPAN_SCHEMA = pa.schema(
         ("used_tokens", pa.int64()),
     ]
 )
+REPLICA = "replica"
+"""Column of all three tables, where there are several replicas."""
 TEXT_SCHEMA = pa.schema([("output_text", pa.string()), ("prompt", pa.string())])
 
 
@@ -74,7 +78,10 @@ class RunTables:
     """What every metric is computed from: three tables, the drafters' names and the run's two end points."""
 
     requests: pd.DataFrame
-    """One row per request: the fields of `RequestRecord`, then `output_text` and `prompt` (null where not kept)."""
+    """One row per request: the fields of `RequestRecord`, then `output_text` and `prompt` (null where not kept).
+
+    Of a run on several replicas all three tables have a column `replica` as well, from 0.
+    """
     rounds: pd.DataFrame
     """One row per (round, request): the fields of `RoundRecord`."""
     spans: pd.DataFrame
@@ -82,11 +89,25 @@ class RunTables:
     drafters: tuple[str, ...]
     start_s: float
     end_s: float
+    num_replicas: int = 1
 
     @property
     def duration_s(self) -> float:
         """Seconds from the start of the run to its end."""
         return self.end_s - self.start_s
+
+    @cached_property
+    def by_replica(self) -> "tuple[RunTables, ...]":
+        """The tables of each replica by its number, over the time of the whole run."""
+        if self.num_replicas == 1:
+            return (self,)
+        frames = (self.requests, self.rounds, self.spans)
+        return tuple(
+            replace(self, num_replicas=1, requests=requests, rounds=rounds, spans=spans)
+            for requests, rounds, spans in (
+                [frame[frame[REPLICA] == index] for frame in frames] for index in range(self.num_replicas)
+            )
+        )
 
 
 def request_table(
@@ -125,18 +146,58 @@ def span_table(spans: SpanColumns) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SPAN_SCHEMA)
 
 
+@dataclass(frozen=True, eq=False)
+class ArrowTables:
+    """A run's three tables as they are written."""
+
+    requests: pa.Table
+    rounds: pa.Table
+    spans: pa.Table
+
+    @classmethod
+    def of(
+        cls, record: RunRecord, texts: Mapping[str, str] | None = None, prompts: Mapping[str, str] | None = None
+    ) -> "ArrowTables":
+        """Of a run that has just ended; with a column `replica` where there were several."""
+        requests = request_table(record.requests, texts, prompts)
+        rounds, spans = round_table(record.rounds), span_table(record.spans)
+        if record.num_replicas == 1:
+            return cls(requests, rounds, spans)
+        served_by = record.replica_of
+        of_request = np.array([served_by[request.request_id] for request in record.requests], np.int64)
+        of_round_row = _replicas(record.rounds.request_ids, served_by)
+        # all requests of a job are at one replica
+        first = record.spans.rows[record.spans.first_row[:-1]]
+        of_span_row = _replicas(record.spans.request_ids, served_by)
+        return cls(
+            requests.append_column(REPLICA, pa.array(of_request)),
+            rounds.append_column(REPLICA, pa.array(of_round_row[record.rounds.row])),
+            spans.append_column(REPLICA, pa.array(of_span_row[first])),
+        )
+
+    def run_tables(self, record: RunRecord) -> RunTables:
+        """The same as metrics take them."""
+        return RunTables(
+            requests=self.requests.to_pandas(),
+            rounds=self.rounds.to_pandas(),
+            spans=self.spans.to_pandas(),
+            drafters=record.drafters,
+            start_s=record.start_s,
+            end_s=record.end_s,
+            num_replicas=record.num_replicas,
+        )
+
+
 def tables_from_record(
     record: RunRecord, texts: Mapping[str, str] | None = None, prompts: Mapping[str, str] | None = None
 ) -> RunTables:
     """The tables of a run that has just ended, equal to those that `read_run` gives later."""
-    return RunTables(
-        requests=request_table(record.requests, texts, prompts).to_pandas(),
-        rounds=round_table(record.rounds).to_pandas(),
-        spans=span_table(record.spans).to_pandas(),
-        drafters=record.drafters,
-        start_s=record.start_s,
-        end_s=record.end_s,
-    )
+    return ArrowTables.of(record, texts, prompts).run_tables(record)
+
+
+def _replicas(request_ids: Sequence[str], served_by: Mapping[str, int]) -> IntArray:
+    """[requests]; those that were never served have no round and no job, and any number will do."""
+    return np.array([served_by.get(name, 0) for name in request_ids], np.int64)
 
 
 def _named(codes: IntArray, names: Sequence[str]) -> pa.Array:

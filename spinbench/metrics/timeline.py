@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from spinbench.metrics.tables import RunTables
+from spinbench.metrics.tables import REPLICA, RunTables
 
 PROCESS_ID = 1
+"""Of the first replica; others follow."""
 MAX_SPANS = 20_000
 """Jobs in a Chrome trace at the most: viewers do not take a simulated day. spans.parquet has all."""
 
@@ -22,23 +23,27 @@ def lane_order(tables: RunTables) -> list[str]:
 
 
 def chrome_trace(tables: RunTables) -> dict[str, Any]:
-    """The trace as JSON-ready data: one thread per lane, one event per job, microseconds from the run's start.
+    """The trace as JSON-ready data: one process per replica, one thread per lane, one event per job, microseconds from
+    the run's start.
 
     Of a long run the first `MAX_SPANS` jobs; `otherData` says how many were left out.
     """
     shown = tables.spans.head(MAX_SPANS)
     thread_of = {lane: thread for thread, lane in enumerate(lane_order(tables), start=1)}
-    events: list[dict[str, Any]] = [_metadata("process_name", 0, {"name": "spinbench"})]
-    for lane, thread in thread_of.items():
-        events.append(_metadata("thread_name", thread, {"name": lane}))
-        events.append(_metadata("thread_sort_index", thread, {"sort_index": thread}))
+    events: list[dict[str, Any]] = []
+    for replica in range(tables.num_replicas):
+        name = "spinbench" if tables.num_replicas == 1 else f"replica {replica}"
+        events.append(_metadata("process_name", replica, 0, {"name": name}))
+        for lane, thread in thread_of.items():
+            events.append(_metadata("thread_name", replica, thread, {"name": lane}))
+            events.append(_metadata("thread_sort_index", replica, thread, {"sort_index": thread}))
     for span in shown.to_dict("records"):
         events.append(
             {
                 "ph": "X",
                 "name": span["kind"],
                 "cat": span["kind"],
-                "pid": PROCESS_ID,
+                "pid": PROCESS_ID + int(span.get(REPLICA, 0)),
                 "tid": thread_of[str(span["lane"])],
                 "ts": round((span["start_s"] - tables.start_s) * 1e6, 3),
                 "dur": round((span["end_s"] - span["start_s"]) * 1e6, 3),
@@ -59,5 +64,5 @@ def chrome_trace(tables: RunTables) -> dict[str, Any]:
     return {"displayTimeUnit": "ms", "traceEvents": events, "otherData": other}
 
 
-def _metadata(name: str, thread: int, args: dict[str, Any]) -> dict[str, Any]:
-    return {"ph": "M", "name": name, "pid": PROCESS_ID, "tid": thread, "args": args}
+def _metadata(name: str, replica: int, thread: int, args: dict[str, Any]) -> dict[str, Any]:
+    return {"ph": "M", "name": name, "pid": PROCESS_ID + replica, "tid": thread, "args": args}

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from spinbench.dotted_name import is_dotted_name
 from spinbench.errors import UserError
 from spinbench.models.checkpoint import (
     Checkpoint,
@@ -21,6 +22,7 @@ from spinbench.models.checkpoint import (
 from spinbench.models.fetch import DEFAULT_MODEL, fetch_default_model
 from spinbench.models.inflate import inflate
 from spinbench.models.loaded_model import DrafterModel, TargetModel, input_embedding, macs_per_token
+from spinbench.models.made_drafter import make_drafter
 from spinbench.models.model_shape import ModelShape, find_shape, inflated_parts
 from spinbench.models.packed_drafter import find_packed_drafter, load_packed_drafter, packaged_drafters
 from spinbench.models.shape_model import MAX_MODEL_LEN_TOKENS, made_sha256, shape_model
@@ -70,9 +72,9 @@ def load_target(spec: str, dtype: torch.dtype, device: torch.device) -> TargetMo
 def load_drafter(spec: str, target: TargetModel) -> DrafterModel:
     """The drafter named by `spec`, in the target's dtype and on its device.
 
-    `spec` is a packaged drafter, a folder with `drafter.json`, a model folder, a hub id, a shape, or DRAFTER@SHAPE as
-    targets are. Raises UserError when there is no such drafter, its files are corrupt, or its vocabulary is not the
-    target's.
+    `spec` is a packaged drafter, a folder with `drafter.json`, a model folder, a hub id, the dotted name of a function
+    that makes one (`make_drafter`), a shape, or DRAFTER@SHAPE as targets are. Raises UserError when there is no such
+    drafter, its files are corrupt, or its vocabulary is not the target's.
     """
     parts, shape = inflated_parts(spec), find_shape(spec)
     if parts is not None:
@@ -88,6 +90,10 @@ def load_drafter(spec: str, target: TargetModel) -> DrafterModel:
     if packed is not None:
         return load_packed_drafter(spec, packed, target.trained)
     path = Path(spec).expanduser()
+    if is_dotted_name(spec) and not path.exists():
+        made = make_drafter(spec, target)
+        _check_vocabulary(spec, made.model, target)
+        return made
     if path.exists() or looks_like_path(spec):
         checkpoint = folder_checkpoint(path, "drafter")
     else:

@@ -1,4 +1,4 @@
-"""Tables as Markdown text: the noise beside the number, the best of each column marked."""
+"""Cells of tables: the noise beside the number, the best of each column marked; and a table as Markdown."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 ABSENT = "–"
+MANY = 1000
+"""From here on numbers are shown without what is behind the point."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class Cell:
 
     text: str
     is_best: bool = False
+    number: float | None = None
+    """What the text rounds, to sort by; None for texts, and where there is none."""
 
     def markdown(self) -> str:
         """The text for a Markdown table, in bold when it is the best."""
@@ -58,24 +62,32 @@ COLUMNS = (
     _Column("TPOT p99 (ms)", "tpot_p99_ms", _number("tpot_p99_ms", 1), min),
     _Column("repeats", "repeats", lambda row: str(row["repeats"])),
 )
-HEADERS = tuple(column.header for column in COLUMNS)
+OF_DEVICES = (
+    _Column("devices", "devices", lambda row: str(row["devices"])),
+    _Column("tokens/s per device", "tokens_per_s_per_device", _number("tokens_per_s_per_device", 1), max),
+)
+"""Shown where a setting takes more than one."""
 
 
-def comparison_cells(table: pd.DataFrame) -> list[list[Cell]]:
-    """The rows of `comparison_table` as cells under `HEADERS`; what reads the same as the best is marked too."""
+def comparison_cells(table: pd.DataFrame) -> tuple[tuple[str, ...], list[list[Cell]]]:
+    """Headers and rows of a `comparison_table` as cells; what reads the same as the best is marked too."""
     rows = table.to_dict("records")
-    columns = [_column_cells(column, rows) for column in COLUMNS]
-    return [list(cells) for cells in zip(*columns, strict=True)]
+    shown = (*COLUMNS[:3], *OF_DEVICES, *COLUMNS[3:]) if (table["devices"] > 1).any() else COLUMNS
+    columns = [_column_cells(column, rows) for column in shown]
+    return tuple(column.header for column in shown), [list(cells) for cells in zip(*columns, strict=True)]
 
 
 def _column_cells(column: _Column, rows: list[dict[Any, Any]]) -> list[Cell]:
     texts = [column.show(row) for row in rows]
-    numbers = [row[column.key] for row in rows] if column.best else []
-    defined = [number for number in numbers if not math.isnan(number)]
-    if column.best is None or len(defined) < 2:
+    values = [row[column.key] for row in rows]
+    if isinstance(values[0], str):
         return [Cell(text) for text in texts]
+    numbers = [None if math.isnan(value) else float(value) for value in values]
+    defined = [number for number in numbers if number is not None]
+    if column.best is None or len(defined) < 2:
+        return [Cell(text, number=number) for text, number in zip(texts, numbers, strict=True)]
     best_text = texts[numbers.index(column.best(defined))].split(" ")[0]
-    return [Cell(text, text.split(" ")[0] == best_text) for text in texts]
+    return [Cell(text, text.split(" ")[0] == best_text, number) for text, number in zip(texts, numbers, strict=True)]
 
 
 def markdown_table(headers: tuple[str, ...], rows: list[list[Cell]], is_text: Sequence[bool] = (True,)) -> str:
@@ -86,11 +98,23 @@ def markdown_table(headers: tuple[str, ...], rows: list[list[Cell]], is_text: Se
 
 
 def frame_cells(frame: pd.DataFrame, digits: int = 2) -> list[list[Cell]]:
-    """Any table as cells: floats with `digits`, missing values as a dash, nothing marked."""
+    """Any table as cells: floats with `digits` below 1000, missing values as a dash, nothing marked."""
 
     def show(value: Any) -> str:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return ABSENT
-        return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.{digits}f}" if abs(value) < MANY else f"{value:,.0f}"
 
-    return [[Cell(show(value)) for value in row] for row in frame.astype(object).to_numpy().tolist()]
+    def number(value: Any) -> float | None:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+        return float(value) if is_number else None
+
+    rows = frame.astype(object).to_numpy().tolist()
+    return [[Cell(show(value), number=number(value)) for value in row] for row in rows]
+
+
+def text_columns(frame: pd.DataFrame) -> tuple[bool, ...]:
+    """Which columns of a table hold texts."""
+    return tuple(not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes)

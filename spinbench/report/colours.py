@@ -11,6 +11,15 @@ SPAN_KINDS = {
     "prefill": "#8da0cb", "catch_up": "#e5c494", "draft": "#66c2a5", "draft_ahead": "#b3e2cd", "verify": "#fc8d62",
     "generate": "#e78ac3", "host": "#b3b3b3",
 }  # fmt: skip
+INK, PAPER, GRID = "#24292f", "#fefefe", "#d0d4d8"
+"""Of figures: text and thin lines, what they lie on, and the lines of their axes."""
+ON_COLOUR = "#1b1b1b"
+"""Text on a coloured bar, which no scheme changes."""
+IN_THE_DARK = {
+    INK: "#e6e8ea", PAPER: "#14171b", GRID: "#3a4048", PEER: "#f2f2f2", PLAIN: "#9a9a9a", "#2166ac": "#3a6fd8",
+    "#08306b": "#7f8ff0", "#7f3b08": "#cc7a3d", "#8c564b": "#b9796c", "#545b8c": "#8f96d8", "#8c6bb1": "#a988cf",
+}  # fmt: skip
+"""What a page in a dark scheme shows in place of a colour that is legible on paper only."""
 HATCHES = ("", "//", "..", "xx", "\\\\")
 """Tell apart settings of one method (another K, layout or engine), which share its colour."""
 

@@ -5,17 +5,18 @@ import math
 import pandas as pd
 
 from spinbench.metrics.latency import completed_requests
-from spinbench.report.section import Section, Setting
+from spinbench.report.section import Section
+from spinbench.report.setting import Load, Setting
 
 THROUGHPUT = "output_throughput"
 
 
-def comparison_table(section: Section, batch: int) -> pd.DataFrame:
-    """One row per setting of the batch size: medians over repeats, spread of the throughput, speed-up over plain.
+def comparison_table(section: Section, load: Load) -> pd.DataFrame:
+    """One row per setting of the load: medians over repeats, spread of the throughput, speed-up over plain.
 
     Speed-ups, spread included, divide by plain's median, so that plain's own row shows the baseline's noise.
     """
-    return pd.DataFrame([_row(section, setting) for setting in section.at(batch)])
+    return pd.DataFrame([_row(section, setting) for setting in section.at(load)])
 
 
 def _row(section: Section, setting: Setting) -> dict[str, str | int | float]:
@@ -38,6 +39,9 @@ def _row(section: Section, setting: Setting) -> dict[str, str | int | float]:
         "ttft_p99_ms": setting.median("p99_ttft_ms"),
         "tpot_p50_ms": setting.median("median_tpot_ms"),
         "tpot_p99_ms": setting.median("p99_tpot_ms"),
+        "devices": setting.devices,
+        "tokens_per_s_per_device": setting.median(THROUGHPUT) / setting.devices,
+        "tokens_per_s_per_user": 1e3 / setting.median("median_tpot_ms"),
         "host_share": setting.median("host_share"),
         "padding_share": setting.median("padding_share"),
     }
@@ -51,10 +55,10 @@ def oracle_table(section: Section) -> pd.DataFrame:
         if judged:
             medians = pd.DataFrame(judged)[["share_of_oracle", "regret_s", "regret_tokens"]].median()
             rows.append(
-                {"method": setting.label, "batch": setting.batch, "oracle": judged[0]["kind"], **medians.to_dict()}
+                {"method": setting.label, "load": setting.load.label, "oracle": judged[0]["kind"], **medians.to_dict()}
             )
     table = pd.DataFrame(rows)
-    return table if table.empty else table.sort_values(["batch", "share_of_oracle"], ascending=[True, False])
+    return table if table.empty else table.sort_values(["load", "share_of_oracle"], ascending=[True, False])
 
 
 def switching_table(section: Section) -> pd.DataFrame:
@@ -62,7 +66,7 @@ def switching_table(section: Section) -> pd.DataFrame:
     rows = [
         {
             "method": setting.label,
-            "batch": setting.batch,
+            "load": setting.load.label,
             "switches": setting.median("num_switches"),
             "mean_stall_ms": setting.median("mean_switch_stall_ms"),
             "p99_stall_ms": setting.median("p99_switch_stall_ms"),
@@ -71,7 +75,7 @@ def switching_table(section: Section) -> pd.DataFrame:
         if (setting.values("num_switches") > 0).any()
     ]
     table = pd.DataFrame(rows)
-    if len(table.drop(columns=["method", "batch"], errors="ignore").drop_duplicates()) < 2:
+    if len(table.drop(columns=["method", "load"], errors="ignore").drop_duplicates()) < 2:
         return pd.DataFrame()
     return table
 
@@ -83,13 +87,13 @@ def fastest(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in ranked.loc[level, "method"]]
 
 
-def headline(section: Section, batch: int) -> str:
+def headline(section: Section, load: Load) -> str:
     """One sentence: the fastest setting, its speed-up and spread, and whether the runner-up is really slower.
 
     The oracle is no setting that anybody could run, and is left out where there are others.
     """
-    oracles = [setting.label for setting in section.at(batch) if setting.is_oracle]
-    table = comparison_table(section, batch)
+    oracles = [setting.label for setting in section.at(load) if setting.is_oracle]
+    table = comparison_table(section, load)
     runnable = table[~table["method"].isin(oracles)]
     ranked = (table if runnable.empty else runnable).sort_values("tokens_per_s", ascending=False, kind="stable")
     ranked = ranked.to_dict("records")
@@ -97,7 +101,7 @@ def headline(section: Section, batch: int) -> str:
     spread = _spread(best["tokens_per_s_min"], best["tokens_per_s_max"], best["repeats"])
     gain = "" if best["is_baseline"] or math.isnan(best["speedup"]) else f"{best['speedup']:.2f}x plain, "
     speed = f"{gain}{best['tokens_per_s']:.1f} output tokens/s ({spread})"
-    text = f"At batch {batch} the fastest is **{best['method']}**: {speed}"
+    text = f"At {load.label} the fastest is **{best['method']}**: {speed}"
     if len(ranked) < 2:
         return text + "."
     second = ranked[1]
@@ -110,47 +114,51 @@ def headline(section: Section, batch: int) -> str:
 
 
 def headlines(section: Section) -> list[str]:
-    """The answer first: per batch size the fastest setting, and what choosing among drafters gave."""
-    lines = [headline(section, batch) for batch in section.batches]
-    return lines + [line for batch in section.batches if (line := selector_sentence(section, batch))]
+    """The answer first: per load the fastest setting, and what choosing among drafters gave."""
+    lines = [headline(section, load) for load in section.loads]
+    return lines + [line for load in section.loads if (line := selector_sentence(section, load))]
 
 
-def best_fixed(section: Section, batch: int) -> Setting | None:
-    """In hindsight, the fastest setting of the batch size that drafts with one drafter; None when there is none.
+def best_fixed(section: Section, load: Load) -> Setting | None:
+    """In hindsight, the fastest setting of the load that drafts with one drafter; None when there is none.
 
     With a drafter and K for each run of a sweep it is the best fixed drafter and K, which no selector knew in advance.
     """
-    fixed = [one for one in section.at(batch) if len(one.drafters_used) == 1 and not one.is_oracle]
+    fixed = [one for one in section.at(load) if len(one.drafters_used) == 1 and not one.is_oracle]
     return max(fixed, key=lambda setting: setting.median(THROUGHPUT), default=None)
 
 
-def selector_sentence(section: Section, batch: int) -> str | None:
-    """One sentence: the best selector against the best fixed drafter; None when the batch size lacks either."""
-    choosing = [one for one in section.at(batch) if len(one.drafters_used) > 1 and not one.is_oracle]
-    rival = best_fixed(section, batch)
-    if not choosing or rival is None:
+def best_selector(section: Section, load: Load) -> Setting | None:
+    """The fastest setting of the load that chooses among drafters; None when there is none."""
+    choosing = [one for one in section.at(load) if len(one.drafters_used) > 1 and not one.is_oracle]
+    return max(choosing, key=lambda setting: setting.median(THROUGHPUT), default=None)
+
+
+def selector_sentence(section: Section, load: Load) -> str | None:
+    """One sentence: the best selector against the best fixed drafter; None when the load lacks either."""
+    best, rival = best_selector(section, load), best_fixed(section, load)
+    if best is None or rival is None:
         return None
-    best = max(choosing, key=lambda setting: setting.median(THROUGHPUT))
     ratio = best.median(THROUGHPUT) / rival.median(THROUGHPUT)
     overlap = best.values(THROUGHPUT).min() <= rival.values(THROUGHPUT).max() and (
         best.values(THROUGHPUT).max() >= rival.values(THROUGHPUT).min()
     )
     noise = ", within the spread of the repeats" if overlap else ""
     what = f"Choosing among drafters ({best.label}) gives {ratio:.2f}x the best fixed choice ({rival.label})"
-    return f"{what} at batch {batch}{noise}."
+    return f"{what} at {load.label}{noise}."
 
 
 def _spread(low: float, high: float, repeats: int) -> str:
     return f"{low:.1f} to {high:.1f} over {repeats} repeats" if repeats > 1 else "one run, spread unknown"
 
 
-def category_table(section: Section, batch: int) -> pd.DataFrame:
+def category_table(section: Section, load: Load) -> pd.DataFrame:
     """Output tokens per second of service by category and setting, pooled over repeats; one column per label.
 
     Service runs from first scheduling to finish, so at batch 1 this is the decoding speed that a request saw.
     """
     columns: dict[str, pd.Series] = {}
-    for setting in section.at(batch):
+    for setting in section.at(load):
         requests = pd.concat([completed_requests(run.requests) for run in setting.runs])
         service_s = requests["finish_s"] - requests["first_scheduled_s"]
         by_category = requests.assign(service_s=service_s).dropna(subset=["category"]).groupby("category")
@@ -159,11 +167,11 @@ def category_table(section: Section, batch: int) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def fastest_by_category(section: Section, batch: int) -> pd.DataFrame:
+def fastest_by_category(section: Section, load: Load) -> pd.DataFrame:
     """Per category: the fastest fixed drafter, the fastest of all, and both as a multiple of plain."""
-    speeds = category_table(section, batch)
-    plain = next((setting.label for setting in section.at(batch) if setting.is_baseline), None)
-    fixed = [s.label for s in section.at(batch) if len(s.drafters_used) == 1 and s.label in speeds]
+    speeds = category_table(section, load)
+    plain = next((setting.label for setting in section.at(load) if setting.is_baseline), None)
+    fixed = [s.label for s in section.at(load) if len(s.drafters_used) == 1 and s.label in speeds]
     rows = []
     for category, row in speeds.iterrows():
         best_fixed = str(row[fixed].idxmax()) if fixed else ""

@@ -21,7 +21,7 @@ class Losslessness:
     unchecked_because: str
     """Why there is no reference."""
     differing: pd.DataFrame
-    """One row per output that differs: label, batch, repeat, request_id, position, plain_token, other_token."""
+    """One row per output that differs: label, load, repeat, request_id, position, plain_token, other_token."""
 
     @property
     def sentence(self) -> str:
@@ -34,21 +34,23 @@ class Losslessness:
         requests = ", ".join(sorted(self.differing["request_id"].unique())[:SHOWN_REQUESTS])
         return (
             f"**{len(self.differing):,} of {self.compared_outputs:,} outputs differ** from those of {self.reference}: "
-            f"requests {requests}; the first is {first['request_id']} in {first['label']} at batch {first['batch']}, "
+            f"requests {requests}; the first is {first['request_id']} in {first['label']} at {first['load']}, "
             f"from output token {first['position']} on."
         )
 
 
 def check_outputs(section: Section) -> Losslessness:
-    """Compares every run's output tokens with plain decoding at the same batch size, and plain with its first run.
+    """Compares every run's output tokens with plain decoding at the same load, and plain with its first run.
 
-    So a difference that comes from the batch size alone is charged to plain decoding and not to a method.
+    So a difference that comes from the load alone is charged to plain decoding and not to a method.
     """
     sampling = section.settings[0].runs[0].meta.get("sampling") or {}
     if sampling.get("kind") == "rejection" and sampling.get("temperature"):
         return Losslessness(
             None, 0, "under rejection sampling the text depends on who drafts, only its law does not", _table([])
         )
+    if not all(setting.has_tables for setting in section.settings):
+        return Losslessness(None, 0, "of some runs only the summary was kept (keep=summary)", _table([]))
     plain = [setting for setting in section.settings if setting.is_baseline]
     first_outputs = _outputs(plain[0].runs[0]) if plain else {}
     if not first_outputs:
@@ -56,7 +58,7 @@ def check_outputs(section: Section) -> Losslessness:
     rows: list[dict[str, object]] = []
     compared = 0
     for setting in section.settings:
-        baseline = None if setting.is_baseline else section.baseline_of(setting)
+        baseline = None if setting.is_baseline else section.plain_like(setting)
         expected = _outputs(baseline.runs[0]) if baseline else first_outputs
         for repeat, run in enumerate(setting.runs):
             if run is plain[0].runs[0]:
@@ -69,7 +71,7 @@ def check_outputs(section: Section) -> Losslessness:
                     rows.append(
                         {
                             "label": setting.label,
-                            "batch": setting.batch,
+                            "load": setting.load.label,
                             "repeat": run.meta.get("repeat", repeat),
                             "request_id": request_id,
                             "position": position,
@@ -77,7 +79,7 @@ def check_outputs(section: Section) -> Losslessness:
                             "other_token": _at(found[request_id], position),
                         }
                     )
-    return Losslessness("plain decoding at the same batch size", compared, "", _table(rows))
+    return Losslessness("plain decoding at the same load", compared, "", _table(rows))
 
 
 def first_difference(one: np.ndarray, other: np.ndarray) -> int | None:
@@ -103,5 +105,5 @@ def _at(token_ids: np.ndarray, position: int) -> str:
 
 
 def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    names = ["label", "batch", "repeat", "request_id", "position", "plain_token", "other_token"]
+    names = ["label", "load", "repeat", "request_id", "position", "plain_token", "other_token"]
     return pd.DataFrame(rows, columns=pd.Index(names))

@@ -1,13 +1,18 @@
 """Where the numbers come from: models, trace, hardware, versions, commands, and a few answers as they were served."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from omegaconf import OmegaConf
 
 from spinbench.metrics.store import Run
-from spinbench.report.section import Section, Setting
+from spinbench.report.section import Section
+from spinbench.report.setting import Setting
+from spinbench.sweep.folder import SweepFolder
+from spinbench.sweep.point import digest
 
 SHOWN_HASH_DIGITS = 12
 SHOWN_CHARACTERS = 900
@@ -23,8 +28,6 @@ class Sample:
     answer: str
     acceptance_length: float
     """Tokens per round of this request; NaN when it had no round."""
-    fence: str
-    """A Markdown fence longer than any in the two texts."""
 
 
 def model_table(section: Section) -> pd.DataFrame:
@@ -51,6 +54,9 @@ def facts(section: Section) -> list[tuple[str, str]]:
         ("dtype", section.dtype),
         ("hardware", section.hardware),
         ("engines", _joined(str(meta["engine"]) for meta in metas)),
+        ("profile", _joined(_profile(meta["profile"]) for meta in metas if meta.get("profile"))),
+        ("acceptance", _joined(_acceptance(meta["acceptance"]) for meta in metas if meta.get("acceptance"))),
+        ("outside the profiled range", _joined(text for meta in metas for text in meta.get("warnings") or ())),
         ("sampling", _joined(_flat(meta["sampling"]) for meta in metas if meta.get("sampling"))),
         ("versions", _joined(_flat(meta["versions"]) for meta in metas if meta.get("versions"))),
         ("git commit", _joined(str(meta["git_commit"]) for meta in metas if meta.get("git_commit"))),
@@ -60,8 +66,41 @@ def facts(section: Section) -> list[tuple[str, str]]:
 
 
 def commands(section: Section) -> list[str]:
-    """The commands that made the runs, each once, in the order of the settings."""
-    return list(dict.fromkeys(str(run.meta["command"]) for run in section.runs if run.meta.get("command")))
+    """The commands that made the runs, each once, in the order of the settings; of a sweep its own, not its points'."""
+    found: list[str] = []
+    of_sweeps: dict[Path, list[str]] = {}
+    for run in section.runs:
+        path = run.folder.parent
+        if path not in of_sweeps:
+            of_sweeps[path] = SweepFolder(path).commands()
+        found += of_sweeps[path] or ([str(run.meta["command"])] if run.meta.get("command") else [])
+    return list(dict.fromkeys(found))
+
+
+def run_table(section: Section) -> pd.DataFrame:
+    """One row per run: what it is called, where it lies, and what it was made of and with."""
+    rows = [
+        {
+            "label": setting.label,
+            "load": setting.load.label,
+            "repeat": run.meta.get("repeat", 0),
+            "folder": str(run.folder),
+            "config_sha256": digest(run.config),
+            "trace_sha256": run.meta["trace"]["sha256"],
+            "target_sha256": run.meta["models"]["target"]["sha256"],
+            "git_commit": run.meta.get("git_commit"),
+            "created": run.meta.get("created"),
+            "command": run.meta.get("command"),
+        }
+        for setting in section.settings
+        for run in setting.runs
+    ]
+    return pd.DataFrame(rows)
+
+
+def config_text(run: Run) -> str:
+    """The whole config of a run as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(run.config))).strip()
 
 
 def samples(setting: Setting, count: int = 4) -> list[Sample]:
@@ -77,17 +116,26 @@ def _sample(run: Run, row: dict[Any, Any]) -> Sample:
     rounds = run.rounds[run.rounds["request_id"] == row["request_id"]]
     prompt = _cut(row["prompt"]) if isinstance(row["prompt"], str) else ""
     answer = _cut(row["output_text"])
-    fence = "```"
-    while fence in prompt or fence in answer:
-        fence += "`"
     return Sample(
         request_id=str(row["request_id"]),
         category=row["category"] if isinstance(row["category"], str) else "",
         prompt=prompt,
         answer=answer,
         acceptance_length=float(rounds["emitted"].mean()) if len(rounds) else float("nan"),
-        fence=fence,
     )
+
+
+def _profile(profile: Mapping[str, Any]) -> str:
+    return f"{profile['kind']}, {profile['source']}, {profile['created']}, sha256 {_hash(profile['sha256'])}"
+
+
+def _acceptance(acceptance: Mapping[str, Any]) -> str:
+    digest = acceptance.get("sha256")
+    return f"{acceptance['kind']} from {acceptance['source']}" + (f", sha256 {_hash(digest)}" if digest else "")
+
+
+def _hash(value: object) -> str:
+    return str(value)[:SHOWN_HASH_DIGITS]
 
 
 def _model_row(role: str, model: dict[str, Any]) -> dict[str, str]:

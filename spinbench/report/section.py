@@ -1,20 +1,20 @@
 """Runs put in order: sections whose runs may be compared, and settings whose runs are repeats of each other."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from spinbench.control.selector.merged import MERGED
 from spinbench.errors import UserError
-from spinbench.metrics.store import Run, find_runs, read_run
-from spinbench.sweep.folder import MANIFEST_FILE, SweepFolder
+from spinbench.metrics.store import Run, find_runs, open_run
+from spinbench.report.setting import Load, Setting, settings_of
+from spinbench.sweep.folder import MANIFEST_FILE, POINT_FILE, SweepFolder
+from spinbench.sweep.json_file import read_json
+from spinbench.sweep.status import failure_kinds
 
-TREE = "tree"
-"""How `drafting` begins in meta.json where drafts branch."""
 REQUIRED_META = (
     "method",
     "baseline",
@@ -26,50 +26,6 @@ REQUIRED_META = (
     "models.target.name",
     "models.target.sha256",
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """One method at one batch size on one engine, with its repeats."""
-
-    label: str
-    """The method, with K, layout or engine added where the section has several of them."""
-    method: str
-    batch: int
-    """Most requests served at once (`max_num_seqs`)."""
-    engine: str
-    verification: str
-    pipeline: str
-    """Pipeline and placement, and whether KV is prepared; `serial shared` where jobs run one after another."""
-    draft_length: str
-    """`K=4`, the policy that chooses it, or the tree that is drafted."""
-    is_baseline: bool
-    runs: tuple[Run, ...]
-
-    def values(self, key: str) -> np.ndarray:
-        """The summary's number of each repeat that has one. [repeats]"""
-        return np.array([run.summary[key] for run in self.runs if run.summary.get(key) is not None], dtype=float)
-
-    def median(self, key: str) -> float:
-        """Median of a summary key over the repeats; NaN when no repeat has it."""
-        values = self.values(key)
-        return float(np.median(values)) if len(values) else float("nan")
-
-    @property
-    def is_oracle(self) -> bool:
-        """Whether it knew the texts in advance: a yardstick, which nobody could run."""
-        return self.method in ("oracle", "best fixed")
-
-    @property
-    def drafters_used(self) -> tuple[str, ...]:
-        """The drafters that at least one round was given to alone, in the run's order."""
-        used = {name for run in self.runs for name in run.rounds["drafter"].dropna().unique()} - {MERGED}
-        return tuple(name for name in self.runs[0].tables.drafters if name in used)
-
-    @property
-    def drafts_trees(self) -> bool:
-        """Whether its drafts may branch: then more is accepted than a chain of the drafter would have."""
-        return self.draft_length.startswith(TREE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +41,9 @@ class Section:
     """Every drafter seen, cheapest first."""
 
     @property
-    def batches(self) -> tuple[int, ...]:
-        """The batch sizes, ascending."""
-        return tuple(sorted({setting.batch for setting in self.settings}))
+    def loads(self) -> tuple[Load, ...]:
+        """The loads, ascending."""
+        return tuple(self._by_load)
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -99,28 +55,52 @@ class Section:
         """Labels of the settings in their order, each once."""
         return tuple(dict.fromkeys(setting.label for setting in self.settings))
 
-    def at(self, batch: int) -> tuple[Setting, ...]:
-        """The settings of one batch size in their order."""
-        return tuple(setting for setting in self.settings if setting.batch == batch)
+    def at(self, load: Load) -> tuple[Setting, ...]:
+        """The settings of one load in their order."""
+        return self._by_load.get(load, ())
+
+    @cached_property
+    def _by_load(self) -> dict[Load, tuple[Setting, ...]]:
+        found: dict[Load, list[Setting]] = {}
+        for setting in self.settings:
+            found.setdefault(setting.load, []).append(setting)
+        return {load: tuple(found[load]) for load in sorted(found, key=lambda load: load.order)}
 
     def baseline_of(self, setting: Setting) -> Setting | None:
-        """Plain decoding at the same batch size, of the same engine and layout where there is one; None without any."""
-        plain = [other for other in self.at(setting.batch) if other.is_baseline]
-        exact = (setting.engine, setting.verification, setting.pipeline)
-        return min(
+        """What speed-ups divide by: the fastest plain decoding at the same load, on the same engine where there is one.
+
+        One for all settings of a load, whatever their layout, so that no speed-up comes from a slow baseline.
+        """
+        plain = [other for other in self.at(setting.load) if other.is_baseline]
+        return max(
             plain,
-            key=lambda other: _distance(exact, (other.engine, other.verification, other.pipeline)),
+            key=lambda other: (other.engine == setting.engine, other.median("output_throughput")),
             default=None,
         )
+
+    def plain_like(self, setting: Setting) -> Setting | None:
+        """What texts are held against: plain decoding at the same load, of the same engine and layout if possible."""
+        plain = [other for other in self.at(setting.load) if other.is_baseline]
+        own = (setting.engine, setting.verification, setting.pipeline)
+        return min(
+            plain,
+            key=lambda other: _distance(own, (other.engine, other.verification, other.pipeline)),
+            default=None,
+        )
+
+    def only(self, settings: Sequence[Setting]) -> "Section":
+        """The same section with some of its settings, in its order."""
+        return replace(self, settings=tuple(setting for setting in self.settings if setting in settings))
 
 
 def load_sections(roots: Sequence[Path]) -> tuple[list[Section], list[Path]]:
     """The sections of all runs at or below the folders, and the folders of interrupted runs, which take no part.
 
-    Of a sweep only the points count that are done, and that no other version of code or inputs has replaced. Raises
-    UserError when there is no run, a run is damaged, meta.json lacks a key, or every run was interrupted.
+    Of a sweep only the points count that are done, and that no other version of code or inputs has replaced. Tables are
+    read when they are asked for. Raises UserError when there is no run, a run is damaged, meta.json lacks a key, or
+    every run was interrupted.
     """
-    runs = [read_run(folder) for folder in runs_that_count(find_runs(list(roots)))]
+    runs = [_open(folder) for folder in runs_that_count(find_runs(list(roots)))]
     interrupted = [run.folder for run in runs if not run.complete]
     grouped: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
@@ -145,6 +125,17 @@ def runs_that_count(folders: Sequence[Path]) -> list[Path]:
     return counting
 
 
+def failures(roots: Sequence[Path]) -> list[str]:
+    """Why points of sweeps at or below the folders failed, and how many of each sweep for each reason."""
+    found = []
+    for manifest in sorted({path for root in roots for path in root.rglob(MANIFEST_FILE)}):
+        sweep = SweepFolder(manifest.parent)
+        points = list(sweep.points().values())
+        failed = [point for point in points if sweep.is_failed(point) and not sweep.is_done(point)]
+        found += [f"{manifest.parent}: {kind}" for kind in failure_kinds(sweep, points, failed)]
+    return found
+
+
 def hardware_label(meta: dict[str, Any] | Any) -> str:
     """The hardware in one line, from a text or from keys and values."""
     hardware = meta.get("hardware")
@@ -160,13 +151,10 @@ def _section(runs: list[Run]) -> Section:
         for run in runs
         for drafter in run.meta["models"].get("drafters", [])
     }
-    named = {name for run in runs for name in run.tables.drafters} - {MERGED}
+    named = {str(name) for run in runs for name in run.meta["drafters"]} - {MERGED}
     drafters = tuple(sorted(named, key=lambda name: (cost_of.get(name, 0.0), name)))
-    grouped: dict[tuple[str, ...], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (run.meta.get("repeat") or 0, str(run.folder))):
-        grouped.setdefault(_setting_key(run), []).append(run)
-    settings = _with_distinct_labels([_setting(members) for members in grouped.values()])
-    settings.sort(key=lambda setting: (setting.batch, _method_rank(setting, drafters), setting.label))
+    settings = settings_of(runs)
+    settings.sort(key=lambda setting: (setting.load.order, _method_rank(setting, drafters), setting.label))
     return Section(
         trace=meta["trace"]["name"],
         target=meta["models"]["target"]["name"],
@@ -177,38 +165,10 @@ def _section(runs: list[Run]) -> Section:
     )
 
 
-def _setting(runs: list[Run]) -> Setting:
-    meta = runs[0].meta
-    return Setting(
-        label=meta["method"],
-        method=meta["method"],
-        batch=int(meta["max_num_seqs"]),
-        engine=str(meta["engine"]),
-        verification=str(meta.get("verification") or ""),
-        pipeline=_pipeline(meta),
-        draft_length=_draft_length(meta),
-        is_baseline=bool(meta["baseline"]),
-        runs=tuple(runs),
-    )
-
-
-def _with_distinct_labels(settings: list[Setting]) -> list[Setting]:
-    """Adds to a method's label what tells its settings apart; a method with one K, layout and engine keeps its name."""
-
-    def label(setting: Setting) -> str:
-        same = [other for other in settings if other.method == setting.method]
-        parts = [setting.method]
-        if len({other.draft_length for other in same}) > 1:
-            parts.append(setting.draft_length)
-        if len({other.verification for other in same}) > 1:
-            parts.append(setting.verification)
-        if len({other.pipeline for other in same}) > 1:
-            parts.append(setting.pipeline)
-        if len({other.engine for other in same}) > 1:
-            parts.append(f"[{setting.engine}]")
-        return " ".join(parts)
-
-    return [replace(setting, label=label(setting)) for setting in settings]
+def _open(folder: Path) -> Run:
+    """The run; its config from its sweep's point where there is one, as JSON is read much faster than YAML."""
+    point = folder / POINT_FILE
+    return open_run(folder, read_json(point).get("config") if point.is_file() else None)
 
 
 def _method_rank(setting: Setting, drafters: tuple[str, ...]) -> tuple[int, int]:
@@ -243,24 +203,6 @@ def _section_key(run: Run) -> tuple[str, ...]:
         json.dumps(meta.get("sampling"), sort_keys=True),
         json.dumps(hardware),
     )
-
-
-def _setting_key(run: Run) -> tuple[str, ...]:
-    keys = ("method", "max_num_seqs", "engine", "verification")
-    named = (json.dumps(run.meta.get(key) or None, sort_keys=True) for key in keys)
-    return *named, _draft_length(run.meta), _pipeline(run.meta)
-
-
-def _draft_length(meta: Mapping[str, Any]) -> str:
-    policy = meta.get("drafting") or "fixed"
-    if policy == "fixed":
-        return f"K={meta.get('num_speculative_tokens') or 0}"
-    return policy if policy.startswith(TREE) else f"K {policy}".replace("_", " ")
-
-
-def _pipeline(meta: Mapping[str, Any]) -> str:
-    ahead = ", KV ahead" if meta.get("switching") == "ahead" else ""
-    return f"{meta.get('pipeline') or 'serial'} {meta.get('placement') or 'shared'}{ahead}".replace("_", " ")
 
 
 def _check_meta(run: Run) -> None:

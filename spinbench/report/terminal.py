@@ -14,6 +14,7 @@ from rich.table import Table
 
 from spinbench.report.cells import ABSENT
 from spinbench.report.compare import comparison_table, fastest, headlines
+from spinbench.report.focus import at_few_loads, focus
 from spinbench.report.lossless import check_outputs
 from spinbench.report.section import load_sections
 
@@ -22,7 +23,7 @@ WIDTH_WITHOUT_TERMINAL = 110
 
 
 def print_table(run_folders: Sequence[Path], console: Console | None = None) -> None:
-    """Prints per section the table of every batch size, who is fastest, and whether the outputs equal plain decoding.
+    """Prints per section the table of every load, who is fastest, and whether the outputs equal plain decoding.
 
     The best throughput, and what cannot be told apart from it, is bold. Raises UserError as `load_sections` does.
     """
@@ -30,9 +31,12 @@ def print_table(run_folders: Sequence[Path], console: Console | None = None) -> 
     sections, interrupted = load_sections(run_folders)
     for section in sections:
         what = f"{section.target}, trace {section.trace}, {section.dtype}"
-        for batch in section.batches:
-            console.print(_table(comparison_table(section, batch), f"batch {batch}: {what}"))
-        for line in [*headlines(section), check_outputs(section).sentence]:
+        shown = focus(section)
+        for load in shown.loads:
+            left_out = len(section.at(load)) - len(shown.at(load))
+            more = f" ({left_out} more settings in the report)" if left_out else ""
+            console.print(_table(comparison_table(shown, load), f"{load.label}: {what}{more}"))
+        for line in [*headlines(at_few_loads(shown)), check_outputs(section).sentence]:
             console.print(line.replace("**", ""), markup=False, highlight=False)
     for folder in interrupted:
         console.print(f"left out, interrupted: {folder}", markup=False, highlight=False)

@@ -1,38 +1,71 @@
 """The validation report: simulated against measured, beside the noise floor; also where it fails."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from spinbench.errors import UserError
+from spinbench.metrics.drift import rescaled_errors
 from spinbench.metrics.validation import RoundsCompared, job_errors, request_errors, validation_table
-from spinbench.report.cells import frame_cells, markdown_table
-from spinbench.report.figures.plot import Plot
+from spinbench.report.cells import frame_cells, text_columns
+from spinbench.report.document import Code, Document, Items, Part, Table, Text
 from spinbench.report.figures.validation import LoadResult, cdf_plot, timelines_plot
+from spinbench.report.html import html_page
+from spinbench.report.markdown import markdown_page
 from spinbench.report.section import hardware_label
-from spinbench.report.verdict import VALIDATION_FILE, headlines, metric_table
+from spinbench.report.shelf import Shelf
+from spinbench.report.verdict import (
+    JOBS_FILE,
+    JUDGED,
+    SCORES_FILE,
+    VALIDATION_FILE,
+    headlines,
+    is_judged,
+    limit,
+    metric_cells,
+    run_jobs,
+)
 
-REPORT_FILE = "report.md"
+REPORT_FILE, HTML_FILE = "report.md", "report.html"
+REQUESTS_FILE, RESCALED_FILE = "requests.csv", "rescaled.csv"
 JOB_LIMIT_PERCENT = 5.0
 """Largest mean absolute error of a job kind on held-out points."""
-
-
-@dataclass(frozen=True)
-class _LoadPage:
-    """What the template shows of one load."""
-
-    heading: str
-    metrics: str
-    requests: str
+JUDGED_BY = (
+    "Judged are output throughput (error at most 3 %) and median and p90 of TTFT and TPOT (at most 5 %, or the "
+    "noise floor where that is larger), below and at capacity. Noise floor: the largest distance of a real run "
+    "from the median of the real runs. Shares (padding, host, occupancy) are compared as differences. Capacity: "
+    "{capacity:.3g} requests/s, simulated with all requests waiting."
+)
+SINGLE = (
+    "Single requests, against each one's own median over the real runs (absolute relative error, and how far a "
+    "real run is from that median at the most):"
+)
+AGAIN = (
+    "With the durations of the real run, the simulator makes every decision again; drafter, K, drafted and "
+    "accepted tokens per (round, request)."
+)
+NEAR_TIES = (
+    " In bfloat16 a text may leave the recorded one where two tokens nearly tie, since a batch of another size "
+    "rounds differently; jobs differ from there on, and exactness is to be shown in float32."
+)
+EVERY_JOB = (
+    "Every job of the real runs, beside what the profile says of that very job: mean duration, and the error of "
+    "their sum. What is off here is off in the profile, or the machine is no longer what it was when it was "
+    "profiled; the rest of the errors above comes from when jobs were waiting for one another."
+)
+RESCALED = (
+    "For each real run the simulation once more, with the profile's times of every kind of job and lane scaled to what "
+    "these jobs took in the *other* real runs at that load: what is off then is the simulator, and no longer the "
+    "profile or the drift of the machine. Median error over the runs, and the worst of them; by the limits above "
+    "{within} of {judged} judged figures are within."
+)
 
 
 def write_validation(
     folder: Path, results: Sequence[LoadResult], job_scores: pd.DataFrame, capacity_rps: float, command: str
 ) -> Path:
-    """Writes `report.md`, its figures and `validation.csv` into `folder`; gives the page's path.
+    """Writes `report.md`, `report.html`, figures and `validation.csv` into `folder`; gives the Markdown page's path.
 
     `job_scores` has the held-out errors of the profile's jobs, a row per kind. Raises UserError when it cannot write.
     """
@@ -42,40 +75,101 @@ def write_validation(
     ]
     errors = [request_errors(result.real, result.simulated).assign(load=result.load) for result in results]
     everything = pd.concat(tables, ignore_index=True)
-    jobs = [job_errors([again.jobs for again in result.decided_again]).assign(load=result.load) for result in results]
-    plots: list[Plot] = [cdf_plot(results), timelines_plot(results[-1])]
+    jobs = pd.concat(
+        [job_errors([again.jobs for again in result.decided_again]).assign(load=result.load) for result in results],
+        ignore_index=True,
+    )
+    rescaled = _rescaled(results, tables)
+    simulated = results[0].simulated
+    exactness = AGAIN + (NEAR_TIES if simulated.meta["dtype"] == "bfloat16" else "")
+    decided = [_decided(result, again.rounds) for result in results for again in result.decided_again]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         everything.to_csv(folder / VALIDATION_FILE, index=False, float_format="%.6g")
-        pd.concat(errors, ignore_index=True).to_csv(folder / "requests.csv", index=False, float_format="%.6g")
-        pd.concat(jobs, ignore_index=True).to_csv(folder / "jobs.csv", index=False, float_format="%.6g")
-        figures = [(plot, *(path.relative_to(folder) for path in plot.save(folder / "figures"))) for plot in plots]
+        pd.concat(errors, ignore_index=True).to_csv(folder / REQUESTS_FILE, index=False, float_format="%.6g")
+        jobs.to_csv(folder / JOBS_FILE, index=False, float_format="%.6g")
+        if len(rescaled):
+            rescaled.to_csv(folder / RESCALED_FILE, index=False, float_format="%.6g")
+        shelf = Shelf(folder)
+        answer = Items([*headlines(everything), _jobs_headline(job_scores)])
+        parts = [
+            Part("", (answer, Text(JUDGED_BY.format(capacity=capacity_rps)))),
+            *(_load_part(*both) for both in zip(results, tables, errors, strict=True)),
+            Part("Decisions and acceptance", (Text(exactness), Items(decided)), 2),
+            Part(
+                "Where errors of time come from",
+                (Text(EVERY_JOB), _table(run_jobs(jobs), JOBS_FILE), *_rescaled_blocks(rescaled)),
+                2,
+            ),
+            Part(
+                "The cost model on jobs it has not seen",
+                (shelf.table(Path(SCORES_FILE).stem, job_scores, "", digits=1),),
+                2,
+            ),
+            *(
+                Part(plot.title, (shelf.picture(plot),), 2, short)
+                for plot, short in ((cdf_plot(results), "Latencies"), (timelines_plot(results[-1]), "Timelines"))
+            ),
+            Part("Where this comes from", (_origins(results), Code(command, "sh")), 2),
+        ]
+        document = Document(f"Simulator against runtime: {simulated.meta['method']}", tuple(parts))
+        (folder / HTML_FILE).write_text(html_page(document), encoding="utf-8")
         page = folder / REPORT_FILE
-        template = Environment(
-            loader=PackageLoader("spinbench.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        ).get_template("validation.md.j2")
-        first = results[0]
-        text = template.render(
-            headlines=[*headlines(everything), _jobs_headline(job_scores)],
-            run_jobs=_run_jobs(pd.concat(jobs, ignore_index=True)),
-            decided=[_decided(result, again.rounds) for result in results for again in result.decided_again],
-            loads=[_load_page(*both) for both in zip(results, tables, errors, strict=True)],
-            jobs=markdown_table(tuple(job_scores.columns), frame_cells(job_scores, 1), (True, True)),
-            figures=figures,
-            capacity=f"{capacity_rps:.3g}",
-            method=first.simulated.meta["method"],
-            real_hardware=hardware_label(first.real[0].meta),
-            dtype=first.simulated.meta["dtype"],
-            profile=first.simulated.meta["profile"],
-            acceptance=first.simulated.meta["acceptance"],
-            trace=first.simulated.meta["trace"],
-            warnings=sorted({text for result in results for text in result.simulated.meta["warnings"]}),
-            command=command,
-        )
-        page.write_text(text, encoding="utf-8")
+        page.write_text(markdown_page(document), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the report: {error.strerror or error}") from error
     return page
+
+
+def _rescaled(results: Sequence[LoadResult], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Judged metrics, their error as profiled and with rescaled times; no rows where each load has one real run."""
+    columns = ["load", "metric", "noise", "error", "rescaled_error", "rescaled_worst"]
+    both = [
+        table.merge(rescaled_errors(result.real, result.rescaled), on="metric")
+        for result, table in zip(results, tables, strict=True)
+        if result.rescaled
+    ]
+    if not both:
+        return pd.DataFrame(columns=columns)
+    everything = pd.concat(both, ignore_index=True)
+    return everything.loc[everything["metric"].isin(JUDGED), columns]
+
+
+def _rescaled_blocks(rescaled: pd.DataFrame) -> list[Text | Table]:
+    if not len(rescaled):
+        return []
+    judged = [row for row in rescaled.to_dict("records") if is_judged(row["load"], row["metric"])]
+    within = sum(abs(row["rescaled_error"]) <= limit(row["metric"], row["noise"]) for row in judged)
+    shown = pd.DataFrame(
+        {
+            "metric": rescaled["metric"],
+            "load": rescaled["load"].map("{:g}".format),
+            "noise floor": rescaled["noise"].map("±{:.1%}".format),
+            "error by the profile": rescaled["error"].map("{:+.1%}".format),
+            "error by the other runs' times": rescaled["rescaled_error"].map("{:+.1%}".format),
+            "the worst of them": rescaled["rescaled_worst"].map("{:+.1%}".format),
+        }
+    )
+    return [Text(RESCALED.format(within=within, judged=len(judged))), _table(shown, RESCALED_FILE)]
+
+
+def _origins(results: Sequence[LoadResult]) -> Items:
+    real, meta = results[0].real[0].meta, results[0].simulated.meta
+    profile, acceptance, trace = meta["profile"], meta["acceptance"], meta["trace"]
+    warnings = sorted({text for result in results for text in result.simulated.meta["warnings"]})
+    return Items(
+        [
+            f"real: {hardware_label(real)}, {meta['dtype']}",
+            f"profile: {profile['kind']}, {profile['source']}, {profile['created']}, sha256 {profile['sha256'][:12]}",
+            f"acceptance: {acceptance['kind']} from {acceptance['source']}",
+            f"trace: {trace['name']}, {trace['num_requests']} requests, sha256 {trace['sha256'][:12]}",
+            *(f"outside the profiled range: {text}" for text in warnings),
+        ]
+    )
+
+
+def _table(frame: pd.DataFrame, csv: str) -> Table:
+    return Table(tuple(map(str, frame.columns)), frame_cells(frame), text_columns(frame), "", csv)
 
 
 def _jobs_headline(scores: pd.DataFrame) -> str:
@@ -93,28 +187,13 @@ def _decided(result: LoadResult, again: RoundsCompared) -> str:
     return f"{equal}; first difference: {again.first_difference}"
 
 
-def _run_jobs(errors: pd.DataFrame) -> str:
-    shown = pd.DataFrame(
-        {
-            "job": errors["job"].str.replace("_", "-"),
-            "lane": errors["lane"],
-            "load": errors["load"].map("{:g}".format),
-            "jobs": errors["jobs"],
-            "share of time": errors["share_of_time"].map("{:.1%}".format),
-            "real (ms)": errors["real_mean_ms"].map("{:.2f}".format),
-            "by the profile (ms)": errors["expected_mean_ms"].map("{:.2f}".format),
-            "error": errors["error"].map("{:+.1%}".format),
-        }
-    )
-    return markdown_table(tuple(shown.columns), frame_cells(shown), (True, True))
-
-
-def _load_page(result: LoadResult, table: pd.DataFrame, errors: pd.DataFrame) -> _LoadPage:
+def _load_part(result: LoadResult, table: pd.DataFrame, errors: pd.DataFrame) -> Part:
     percents = errors.drop(columns=["load"])
     for column in percents.columns[2:]:
         percents[column] = percents[column].map("{:.1%}".format)
-    return _LoadPage(
-        heading=f"Load {result.load:g}: {result.rate_rps:.3g} requests/s, {len(result.real)} real runs",
-        metrics=metric_table(table),
-        requests=markdown_table(tuple(name.replace("_", " ") for name in percents.columns), frame_cells(percents)),
-    )
+    headers, rows = metric_cells(table)
+    is_text = (True, *[False] * (len(headers) - 2), True)
+    figures = Table(headers, rows, is_text, "", VALIDATION_FILE)
+    single = _table(percents.rename(columns=lambda name: str(name).replace("_", " ")), REQUESTS_FILE)
+    heading = f"Load {result.load:g}: {result.rate_rps:.3g} requests/s, {len(result.real)} real runs"
+    return Part(heading, (figures, Text(SINGLE), single), 2, f"Load {result.load:g}")

@@ -1,6 +1,7 @@
 """What a validation says: which figures are judged, by what limits, and how many are within them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import pandas as pd
 
 from spinbench.errors import UserError
-from spinbench.report.cells import Cell, markdown_table
+from spinbench.report.cells import Cell
 
 VALIDATION_FILE = "validation.csv"
+JOBS_FILE = "jobs.csv"
+SCORES_FILE = "tables/held-out-jobs.csv"
 THROUGHPUT_LIMIT = 0.03
 """Largest relative error of output_throughput that counts as true."""
 LATENCY_LIMIT = 0.05
@@ -28,8 +31,12 @@ class Verdict:
     """The short form of a validation, for a page about something else."""
 
     headlines: list[str]
-    judged: str
-    """A Markdown table."""
+    judged: pd.DataFrame
+    """Rows of the validation that the verdict is about."""
+    jobs: pd.DataFrame | None
+    """What jobs took beside what the profile says of them, as `validate` keeps it; None from earlier versions."""
+    scores: pd.DataFrame | None
+    """Errors of the profile on jobs that it was not fitted to; None from earlier versions."""
 
 
 def is_judged(load: float, metric: str) -> bool:
@@ -59,8 +66,8 @@ def headlines(table: pd.DataFrame) -> list[str]:
     return [verdict, *lines]
 
 
-def metric_table(rows: pd.DataFrame, *, with_load: bool = False) -> str:
-    """Markdown: real, noise, simulated, error and verdict of each row."""
+def metric_cells(rows: pd.DataFrame, *, with_load: bool = False) -> tuple[tuple[str, ...], list[list[Cell]]]:
+    """Headers and rows: real, noise, simulated, error and verdict of each figure."""
     cells = []
     for row in _records(rows):
         metric, relative = str(row["metric"]), row["kind"] == "ratio"
@@ -76,13 +83,27 @@ def metric_table(rows: pd.DataFrame, *, with_load: bool = False) -> str:
             ("{:+.1%}" if relative else "{:+.3f}").format(row["error"]),
             verdict,
         )
-        cells.append([Cell(text) for text in texts])
+        numbers = (
+            *([row["load"]] if with_load else []), None, row["real"], row["noise"], row["simulated"], row["error"],
+            None,
+        )  # fmt: skip
+        cells.append([Cell(text, number=number) for text, number in zip(texts, numbers, strict=True)])
     headers = ("metric", "real (median)", "noise floor", "simulated", "error", "within limit")
-    return markdown_table(("load", *headers) if with_load else headers, cells)
+    return ("load", *headers) if with_load else headers, cells
 
 
 def read_verdict(folder: Path) -> Verdict:
     """The verdict of the validation in `folder`. Raises UserError if there is none, or it is damaged."""
+    table = read_validation(folder)
+    shown = table[[is_judged(*pair) for pair in zip(table["load"], table["metric"], strict=True)]]
+    jobs = _kept(folder / JOBS_FILE)
+    return Verdict(
+        headlines(table), shown, None if jobs is None else _shown_jobs(jobs, folder), _kept(folder / SCORES_FILE)
+    )
+
+
+def read_validation(folder: Path) -> pd.DataFrame:
+    """The table of the validation in `folder`. Raises UserError if there is none, or it is damaged."""
     path = folder / VALIDATION_FILE
     try:
         table = pd.read_csv(path)
@@ -93,8 +114,44 @@ def read_verdict(folder: Path) -> Verdict:
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]}; a validation has {', '.join(COLUMNS)}")
-    shown = table[[is_judged(*pair) for pair in zip(table["load"], table["metric"], strict=True)]]
-    return Verdict(headlines(table), metric_table(shown, with_load=True))
+    return table
+
+
+def find_validation(folders: Sequence[Path]) -> Path | None:
+    """The first of the folders that holds a finished validation."""
+    return next((folder for folder in folders if (folder / VALIDATION_FILE).is_file()), None)
+
+
+def run_jobs(errors: pd.DataFrame) -> pd.DataFrame:
+    """Every kind of job of real runs as texts: what it took, and the error of the profile."""
+    return pd.DataFrame(
+        {
+            "job": errors["job"].str.replace("_", "-"),
+            "lane": errors["lane"],
+            "load": errors["load"].map("{:g}".format),
+            "jobs": errors["jobs"],
+            "share of time": errors["share_of_time"].map("{:.1%}".format),
+            "real (ms)": errors["real_mean_ms"].map("{:.2f}".format),
+            "by the profile (ms)": errors["expected_mean_ms"].map("{:.2f}".format),
+            "error": errors["error"].map("{:+.1%}".format),
+        }
+    )
+
+
+def _kept(path: Path) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+
+
+def _shown_jobs(jobs: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    try:
+        return run_jobs(jobs)
+    except KeyError as error:
+        raise UserError(f"{folder / JOBS_FILE}: has no column {error}") from error
 
 
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -111,6 +111,11 @@ class TorchBody:
         return self._work
 
     @property
+    def start_s(self) -> float:
+        """When the run began, by `time.perf_counter()`."""
+        return -self._clock.at(0.0)
+
+    @property
     def ngrams(self) -> NgramModel | None:
         """The n-gram table that a drafter asks, None without one."""
         return self._work.ngrams

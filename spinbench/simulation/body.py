@@ -1,7 +1,7 @@
 """The simulator's body: looks acceptance up, asks the cost model for time, and runs on SimPy's clock."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -72,12 +72,14 @@ class SimulatedBody:
         placement: Placement = SHARED,
         drafts_end_early: bool = True,
         overlap: Overlap | None = None,
+        environment: Environment | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         """`num_prompt_tokens` [requests] in the order of the streams' rows; the clock begins at `start_s`.
 
-        With an `overlap` the two lanes of the placement are of one device, and slow each other.
-
-        `drafts_end_early`: a draft that its drafter ends is run no further (`ends_while_drafting`), else to its K.
+        `drafts_end_early`: a draft that its drafter ends is run no further (`ends_while_drafting`), else to its K. With
+        an `overlap` the two lanes of the placement are of one device, and slow each other. With an `environment` that
+        it shares, others make time pass: `on_end` tells them of each job that ends.
         """
         self._streams = streams
         self._num_prompt_tokens = num_prompt_tokens
@@ -85,7 +87,8 @@ class SimulatedBody:
         self._times = times
         self._placement = placement
         self._drafts_end_early = drafts_end_early
-        self._environment = Environment(initial_time=start_s)
+        self._environment = environment or Environment(initial_time=start_s)
+        self._on_end = on_end
         self._lanes = [Lane(self._environment) for _ in range(placement.num_devices(len(self._drafters)))]
         self._shared = Streams(self._environment, overlap) if overlap and len(self._lanes) == 2 else None
         """In the lanes' place where they are of one device."""
@@ -118,8 +121,7 @@ class SimulatedBody:
 
         A deadline does not interrupt the job of an only lane, since the host waits with it.
         """
-        if self._queue:
-            self._begin(self._queue.popleft())
+        if self.begin_queued():
             deadline_s = None
         if deadline_s is None and not self._num_in_flight:
             raise RuntimeError("no job in flight and nothing to wait for")
@@ -130,6 +132,22 @@ class SimulatedBody:
                     self._environment.run(until=deadline_s)
                 return None
             self._environment.step()
+        return self.take_ended()
+
+    @property
+    def hears_arrivals(self) -> bool:
+        """Whether the host looks up when a request arrives; with an only lane it waits for the job under way."""
+        return len(self._lanes) > 1 or not (self._num_in_flight or self._queue)
+
+    def begin_queued(self) -> bool:
+        """Hand out the next job to an only lane that is idle; whether there was one."""
+        if not self._queue or self._num_in_flight:
+            return False
+        self._begin(self._queue.popleft())
+        return True
+
+    def take_ended(self) -> JobDone:
+        """The first of the jobs whose end the host has not seen."""
         job, result, start_s, end_s = self._ended.popleft()
         self._num_in_flight -= 1
         # the host is busy with the result before it can hand out another job
@@ -163,6 +181,8 @@ class SimulatedBody:
                 )
             )
         )
+        if self._on_end is not None:
+            end.callbacks.append(lambda _, on_end=self._on_end: on_end())
 
     def _lane_name(self, job: Job) -> str:
         return self._drafters[job.drafter].name if isinstance(job, DraftJob | CatchUpJob) else TARGET_LANE

@@ -34,6 +34,17 @@ def simulated_loop(
     are explained at `SimulatedBody`. Raises UserError for a selector that must see a drafter's confidence, which tables
     hold in steps only, and for a policy that ends drafts by a confidence that `streams` do not know.
     """
+    check_acceptance(setting, streams)
+    table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
+    body = SimulatedBody(
+        streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement, drafts_end_early, overlap
+    )
+    text = RecordedText(streams)
+    return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress)
+
+
+def check_acceptance(setting: LoopSetting, streams: AcceptanceStreams) -> None:
+    """Raise UserError for decisions that need to know more of drafters than `streams` do."""
     require_confidence(setting, streams.num_rollout_tokens, "this acceptance")
     if setting.selector.needs_confidence:
         raise UserError(
@@ -41,12 +52,6 @@ def simulated_loop(
             "only; choose another selector, or engine=runtime"
         )
     require_ranks(setting, streams.rank is not None)
-    table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
-    body = SimulatedBody(
-        streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement, drafts_end_early, overlap
-    )
-    text = RecordedText(streams)
-    return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress)
 
 
 def require_ranks(setting: LoopSetting, has_ranks: bool) -> None:

@@ -117,6 +117,12 @@ class SweepFolder:
         names = sorted(path.stem for path in (self.path / STATE_FOLDER / "commands").glob("*.json"))
         return self.session(names[-1]) if names else None
 
+    def commands(self) -> list[str]:
+        """The commands that ran points here, each once, the first first; none where no sweep is."""
+        names = sorted(path.stem for path in (self.path / STATE_FOLDER / "commands").glob("*.json"))
+        facts = (self.session(name).facts for name in names)
+        return list(dict.fromkeys(str(one["command"]) for one in facts if one.get("command")))
+
     def folder_of(self, point: SweepPoint) -> Path:
         """Where the point's run is."""
         return self.path / point.folder

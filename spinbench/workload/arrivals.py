@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
@@ -49,6 +49,22 @@ class ArrivalPattern:
                 f"arrivals.{key} is {value} but has no effect with arrivals.kind={self.kind}; "
                 f"set arrivals.kind={only_kind} or leave it at {default}"
             )
+
+
+class Arrivals(Protocol):
+    """Where a server gets its requests from."""
+
+    def __len__(self) -> int:
+        """Requests not yet sent; 0 = none will come any more."""
+        ...
+
+    def next_due_s(self, num_outstanding: int) -> float | None:
+        """When to look again for requests, in seconds; `None` = an end of a job comes first, if anything comes."""
+        ...
+
+    def take_due(self, now_s: float, num_outstanding: int) -> list[tuple[Request, float]]:
+        """The requests sent by `now_s`, each with its arrival time in seconds, in order."""
+        ...
 
 
 class ArrivalQueue:

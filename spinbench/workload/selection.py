@@ -43,6 +43,7 @@ def select_requests(
             raise UserError(f"{path}: no request has a prompt of at most trace.max_prompt_tokens = {limit} tokens")
     if options.num_prompts is not None:
         kept = _choose(kept, options.num_prompts, options.sample_seed)
+    kept = _part(kept, options)
     clipped = 0
     if options.max_output_tokens is not None:
         limit = options.max_output_tokens
@@ -67,9 +68,10 @@ def _in_window(requests: Sequence[Request], options: TraceOptions, path: Path) -
 
 def _retimed(requests: list[Request], options: TraceOptions) -> list[Request]:
     """Arrival times from the start of the window, scaled."""
-    if options.start_s == 0 and options.time_scale == 1:
+    scale = options.time_scale * options.part
+    if options.start_s == 0 and scale == 1:
         return requests
-    times_s = [(request.arrival_s - options.start_s) * options.time_scale for request in requests]
+    times_s = [(request.arrival_s - options.start_s) * scale for request in requests]
     if not all(map(math.isfinite, times_s)):
         raise UserError(f"trace.time_scale is {options.time_scale:g}; arrival times overflow, it must be smaller")
     return [replace(request, arrival_s=time_s) for request, time_s in zip(requests, times_s, strict=True)]
@@ -103,3 +105,12 @@ def _choose(requests: list[Request], count: int, sample_seed: int | None) -> lis
         return requests[:count]
     chosen = np.random.default_rng(sample_seed).choice(len(requests), size=count, replace=False)
     return [requests[index] for index in sorted(chosen.tolist())]
+
+
+def _part(requests: list[Request], options: TraceOptions) -> list[Request]:
+    """The first of a random order of all, so that parts of one seed are nested; at least one request."""
+    if options.part == 1:
+        return requests
+    count = max(1, round(options.part * len(requests)))
+    order = np.random.default_rng(options.part_seed).permutation(len(requests))
+    return [requests[index] for index in sorted(order[:count].tolist())]

@@ -11,15 +11,19 @@ class TraceOptions:
     """Filters and caps, the same for every format. Raises UserError, naming the key, for a value out of range.
 
     Applied in this order: `start_s` and `end_s`, `categories`, `max_prompt_tokens`, `num_prompts` with `sample_seed`,
-    `max_output_tokens`, `time_scale`. What the first four leave out is counted in `Trace.dropped_requests`, what
-    `max_output_tokens` shortens in `Trace.clipped_requests`. A thinned trace has a lower rate: the arrival times of
-    those kept change with `start_s` and `time_scale` alone.
+    `part` with `part_seed`, `max_output_tokens`, `time_scale`. What the first five leave out is counted in
+    `Trace.dropped_requests`, what `max_output_tokens` shortens in `Trace.clipped_requests`. A trace thinned by
+    `num_prompts` has a lower rate; one thinned by `part` keeps its rate, as its times are multiplied by the part.
     """
 
     num_prompts: int | None = None
     """Requests kept at most, at least 1; `None` = all."""
     sample_seed: int | None = None
     """Seed of a random choice of `num_prompts` requests; `None` = the earliest ones."""
+    part: float = 1.0
+    """Share of those kept, drawn at random, > 0 and at most 1. Of one seed, a smaller part lies within a larger one."""
+    part_seed: int = 0
+    """Seed of the draw of `part`, at least 0."""
     categories: tuple[str, ...] | None = None
     """Categories kept; `None` = all, requests without one included."""
     max_prompt_tokens: int | None = None
@@ -45,6 +49,10 @@ class TraceOptions:
             raise UserError(f"trace.sample_seed is {self.sample_seed}; it must be >= 0")
         if self.sample_seed is not None and self.num_prompts is None:
             raise UserError("trace.sample_seed is set but trace.num_prompts is not: say how many requests to draw")
+        if not 0 < self.part <= 1:
+            raise UserError(f"trace.part is {self.part}; it must be > 0 and <= 1")
+        if self.part_seed < 0:
+            raise UserError(f"trace.part_seed is {self.part_seed}; it must be >= 0")
         if self.categories is not None and not self.categories:
             raise UserError("trace.categories is empty; name at least one category, or leave it null for all")
 

@@ -29,10 +29,17 @@ class TinyModels:
     other_vocabulary: Path
 
 
-def _save(folder: Path, seed: int, disturbed: float = 0.0, vocab_size: int = VOCAB) -> None:
+def save_tiny_model(
+    folder: Path,
+    seed: int,
+    disturbed: float = 0.0,
+    vocab_size: int = VOCAB,
+    context_tokens: int = CONTEXT_TOKENS,
+) -> None:
+    """A random Llama; those with other seeds are the first one, disturbed."""
     config = LlamaConfig(
         vocab_size=vocab_size, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=6,
-        num_key_value_heads=2, max_position_embeddings=CONTEXT_TOKENS, bos_token_id=257, eos_token_id=258, pad_token_id=256,
+        num_key_value_heads=2, max_position_embeddings=context_tokens, bos_token_id=257, eos_token_id=258, pad_token_id=256,
     )  # fmt: skip
     torch.manual_seed(0)
     model = LlamaForCausalLM(config)
@@ -45,7 +52,8 @@ def _save(folder: Path, seed: int, disturbed: float = 0.0, vocab_size: int = VOC
     model.save_pretrained(folder)
 
 
-def _save_tokenizer(folder: Path) -> None:
+def save_tokenizer(folder: Path) -> None:
+    """Bytes as tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {character: index for index, character in enumerate(alphabet)}
     vocabulary |= {token: 256 + index for index, token in enumerate(SPECIAL)}
@@ -63,12 +71,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """A target, a drafter that agrees with it often, one that seldom does, and one with another vocabulary."""
     root = tmp_path_factory.mktemp("models")
     folders = TinyModels(root / "target", root / "good", root / "poor", root / "other")
-    _save(folders.target, 0)
-    _save(folders.good_drafter, 1, 0.01)
-    _save(folders.poor_drafter, 2, 0.1)
-    _save(folders.other_vocabulary, 3, vocab_size=VOCAB + 40)
+    save_tiny_model(folders.target, 0)
+    save_tiny_model(folders.good_drafter, 1, 0.01)
+    save_tiny_model(folders.poor_drafter, 2, 0.1)
+    save_tiny_model(folders.other_vocabulary, 3, vocab_size=VOCAB + 40)
     for folder in (folders.target, folders.good_drafter, folders.poor_drafter):
-        _save_tokenizer(folder)
+        save_tokenizer(folder)
     return folders
 
 

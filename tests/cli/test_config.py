@@ -12,13 +12,16 @@ from spinbench.cli.assemble import sampling
 from spinbench.cli.config_error import field_names
 from spinbench.cli.decisions import drafter_infos, loop_setting
 from spinbench.cli.locations import find_trace, shipped_folder
+from spinbench.cli.recommend_config import RecommendConfig
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.errors import UserError
 from spinbench.workload.load import load_trace
 
 CONF = shipped_folder("conf")
 CHOICES = [
-    f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment"
+    f"{path.parent.name}={path.stem}"
+    for path in sorted(CONF.glob("*/*.yaml"))
+    if path.parent.name not in ("experiment", "search")  # these are of no replay, or several choices at once
 ]
 MANDATORY = {
     "models=huggingface": ["models.target=some/where", "models.drafters=[prompt_lookup]"],
@@ -96,6 +99,14 @@ def test_every_key_of_the_schema_is_in_the_config() -> None:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             assert set(config[name]) == set(field_names(field.annotation))
     assert set(config.trace) == set(field_names(ReplayConfig, ["trace"]))
+
+
+def test_every_key_of_a_recommendation_is_in_the_config() -> None:
+    config = composed(name="recommend")
+    assert set(config) == set(RecommendConfig.model_fields)
+    for name, field in RecommendConfig.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            assert set(config[name]) == set(field_names(field.annotation))
 
 
 def test_the_distillation_config_is_valid() -> None:

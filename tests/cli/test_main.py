@@ -70,7 +70,7 @@ def test_a_mistake_while_looking_is_one_line_too(spinbench: CommandLine) -> None
     ("line", "expected"),
     [
         ("spinbench ", list(COMMANDS)),
-        ("spinbench re", ["replay", "record", "report"]),
+        ("spinbench re", ["replay", "record", "recommend", "report"]),
         ("spinbench replay selector=ep", ["selector=epsilon_greedy"]),
         (
             "spinbench replay verification=",
@@ -78,6 +78,12 @@ def test_a_mistake_while_looking_is_one_line_too(spinbench: CommandLine) -> None
         ),
         ("spinbench replay selector=random selector.rou", ["selector.rounds_per_choice="]),
         ("spinbench distill eng", ["engine="]),
+        ("spinbench record sampling=gr", ["sampling=greedy"]),
+        ("spinbench profile max_c", ["max_context_tokens="]),
+        ("spinbench validate rep", ["repeat=", "repeats="]),
+        ("spinbench sweep ", ["status", "table"]),
+        ("spinbench sweep ta", ["table"]),
+        ("spinbench sweep table runs/x", []),
         ("spinbench report ", []),
     ],
 )
@@ -89,6 +95,46 @@ def test_tab_completion(
     assert outcome.code == 0
     found = outcome.out.split()
     assert [word for word in found if not word.endswith(".")] == expected
+
+
+def test_tab_completion_knows_choices_of_ones_own(spinbench: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    (spinbench.folder / "mine" / "selector").mkdir(parents=True)
+    (spinbench.folder / "mine" / "selector" / "win_stay.yaml").write_text("# Mine.\n_target_: win_stay.WinStay\n")
+    monkeypatch.setenv("COMP_LINE", "spinbench replay --config-dir mine selector=win")
+    assert spinbench("-sc", "query=bash").out.split() == ["selector=win_stay"]
+
+
+def hydra_commands() -> list[str]:
+    return sorted(path.stem for path in shipped_folder("conf").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("command", hydra_commands())
+def test_every_command_with_a_config_is_looked_around_in_alike(spinbench: CommandLine, command: str) -> None:
+    assert command in COMMANDS
+    shown = spinbench(command, "--cfg", "job")
+    assert (shown.code, shown.err, "hydra:" in shown.out) == (0, "", False)
+    assert "  " in shown.out
+    where = spinbench(command, "--info", "defaults")
+    assert (where.code, where.err, "Defaults List" in where.out) == (0, "", True)
+    assert f"spinbench {command}" in spinbench(command, "--help").out
+    assert not list(Path().iterdir())
+
+
+def test_a_mode_in_the_config_is_as_good_as_an_option(spinbench: CommandLine) -> None:
+    simulation = [
+        "engine=simulation",
+        "trace.num_prompts=1",
+        "trace.max_output_tokens=4",
+        "selector=plain",
+        "keep=summary",
+    ]
+    done = spinbench("replay", *simulation, "hydra.mode=MULTIRUN", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert (done.code, done.err) == (0, "")
+    assert "2 points: 2 done" in done.out
+    single = spinbench("replay", *simulation, "hydra.mode=RUN", "hydra.run.dir=run")
+    assert (single.code, Path("run/summary.json").is_file()) == (0, True)
+    wrong = spinbench("replay", *simulation, "hydra.mode=SIDEWAYS")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
 
 
 def test_completion_is_installed_by_a_script(spinbench: CommandLine) -> None:

@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from spinbench.cli.main import main
+from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.cli.simulated_engine import SimulatedEngine
 from spinbench.metrics.store import read_run
 from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides
 
@@ -73,6 +76,26 @@ def test_both_engines_leave_the_same_files_keys_and_rounds(spinbench: CommandLin
     texts = ["request_id", "output_tokens", "output_token_ids", "finish_reason"]
     pd.testing.assert_frame_equal(simulated.requests[texts], real.requests[texts])
     assert simulated.meta["engine"] == "simulation"
+
+
+@pytest.mark.parametrize("priced", ["null", "profile"])
+def test_decisions_that_look_at_time_are_made_again_as_they_were_priced(
+    spinbench: CommandLine, prepared: Path, monkeypatch: pytest.MonkeyPatch, priced: str
+) -> None:
+    monkeypatch.chdir(prepared)
+    real = spinbench.folder / "real"
+    given = _without(tiny_overrides(spinbench.models, prepared), "hydra")
+    options = ["selector=joint", "drafting=by_selector", f"engine.profile={priced}", f"hydra.run.dir={real}"]
+    assert spinbench("replay", *given, *options).code == 0
+    run = read_run(real)
+    engine = {
+        "kind": "simulation", "profile": "profile", "acceptance": "table", "source": "table", "acceptance_seed": 0,
+        "oracle_num_speculative_tokens": None,
+    }  # fmt: skip
+    config = OmegaConf.create({**run.config, "engine": engine})
+    assert isinstance(config, DictConfig)
+    rounds = SimulatedEngine().decide_again(parse_config(config, ReplayConfig), run).rounds
+    assert rounds.all_equal, rounds.first_difference
 
 
 @pytest.mark.parametrize("layout", ["verification=grouped", "verification=decomposed"])
@@ -195,6 +218,10 @@ def test_a_validation_holds_both_engines_against_each_other(
     assert {("verify", "target"), ("prefill", "target")} <= set(zip(jobs["job"], jobs["lane"], strict=True))
     assert (jobs.groupby("load")["share_of_time"].sum() - 1).abs().max() < 1e-4
     assert (jobs[["real_mean_ms", "expected_mean_ms"]] > 0).all(axis=None)
+    rescaled = pd.read_csv(folder / "rescaled.csv")
+    assert set(rescaled["load"]) == {0.5, 2.0}
+    assert "output_throughput" in set(rescaled["metric"])
+    assert "the drift of the machine" in page
     for figure in ("latencies", "timelines"):
         assert f"figures/{figure}.png" in page
         assert (folder / "figures" / f"{figure}.png").is_file()

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
+from spinbench.report.page import write_report
 
 from .made_runs import made_record, with_other_output, write_made_run, write_made_runs
 
@@ -21,6 +22,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "hf", "hf generate", 4, 0, peer_record(), engine="hf", num_speculative_tokens=None, verification=None
     )
     return root
+
+
+@pytest.fixture(scope="session")
+def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Markdown page of the runs, beside which is the HTML."""
+    return write_report([runs], tmp_path_factory.mktemp("report"), title="Plain against spin")
 
 
 def peer_record() -> RunRecord:

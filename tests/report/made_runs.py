@@ -1,14 +1,20 @@
 """Runs made by a toy server, complete enough to draw every figure: no model, the same on every call."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spinbench.control.record import RequestRecord, RoundColumns, RoundRecord, RunRecord, SpanColumns, SpanRecord
-from spinbench.metrics.store import write_run
+from spinbench.metrics.store import Kept, write_run
+from spinbench.sweep.folder import POINT_FILE, SweepFolder
+from spinbench.sweep.json_file import write_json
+from spinbench.sweep.point import SweepPoint
+from spinbench.sweep.table import write_table
 
 CATEGORIES = ("code", "maths", "chat", "summary", "translation", "extraction", "story", "factual")
 DRAFTERS = {  # name: (milliseconds per drafted token, multiply-adds per token, chance of agreeing by category)
@@ -178,7 +184,14 @@ def made_meta(method: str, batch: int, repeat: int, **changes: Any) -> dict[str,
 
 
 def write_made_run(
-    folder: Path, method: str, batch: int, repeat: int, record: RunRecord | None = None, **changes: Any
+    folder: Path,
+    method: str,
+    batch: int,
+    repeat: int,
+    record: RunRecord | None = None,
+    config: dict[str, Any] | None = None,
+    keep: Kept = "all",
+    **changes: Any,
 ) -> Path:
     """Writes one such run and returns its folder."""
     run = record or made_record(method, batch, repeat, padded=changes.get("verification") == "padded")
@@ -188,8 +201,49 @@ def write_made_run(
     }
     prompts = {r.request_id: f"Write some {r.category} for {r.request_id}." for r in run.requests}
     meta = made_meta(method, batch, repeat, **changes)
-    write_run(folder, run, config={"seed": 0}, meta=meta, texts=texts, prompts=prompts)
+    write_run(folder, run, config=config or {"seed": 0}, meta=meta, texts=texts, prompts=prompts, keep=keep)
     return folder
+
+
+def write_made_sweep(
+    root: Path,
+    methods: Sequence[str] = ("plain", "random", "spin"),
+    lengths: Sequence[int] = (2, 4),
+    layouts: Sequence[str] = ("packed", "padded"),
+    rates: Sequence[float] = (1.0, 4.0),
+    keep: Kept = "summary",
+) -> Path:
+    """Writes a sweep's folder with a point per method x K x layout x request rate at batch 4, and its table.
+
+    No two points have the same throughput: each has a seed of its own.
+    """
+    points = []
+    for number, (method, length, layout, rate) in enumerate(product(methods, lengths, layouts, rates)):
+        config = {
+            "seed": 0,
+            "selector": {"kind": method},
+            "drafting": {"num_speculative_tokens": length},
+            "verification": {"kind": layout},
+            "arrivals": {"kind": "gamma", "request_rate": rate},
+        }
+        key = f"{number:04d}"
+        points.append(
+            SweepPoint(key, key, config, {"selector": method, "verification": layout}, (f"selector={method}",))
+        )
+    folder = SweepFolder(root)
+    folder.add(points)
+    for number, point in enumerate(points):
+        method, layout = point.choices["selector"], point.choices["verification"]
+        record = made_record(method, 4, number, num_requests=8, padded=layout == "padded")
+        length = 0 if method == "plain" else int(point.config["drafting"]["num_speculative_tokens"])
+        changes: dict[str, Any] = {"verification": layout, "num_speculative_tokens": length, "engine": "simulation"}
+        config = dict(point.config)
+        path = write_made_run(folder.folder_of(point), method, 4, 0, record, config, keep, **changes)
+        metrics = json.loads((path / "summary.json").read_text())
+        content = {"key": point.key, "config": config, "choices": dict(point.choices), "metrics": metrics}
+        write_json(path / POINT_FILE, content)
+    write_table(folder)
+    return root
 
 
 def write_made_runs(

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from spinbench.report.cells import HEADERS, comparison_cells, markdown_table
+from spinbench.report.cells import comparison_cells, markdown_table
 from spinbench.report.compare import (
     best_fixed,
     comparison_table,
@@ -13,8 +13,8 @@ from spinbench.report.compare import (
     selector_sentence,
     switching_table,
 )
-from spinbench.report.page import write_report
 from spinbench.report.section import load_sections
+from spinbench.report.setting import Load
 
 from .made_runs import write_made_run
 
@@ -41,7 +41,7 @@ def measured(tmp_path: Path):
 
 
 def test_speedups_divide_by_the_median_of_plain(measured) -> None:
-    table = comparison_table(measured(plain=[9, 10, 12], spin=[14, 20, 21]), 4).set_index("method")
+    table = comparison_table(measured(plain=[9, 10, 12], spin=[14, 20, 21]), Load(4)).set_index("method")
     assert table.loc["spin", ["tokens_per_s", "tokens_per_s_min", "tokens_per_s_max"]].tolist() == [20, 14, 21]
     assert table.loc["spin", ["speedup", "speedup_min", "speedup_max"]].tolist() == [2.0, 1.4, 2.1]  # / 10
     assert table.loc["plain", ["speedup", "speedup_min", "speedup_max"]].tolist() == [1.0, 0.9, 1.2]
@@ -49,34 +49,34 @@ def test_speedups_divide_by_the_median_of_plain(measured) -> None:
 
 def test_the_headline_names_the_fastest_and_its_spread(measured) -> None:
     section = measured(plain=[9, 10, 12], spin=[19, 20, 21])
-    text = headline(section, 4)
+    text = headline(section, Load(4))
     assert text.startswith(
         "At batch 4 the fastest is **spin**: 2.00x plain, 20.0 output tokens/s (19.0 to 21.0 over 3 repeats)"
     )
     assert "next is plain (1.00x, 10.0 tokens/s)." in text
-    assert fastest(comparison_table(section, 4)) == ["spin"]
+    assert fastest(comparison_table(section, Load(4))) == ["spin"]
 
 
 def test_overlapping_repeats_are_not_told_apart(measured) -> None:
     section = measured(plain=[9, 10, 12], spin=[11, 13, 14])
-    assert "they cannot be told apart" in headline(section, 4)
-    assert fastest(comparison_table(section, 4)) == ["spin", "plain"]
+    assert "they cannot be told apart" in headline(section, Load(4))
+    assert fastest(comparison_table(section, Load(4))) == ["spin", "plain"]
 
 
 def test_single_runs_do_not_claim_a_difference(measured) -> None:
-    assert "too few repeats" in headline(measured(plain=[10], spin=[20]), 4)
+    assert "too few repeats" in headline(measured(plain=[10], spin=[20]), Load(4))
 
 
 def test_without_plain_there_is_no_speedup(measured) -> None:
     section = measured(spin=[20, 21])
-    assert comparison_table(section, 4)["speedup"].isna().all()
-    assert "plain" not in headline(section, 4)
+    assert comparison_table(section, Load(4))["speedup"].isna().all()
+    assert "plain" not in headline(section, Load(4))
 
 
 def test_choosing_is_held_against_the_best_fixed_drafter(measured) -> None:
     section = measured(plain=[10, 10], fixed=[20, 20], spin=[15, 15])
     expected = "Choosing among drafters (spin) gives 0.75x the best fixed choice (fixed smollm2-d256-code) at batch 4."
-    assert selector_sentence(section, 4) == expected
+    assert selector_sentence(section, Load(4)) == expected
 
 
 def test_the_best_fixed_drafter_and_k_in_hindsight(tmp_path: Path) -> None:
@@ -86,22 +86,22 @@ def test_the_best_fixed_drafter_and_k_in_hindsight(tmp_path: Path) -> None:
         _set_throughput(run, tokens_per_s)
     _set_throughput(write_made_run(tmp_path / "spin", "spin", 4, 0), 30)
     (section,), _ = load_sections([tmp_path])
-    best = best_fixed(section, 4)
+    best = best_fixed(section, Load(4))
     assert best is not None
     assert best.label == "fixed smollm2-d256-code K=4"
-    assert best_fixed(section, 8) is None
+    assert best_fixed(section, Load(8)) is None
 
 
 def test_the_oracle_is_no_contestant(measured) -> None:
     section = measured(plain=[10, 10], fixed=[20, 20], spin=[15, 15], oracle=[40, 40])
-    assert "the fastest is **fixed smollm2-d256-code**" in headline(section, 4)
-    assert "(spin) gives 0.75x" in (selector_sentence(section, 4) or "")
-    assert section.at(4)[-1].method == "oracle"
+    assert "the fastest is **fixed smollm2-d256-code**" in headline(section, Load(4))
+    assert "(spin) gives 0.75x" in (selector_sentence(section, Load(4)) or "")
+    assert section.at(Load(4))[-1].method == "oracle"
 
 
 def test_the_best_is_bold_and_the_noise_beside_it(measured) -> None:
     section = measured(plain=[9, 10, 12], spin=[19, 20, 21])
-    text = markdown_table(HEADERS, comparison_cells(comparison_table(section, 4)))
+    text = markdown_table(*comparison_cells(comparison_table(section, Load(4))))
     assert "**20.0 (19.0..21.0)**" in text
     assert "**2.00x (1.90..2.10)**" in text
     assert "**10.0" not in text
@@ -109,7 +109,7 @@ def test_the_best_is_bold_and_the_noise_beside_it(measured) -> None:
 
 def test_categories_name_the_fastest_fixed_drafter(runs: Path) -> None:
     (section,), _ = load_sections([runs])
-    table = fastest_by_category(section, 1).set_index("category")
+    table = fastest_by_category(section, Load(1)).set_index("category")
     assert table.loc["code", "best_fixed_drafter"] == "fixed smollm2-d256-code"
     assert (table["best_speedup"] >= table["best_fixed_speedup"]).all()
     assert len(table) == 8
@@ -127,4 +127,3 @@ def test_changes_of_drafter_are_compared_where_they_differ(tmp_path: Path) -> No
         "spin serial shared": 8.0,
         "spin serial shared, KV ahead": 1.0,
     }
-    assert "| spin serial shared, KV ahead" in write_report([tmp_path], tmp_path / "report").read_text()

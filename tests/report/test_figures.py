@@ -8,6 +8,7 @@ from spinbench.report.figures.plot import legend_below, new_figure, plot_style
 from spinbench.report.figures.selection import NO_DRAFTER, drafter_shares, selection_plot
 from spinbench.report.figures.timeline import NUM_ROUNDS, first_rounds, timeline_plot
 from spinbench.report.section import load_sections
+from spinbench.report.setting import Load
 
 from .made_runs import write_made_run
 
@@ -18,7 +19,7 @@ def section(runs: Path):
 
 
 def test_shares_of_drafters_add_up_to_one(section) -> None:
-    spin = next(s for s in section.at(4) if s.method == "spin")
+    spin = next(s for s in section.at(Load(4)) if s.method == "spin")
     shares = drafter_shares(spin, section.drafters)
     assert shares[[*section.drafters, NO_DRAFTER]].sum(axis=1).tolist() == pytest.approx([1.0] * len(shares))
     assert shares["round_index"].is_monotonic_increasing
@@ -51,7 +52,7 @@ def test_padding_is_drawn_only_where_there_is_some(section, tmp_path: Path) -> N
 
 
 def test_the_timeline_shows_the_first_full_rounds(section) -> None:
-    spin = next(s for s in section.at(4) if s.method == "spin")
+    spin = next(s for s in section.at(Load(4)) if s.method == "spin")
     jobs = first_rounds(spin)
     verify = jobs[jobs["kind"] == "verify"]
     assert len(verify) == NUM_ROUNDS

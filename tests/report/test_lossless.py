@@ -23,7 +23,7 @@ def test_a_differing_output_is_named(lossy_runs: Path) -> None:
     assert result.differing.to_dict("records") == [
         {
             "label": "spin",
-            "batch": 4,
+            "load": "batch 4",
             "repeat": 0,
             "request_id": "q003",
             "position": 7,

@@ -12,16 +12,12 @@ from spinbench.report.page import write_report
 from .made_runs import write_made_run
 
 
-@pytest.fixture(scope="session")
-def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report([runs], tmp_path_factory.mktemp("report"), title="Plain against spin")
-
-
 def test_the_answer_comes_first(page: Path) -> None:
     lines = page.read_text().splitlines()
     assert lines[0] == "# Plain against spin"
     assert lines[2].startswith("- At batch 1 the fastest is **")
-    assert "Lossless: all 384 outputs equal" in "\n".join(lines[:10])
+    assert "How sure: at batch 4 the mean time per output token of " in "\n".join(lines[:10])
+    assert "Lossless: all 384 outputs equal" in "\n".join(lines[:12])
 
 
 def test_every_link_leads_to_a_file_and_every_picture_has_alt_text_and_numbers(page: Path) -> None:
@@ -37,6 +33,7 @@ def test_every_link_leads_to_a_file_and_every_picture_has_alt_text_and_numbers(p
         "selection",
         "latency",
         "timeline",
+        "pareto",
     }
     for alt, path in pictures:
         assert len(alt) > 30
@@ -70,7 +67,7 @@ def test_the_same_runs_give_the_same_bytes(runs: Path, page: Path, tmp_path: Pat
 def test_a_difference_is_shown_with_its_request(lossy_runs: Path, tmp_path: Path) -> None:
     text = write_report([lossy_runs], tmp_path).read_text()
     assert "**1 of 24 outputs differ**" in text
-    assert re.search(r"\| spin +\| +4 \| +0 \| q003 +\| +7 \|", text)
+    assert re.search(r"\| spin +\| batch 4 +\| +0 \| q003 +\| +7 \|", text)
 
 
 def test_runs_that_must_not_be_compared_are_said_to_be_so(tmp_path: Path) -> None:
@@ -89,5 +86,6 @@ def test_a_folder_that_cannot_be_written_is_named(runs: Path, tmp_path: Path) ->
         write_report([runs], tmp_path / "file" / "out")
 
 
-def test_the_template_is_inside_the_package() -> None:
-    assert (files("spinbench.report") / "templates" / "report.md.j2").is_file()
+@pytest.mark.parametrize("name", ["report.md.j2", "report.html.j2", "report.css", "report.js"])
+def test_the_template_is_inside_the_package(name: str) -> None:
+    assert (files("spinbench.report") / "templates" / name).is_file()

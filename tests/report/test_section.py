@@ -9,6 +9,7 @@ from spinbench.control.selector.merged import MERGED
 from spinbench.errors import UserError
 from spinbench.report.figures.acceptance import drafter_rounds
 from spinbench.report.section import load_sections
+from spinbench.report.setting import Load
 
 from .made_runs import made_record, write_made_run
 
@@ -16,22 +17,22 @@ from .made_runs import made_record, write_made_run
 def test_repeats_are_grouped_and_rows_ordered(runs: Path) -> None:
     (section,), interrupted = load_sections([runs])
     assert interrupted == []
-    assert section.batches == (1, 4)
-    assert [s.label for s in section.at(4)] == [
+    assert section.loads == (Load(1), Load(4))
+    assert [s.label for s in section.at(Load(4))] == [
         "plain",
         "hf generate",
         "fixed smollm2-d256-code",
         "prompt lookup",
         "spin",
     ]
-    assert [len(s.runs) for s in section.at(4)] == [2, 1, 2, 2, 2]
+    assert [len(s.runs) for s in section.at(Load(4))] == [2, 1, 2, 2, 2]
     assert section.drafters[0] == "prompt-lookup"  # no multiply-adds: the cheapest
     assert section.drafters[-1] == "smollm2-d576-first-last"
 
 
 def test_a_peer_of_another_engine_is_held_against_our_plain(runs: Path) -> None:
     (section,), _ = load_sections([runs])
-    peer = next(s for s in section.at(4) if s.engine == "hf")
+    peer = next(s for s in section.at(Load(4)) if s.engine == "hf")
     baseline = section.baseline_of(peer)
     assert baseline is not None
     assert (baseline.method, baseline.batch) == ("plain", 4)

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -5,7 +6,9 @@ import pytest
 
 from spinbench.errors import UserError
 from spinbench.report.page import write_report
-from spinbench.report.verdict import VALIDATION_FILE, headlines, is_judged, limit, read_verdict
+from spinbench.report.verdict import VALIDATION_FILE, find_validation, headlines, is_judged, limit, read_verdict
+
+from .made_runs import write_made_run
 
 ROWS = [
     # load, metric, kind, real, noise, simulated, error
@@ -50,13 +53,16 @@ def test_the_headlines_count_and_name_what_is_outside() -> None:
     assert [line.split(":")[0] for line in loads] == ["load 0.7", "load 1", "load 1.5"]
 
 
-def test_a_report_shows_the_verdict_and_leads_to_the_validation(validation: Path, runs: Path, tmp_path: Path) -> None:
-    text = write_report([runs], tmp_path / "report", validation).read_text()
+def test_a_report_shows_the_verdict_and_leads_to_the_validation(validation: Path, tmp_path: Path) -> None:
+    page = write_report([write_made_run(tmp_path / "run", "plain", 1, 0)], tmp_path / "report", validation)
+    text = page.read_text()
     section = text[text.index("## How true the simulator is") :]
     assert "2 of 4 judged figures" in section
-    assert (section.count(" yes |"), section.count(" NO |")) == (2, 2)
+    assert [len(re.findall(rf"\| {word} +\|", section)) for word in ("yes", "NO")] == [2, 2]
     assert "[the whole validation](../validation/report.md)" in section
     assert "padding_share" not in section
+    assert '<a href="../validation/report.html">the whole validation</a>' in page.with_name("report.html").read_text()
+    assert find_validation([tmp_path, validation]) == validation
 
 
 def test_no_validation_a_damaged_one_and_a_foreign_file_are_refused(validation: Path) -> None:

@@ -11,15 +11,18 @@ from omegaconf import DictConfig, OmegaConf
 from spinbench.errors import UserError
 from tests.simulation.small_setup import CONF, DRAFTERS, SmallRuns, write_setup
 
-PER_CHOICE = ("arrivals", "drafting", "engine", "launcher", "pipeline", "selector", "verification")
+PER_CHOICE = ("arrivals", "drafting", "engine", "launcher", "pipeline", "selector", "sink", "verification")
 """Groups whose choices have keys of their own; elsewhere all choices have the same ones."""
 THE_CHOICE = ("kind", "_target_")
 """Keys that are the choice itself: `test_choices_differ` is theirs."""
 NOT_REPLAYED = {
+    "capacity.yaml": "runs replays at many rates: their keys are those of replay.yaml and of the groups",
     "distill.yaml": "trains drafters",
     "profile.yaml": "times jobs on real models, or estimates them",
     "record.yaml": "scores drafters on real models",
     "validate.yaml": "runs replays on both engines: their keys are those of replay.yaml and of the groups",
+    "recommend.yaml": "chooses among replays, whose keys are those of replay.yaml and of the groups",
+    "search/default.yaml": "names replays",
     "experiment/demo.yaml": "sets keys that are explained, and tested, where they are defined",
     **{
         f"experiment/{name}.yaml": "as demo.yaml"
@@ -63,6 +66,8 @@ KNOBS: dict[str, Change] = {
     "trace.time_scale": Change(0.5),
     "trace.num_prompts": Change(5),
     "trace.sample_seed": Change(1, {"trace.num_prompts": 5}),
+    "trace.part": Change(0.5),
+    "trace.part_seed": Change(1, {"trace.part": 0.5}),
     "trace.categories": Change(["code"]),
     "trace.max_prompt_tokens": Change(100),
     "trace.max_output_tokens": Change(20),
@@ -160,6 +165,7 @@ KNOBS: dict[str, Change] = {
     "kv.num_blocks": Change(20),
     # beside 432 MB of weights in 24 GB, 20 blocks
     "kv.gpu_memory_utilization": Change(0.0185),
+    "replicas": Change(2),
     "repeat": Change(1, choices=RANDOM),
     "seed": Change(1, choices=RANDOM),
 }
@@ -178,6 +184,10 @@ INERT: dict[str, tuple[str, Change | None]] = {
     "engine/runtime.graph_memory_gb": ("memory of real models' graphs (tests/runtime/test_graphs.py)", None),
     "engine/runtime.tensor_parallel": ("processes of real models (tests/runtime/test_tensor_parallel.py)", None),
     "engine/simulation.lanes": ("takes a profile with a measured overlap (tests/cli/test_simulation.py)", None),
+    **{
+        f"engine/runtime.ray.{key}": ("where replicas of real models run (tests/cli/test_replicas.py)", None)
+        for key in ("address", "cpus_per_replica", "gpus_per_replica")
+    },
     "engine/runtime.num_threads": ("threads of real models; a simulation's are its profile's", None),
     "placement.drafter_threads": ("threads of real models", Change(2)),
     "engine/huggingface.dtype": ("as engine/runtime.dtype", None),
@@ -195,6 +205,10 @@ INERT: dict[str, tuple[str, Change | None]] = {
     "keep": ("says what a folder keeps (tests/metrics/test_store.py)", Change("summary")),
     "sweep.retry_failed": ("says which points are run (tests/sweep/test_worker.py)", Change(True)),
     "sweep.max_attempts": ("as retry_failed", Change(1)),
+    **{
+        f"sink/{key}": ("says where a finished run is sent (tests/cli/test_sink.py)", None)
+        for key in ("wandb.project", "wandb.entity", "wandb.group", "mlflow.experiment", "mlflow.tracking_uri")
+    },
     **{
         f"launcher/{key}": ("says where points are run; what they come to is the same (tests/cli/test_sweep.py)", None)
         for key in (
@@ -222,7 +236,10 @@ NEEDED: dict[str, dict[str, Any]] = {
     "drafting=confident": {**RECORDED, "engine.acceptance": "table"},
 }
 """Values that a choice has no default for, or needs."""
-OF_ALL_CHOICES = {"drafting": NEEDED["drafting=confident"]}
+OF_ALL_CHOICES = {
+    "drafting": NEEDED["drafting=confident"],
+    "router": {"replicas": 2, "scheduler.max_num_seqs": 1, "trace.time_scale": 0.1},
+}
 """Values under which all choices of a group can be compared."""
 NEEDED_CHOICES = {"selector=joint": BY_SELECTOR, "drafting=by_selector": {"selector": "joint"}}
 """Choices that go together."""
@@ -300,7 +317,9 @@ def test_what_is_called_inert_is(runs, name):
     assert before == after
 
 
-@pytest.mark.parametrize("group", ["arrivals", "drafting", "pipeline", "placement", "selector", "verification"])
+@pytest.mark.parametrize(
+    "group", ["arrivals", "drafting", "pipeline", "placement", "router", "selector", "verification"]
+)
 def test_choices_differ(runs, group):
     # best_fixed does what some fixed choice does
     choices = [path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "best_fixed"]

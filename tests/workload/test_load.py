@@ -105,6 +105,25 @@ def test_a_sample_depends_on_its_seed_alone_and_keeps_the_order() -> None:
         assert sample == sorted(sample, key=lambda name: int(name[1:]))
 
 
+@given(st.integers(1, 10), st.integers(1, 10), st.integers(0, 3))
+def test_parts_of_one_seed_are_nested_and_keep_the_rate(first: int, second: int, seed: int) -> None:
+    small, large = (
+        select_requests(REQUESTS, TraceOptions(part=count / len(REQUESTS), part_seed=seed), PATH)
+        for count in sorted((first, second))
+    )
+    assert [len(part.requests) for part in (small, large)] == sorted((first, second))
+    assert {request.id for request in small.requests} <= {request.id for request in large.requests}
+    original = {request.id: request.arrival_s for request in REQUESTS}
+    assert [request.arrival_s for request in small.requests] == pytest.approx(
+        [original[request.id] * min(first, second) / len(REQUESTS) for request in small.requests]
+    )
+
+
+def test_parts_differ_by_seed() -> None:
+    assert len({tuple(kept(part=0.5, part_seed=seed)) for seed in range(4)}) > 1
+    assert len(kept(part=0.01)) == 1
+
+
 def test_texts_and_token_ids_are_measured() -> None:
     requests = [
         Request("text", 0.0, 1, prompt="one two three"),
@@ -178,6 +197,9 @@ def test_nothing_gets_lost(
         ({"max_output_tokens": 0}, "trace.max_output_tokens is 0; it must be >= 1"),
         ({"default_max_new_tokens": 0}, "trace.default_max_new_tokens is 0; it must be >= 1"),
         ({"num_prompts": 1, "sample_seed": -1}, "trace.sample_seed is -1; it must be >= 0"),
+        ({"part": 0.0}, "trace.part is 0.0; it must be > 0 and <= 1"),
+        ({"part": 1.5}, "trace.part is 1.5; it must be > 0 and <= 1"),
+        ({"part_seed": -1}, "trace.part_seed is -1; it must be >= 0"),
         ({"sample_seed": 1}, "trace.sample_seed is set but trace.num_prompts is not: say how many requests to draw"),
         ({"time_scale": 0.0}, "trace.time_scale is 0.0; it must be > 0 and finite"),
         ({"time_scale": math.inf}, "trace.time_scale is inf; it must be > 0 and finite"),

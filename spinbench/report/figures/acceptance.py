@@ -4,8 +4,12 @@ import pandas as pd
 import seaborn as sns
 
 from spinbench.metrics.acceptance import position_rates, with_category
+from spinbench.report.colours import PAPER
 from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 from spinbench.report.section import Section
+
+MIN_REACHED = 10
+"""Drafts that must have reached a position for its conditional rate to be drawn: less is noise."""
 
 
 def drafter_rounds(section: Section) -> pd.DataFrame:
@@ -41,10 +45,11 @@ def acceptance_plot(section: Section) -> Plot | None:
             cmap="YlGnBu",
             vmin=1.0,
             linewidths=1,
+            linecolor=PAPER,
             cbar_kws={"label": "tokens per round", "pad": 0.02},
             annot_kws={"fontsize": 12},
         )
-        axes.axvline(len(grid.columns) - 1, color="white", linewidth=6)
+        axes.axvline(len(grid.columns) - 1, color=PAPER, linewidth=6)
         axes.set(xlabel="category of the request", ylabel="")
         axes.set_xticks(axes.get_xticks(), list(grid.columns), rotation=30, ha="right", rotation_mode="anchor")
         axes.tick_params(axis="y", rotation=0)
@@ -69,7 +74,7 @@ def _finding(grid: pd.DataFrame) -> str:
     own = int((winners == best).sum())
     return (
         f"{best} is accepted most overall ({grid.loc[best, 'all']:.2f}), "
-        f"but leads only {own} of {len(winners)} categories: {winners.nunique()} drafters lead somewhere"
+        f"and leads in {own} of {len(winners)} categories: {winners.nunique()} drafters lead somewhere"
     )
 
 
@@ -89,7 +94,7 @@ def positions_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, kind in zip(panels, ("marginal", "conditional"), strict=True):
             sns.lineplot(
-                data,
+                data if kind == "marginal" else data[data["reached"] >= MIN_REACHED],
                 x="position",
                 y=kind,
                 hue="drafter",
@@ -115,8 +120,8 @@ def positions_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         data=data,
         title=title,
         alt=f"Lines of acceptance by draft position for {len(names)} drafters.",
-        caption="Marginal divides by all drafts (as vLLM does), conditional by drafts that reached the position. "
-        "From runs with one drafter.",
+        caption="Marginal divides by all drafts (as vLLM does), conditional by drafts that reached the position; where "
+        f"fewer than {MIN_REACHED} did, only the CSV has it. From runs with one drafter.",
     )
 
 

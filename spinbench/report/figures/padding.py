@@ -2,13 +2,14 @@
 
 import pandas as pd
 
-from spinbench.report.colours import shade_by_setting
+from spinbench.report.colours import PAPER, shade_by_setting
 from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title, write_beside
-from spinbench.report.section import Section, Setting
+from spinbench.report.section import Section
+from spinbench.report.setting import Setting
 
 
 def padding_plot(section: Section, colours: dict[str, str]) -> Plot | None:
-    """Bars of the padding share per setting, a panel per batch size; None when no run padded anything."""
+    """Bars of the padding share per setting, a panel per load; None when no run padded anything."""
     data = padding_table(section)
     if not (data["padding_share"] > 0).any():
         return None
@@ -16,9 +17,9 @@ def padding_plot(section: Section, colours: dict[str, str]) -> Plot | None:
     rows = [f"{label}" for label in section.labels]
     with plot_style():
         figure = new_figure(1.6 + 0.36 * len(rows))
-        panels = figure.subplots(1, len(section.batches), sharey=True, squeeze=False)[0]
-        for axes, batch in zip(panels, section.batches, strict=True):
-            for setting in section.at(batch):
+        panels = figure.subplots(1, len(section.loads), sharey=True, squeeze=False)[0]
+        for axes, load in zip(panels, section.loads, strict=True):
+            for setting in section.at(load):
                 share = 100 * setting.median("padding_share")
                 place = rows.index(setting.label)
                 axes.barh(
@@ -26,7 +27,7 @@ def padding_plot(section: Section, colours: dict[str, str]) -> Plot | None:
                     share,
                     color=colours[setting.method],
                     hatch=hatch_of[setting.label],
-                    edgecolor="white",
+                    edgecolor=PAPER,
                     height=0.7,
                 )
                 if share == share:
@@ -35,10 +36,10 @@ def padding_plot(section: Section, colours: dict[str, str]) -> Plot | None:
             axes.set_yticks(range(len(rows)), rows)
             axes.set_ylim(len(rows) - 0.4, -0.6)
             axes.set_xlim(0, max(1.0, 100 * float(data["padding_share"].max())) * 1.8)
-            axes.set(title=f"batch {batch}", xlabel="padded share of verified cells (%)")
+            axes.set(title=load.label, xlabel="padded share of verified cells (%)")
             axes.grid(visible=False, axis="y")
         worst = data.sort_values("padding_share", ascending=False).iloc[0]
-        share = f"{worst['padding_share']:.0%} of its cells at batch {worst['batch']}"
+        share = f"{worst['padding_share']:.0%} of its cells at {worst['load']}"
         title = f"{worst['method']} pads most: {share}"
         set_title(figure, title)
     return Plot(
@@ -61,7 +62,7 @@ def padding_table(section: Section) -> pd.DataFrame:
         {
             "method": setting.label,
             "verification": setting.verification,
-            "batch": setting.batch,
+            "load": setting.load.label,
             "padding_share": setting.median("padding_share"),
             "verify_query_tokens": setting.median("verify_query_tokens"),
             "verify_key_tokens": setting.median("verify_key_tokens"),

@@ -1,5 +1,7 @@
 """A figure with everything that belongs to it, and how it is drawn and stored the same everywhere."""
 
+import io
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from spinbench.report.colours import GRID, INK, PAPER
+
 WIDTH_IN = 10.0
 DOTS_PER_INCH = 140
 TITLE_CHARACTERS = 72
 LEGEND_COLUMNS = 5
+COORDINATES = re.compile(r'(?<= d=")[^"]+|(?<= x=")[^"]+|(?<= y=")[^"]+|(?<=translate\()[^)]+')
+DECIMALS = re.compile(r"(\.\d\d)\d+")
+ASIDES = re.compile(r"\s*(?:<!--.*?-->|<metadata>.*?</metadata>)", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +47,42 @@ class Plot:
         folder.mkdir(parents=True, exist_ok=True)
         image, table = folder / f"{prefix}{self.name}.png", folder / f"{prefix}{self.name}.csv"
         with plot_style():
+            self._lay_out()
             self.figure.savefig(image, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
         self.data.to_csv(table, index=False, float_format="%.6g")
         return image, table
+
+    def svg(self) -> str:
+        """The figure as an `<svg>` element without title and background, the same bytes for the same numbers.
+
+        Text is drawn as outlines. Coordinates are rounded to hundredths of a point, which halves the size.
+        """
+        buffer = io.StringIO()
+        with plot_style():
+            top_pt = self._lay_out()
+            self.figure.suptitle("")
+            self.figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
+            set_title(self.figure, self.title)
+        width_pt, height_pt = (72 * inches for inches in self.figure.get_size_inches())
+        text = buffer.getvalue()
+        _, rest = text[text.index("<svg") :].split(">", 1)
+        box = f'viewBox="0 {top_pt:.2f} {width_pt:.2f} {height_pt - top_pt:.2f}"'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box}>'
+        return head + ASIDES.sub("", COORDINATES.sub(lambda path: DECIMALS.sub(r"\1", path[0]), rest))
+
+    def _lay_out(self) -> float:
+        """Places everything once, as that takes longer than drawing; gives the points above what is under the title."""
+        if self.figure.get_layout_engine() is not None:
+            self.figure.draw_without_rendering()
+            self.figure.set_layout_engine(None)
+        inside = [
+            child for child in self.figure.get_children() if child not in self.figure.texts and child.get_visible()
+        ]
+        inside = [child for child in inside if child is not self.figure.patch]
+        renderer = FigureCanvasAgg(self.figure).get_renderer()
+        boxes = [box for child in inside if (box := child.get_tightbbox(renderer)) is not None]
+        top_px = max((box.y1 for box in boxes), default=self.figure.bbox.height)
+        return max(0.0, (self.figure.bbox.height - top_px) / self.figure.dpi * 72 - 4)
 
 
 @contextmanager
@@ -57,6 +97,14 @@ def plot_style() -> Iterator[None]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "hatch.linewidth": 1.2,
+        "figure.facecolor": PAPER,
+        "savefig.facecolor": PAPER,
+        "axes.facecolor": PAPER,
+        "axes.edgecolor": GRID,
+        "grid.color": GRID,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), INK),
+        "svg.hashsalt": "spinbench",
+        "svg.fonttype": "path",
     }
     with mpl.rc_context(look):
         yield
@@ -85,7 +133,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
 
 def write_beside(axes: Axes, x: float, y: float, text: str) -> None:
     """A value to the right of its bar, kept readable over grid lines."""
-    patch = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    patch = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
     axes.annotate(
         text, (x, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=12, bbox=patch, zorder=3
     )

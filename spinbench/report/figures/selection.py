@@ -4,32 +4,39 @@ import numpy as np
 import pandas as pd
 
 from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
-from spinbench.report.section import Section, Setting
+from spinbench.report.section import Section
+from spinbench.report.setting import Setting
 
 NUM_BINS = 30
+MAX_SELECTORS = 6
+"""Rows of panels; of more selectors those with the largest throughput are drawn."""
 NO_DRAFTER = "no draft"
 NO_DRAFTER_COLOUR = "#dddddd"
 
 
 def selection_plot(section: Section, colours: dict[str, str]) -> Plot | None:
-    """Stacked shares of the drafters over the rounds, a panel per selector and batch; None without a selector."""
+    """Stacked shares of the drafters over the rounds, a panel per selector and load; None without a selector."""
     selecting = [setting for setting in section.settings if len(setting.drafters_used) > 1]
     if not selecting:
         return None
     labels = list(dict.fromkeys(setting.label for setting in selecting))
-    batches = sorted({setting.batch for setting in selecting})
-    shares = {(s.label, s.batch): drafter_shares(s, section.drafters) for s in selecting}
+    if len(labels) > MAX_SELECTORS:
+        best = {label: max(s.median("output_throughput") for s in selecting if s.label == label) for label in labels}
+        labels = sorted(labels, key=lambda label: best[label], reverse=True)[:MAX_SELECTORS]
+        selecting = [setting for setting in selecting if setting.label in labels]
+    loads = sorted({setting.load for setting in selecting}, key=lambda load: load.order)
+    shares = {(s.label, s.load): drafter_shares(s, section.drafters) for s in selecting}
     names = [name for name in [*section.drafters, NO_DRAFTER] if any(share[name].any() for share in shares.values())]
     colour_of = {**colours, NO_DRAFTER: NO_DRAFTER_COLOUR}
     with plot_style():
         figure = new_figure(1.9 + 2.1 * len(labels))
-        panels = figure.subplots(len(labels), len(batches), sharey=True, sharex="col", squeeze=False)
+        panels = figure.subplots(len(labels), len(loads), sharey=True, sharex="col", squeeze=False)
         for line, label in enumerate(labels):
-            for column, batch in enumerate(batches):
+            for column, load in enumerate(loads):
                 axes = panels[line, column]
                 axes.set(ylim=(0, 1))
-                axes.set_title(f"{label}, batch {batch}")
-                share = shares.get((label, batch))
+                axes.set_title(f"{label}, {load.label}")
+                share = shares.get((label, load))
                 if share is not None:
                     axes.stackplot(
                         share["round_index"],
@@ -47,7 +54,7 @@ def selection_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         title = _finding(selecting)
         set_title(figure, title)
     data = pd.concat(
-        [share.assign(method=label, batch=batch) for (label, batch), share in shares.items()], ignore_index=True
+        [share.assign(method=label, load=load.label) for (label, load), share in shares.items()], ignore_index=True
     )
     return Plot(
         name="selection",
@@ -55,7 +62,8 @@ def selection_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         data=data,
         title=title,
         alt=f"Stacked shares of drafters over rounds for {', '.join(labels)}.",
-        caption=f"Share of (round, request) pairs given to each drafter, all repeats together, in {NUM_BINS} bins.",
+        caption=f"Share of (round, request) pairs given to each drafter, all repeats together, in {NUM_BINS} bins."
+        + (f" The {MAX_SELECTORS} fastest selectors." if len(labels) == MAX_SELECTORS else ""),
     )
 
 
@@ -79,7 +87,7 @@ def _finding(selecting: list[Setting]) -> str:
     early, late = (float((rounds.loc[rounds["late"] == half, "drafter"] == favourite).mean()) for half in (False, True))
     return (
         f"{setting.label} gave most rounds to {favourite}: "
-        f"{early:.0%} in the first half of the run, {late:.0%} in the second (batch {setting.batch})"
+        f"{early:.0%} in the first half of the run, {late:.0%} in the second ({setting.load.label})"
     )
 
 

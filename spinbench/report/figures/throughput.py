@@ -4,23 +4,24 @@ import math
 
 import pandas as pd
 
-from spinbench.report.colours import PLAIN, shade_by_setting
+from spinbench.report.colours import INK, PAPER, PLAIN, shade_by_setting
 from spinbench.report.compare import comparison_table, fastest
 from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title, write_beside
 from spinbench.report.section import Section
+from spinbench.report.setting import Load
 
 
 def throughput_plot(section: Section, colours: dict[str, str]) -> Plot:
-    """One panel per batch size: a bar per setting, its spread, its speed-up, and plain decoding as a dashed line."""
+    """One panel per load: a bar per setting, its spread, its speed-up, and plain decoding as a dashed line."""
     method_of = {setting.label: setting.method for setting in section.settings}
     hatch_of = shade_by_setting((setting.method, setting.label) for setting in section.settings)
-    tables = {batch: comparison_table(section, batch) for batch in section.batches}
+    tables = {load: comparison_table(section, load) for load in section.loads}
     repeats = max(len(setting.runs) for setting in section.settings)
     with plot_style():
         figure = new_figure(1.7 + 0.42 * len(section.labels))
         panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
         labels = list(section.labels)
-        for axes, (batch, table) in zip(panels, tables.items(), strict=True):
+        for axes, (load, table) in zip(panels, tables.items(), strict=True):
             rows = table.set_index("method").reindex(labels)
             for place, (label, row) in enumerate(rows.iterrows()):
                 if math.isnan(row["tokens_per_s"]):
@@ -31,44 +32,44 @@ def throughput_plot(section: Section, colours: dict[str, str]) -> Plot:
                     row["tokens_per_s"],
                     color=colours[method_of[name]],
                     hatch=hatch_of[name],
-                    edgecolor="white",
+                    edgecolor=PAPER,
                     height=0.72,
                 )
                 low, high = row["tokens_per_s_min"], row["tokens_per_s_max"]
-                axes.plot([low, high], [place, place], color="black", linewidth=2, marker="|", markersize=9)
+                axes.plot([low, high], [place, place], color=INK, linewidth=2, marker="|", markersize=9)
                 text = f"{row['tokens_per_s']:.1f}" + (
                     "" if math.isnan(row["speedup"]) else f"  ({row['speedup']:.2f}x)"
                 )
                 write_beside(axes, high, place, text)
-            plain = [s.label for s in section.at(batch) if s.is_baseline]
-            if plain:
-                axes.axvline(rows.loc[plain[0], "tokens_per_s"], color=PLAIN, linestyle="--", linewidth=1.6, zorder=0.5)
+            plain = table.loc[table["is_baseline"], "tokens_per_s"]
+            if len(plain):
+                axes.axvline(plain.max(), color=PLAIN, linestyle="--", linewidth=1.6, zorder=0.5)
             axes.set_yticks(range(len(labels)), labels)
             axes.set_ylim(len(labels) - 0.4, -0.6)
             axes.set_xlim(0, float(table["tokens_per_s_max"].max()) * 1.62)
-            axes.set(title=f"batch {batch}", xlabel="output tokens/s")
+            axes.set(title=load.label, xlabel="output tokens/s")
             axes.grid(visible=False, axis="y")
         title = _finding(tables)
         set_title(figure, title)
-    batches = ", ".join(map(str, tables))
-    data = pd.concat([table.assign(batch=batch) for batch, table in tables.items()], ignore_index=True)
+    loads = "; ".join(load.label for load in tables)
+    data = pd.concat([table.assign(load=load.label) for load, table in tables.items()], ignore_index=True)
     return Plot(
         name="throughput",
         figure=figure,
         data=data,
         title=title,
-        alt=f"Bars of output tokens per second for {len(labels)} methods at batch {batches}.",
+        alt=f"Bars of output tokens per second for {len(labels)} methods at {loads}.",
         caption=f"Median of {repeats} repeats, black line from smallest to largest; in brackets the multiple of plain "
         "decoding (dashed line).",
     )
 
 
-def _finding(tables: dict[int, pd.DataFrame]) -> str:
+def _finding(tables: dict[Load, pd.DataFrame]) -> str:
     parts = []
-    for batch, table in tables.items():
+    for load, table in tables.items():
         best, *ties = fastest(table)
         speedup = float(table.loc[table["method"] == best, "speedup"].iloc[0])
         gain = "" if math.isnan(speedup) else f" ({speedup:.2f}x plain)"
         others = f", level with {len(ties)} other{'s' if len(ties) > 1 else ''}" if ties else ""
-        parts.append(f"batch {batch}: {best}{gain}{others}")
+        parts.append(f"{load.label}: {best}{gain}{others}")
     return "Fastest at " + "; at ".join(parts)

@@ -4,9 +4,10 @@ import pandas as pd
 from matplotlib.patches import Patch
 
 from spinbench.metrics.timeline import lane_order
-from spinbench.report.colours import SPAN_KINDS
+from spinbench.report.colours import INK, ON_COLOUR, SPAN_KINDS
 from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
-from spinbench.report.section import Section, Setting
+from spinbench.report.section import Section
+from spinbench.report.setting import Setting
 
 NUM_ROUNDS = 6
 WIDE = 0.045
@@ -15,7 +16,7 @@ WIDE = 0.045
 
 def timeline_plot(section: Section) -> Plot | None:
     """Jobs of the first rounds on their lanes, of the run with most to see; None when no run verified anything."""
-    candidates = [setting for setting in section.settings if len(setting.runs[0].rounds)]
+    candidates = [setting for setting in section.settings if setting.has_tables and len(setting.runs[0].rounds)]
     if not candidates:
         return None
     setting = max(candidates, key=lambda s: (s.method == "spin", len(s.drafters_used), s.batch))
@@ -40,6 +41,7 @@ def timeline_plot(section: Section) -> Plot | None:
                 textcoords="offset points",
                 ha="center" if wide else "left",
                 va="center",
+                color=ON_COLOUR if wide else INK,
                 fontsize=12 if wide else 10,
             )
         axes.set_yticks(range(len(lanes)), lanes)
@@ -64,8 +66,12 @@ def timeline_plot(section: Section) -> Plot | None:
 
 
 def first_rounds(setting: Setting) -> pd.DataFrame:
-    """Jobs of the first rounds with a full batch: lane, kind, round_index, start_ms and end_ms (from 0), requests."""
-    tables = setting.runs[0].tables
+    """Jobs of the first rounds with a full batch: lane, kind, round_index, start_ms and end_ms (from 0), requests.
+
+    Of several replicas, the first that has such a round.
+    """
+    parts = [own for own in setting.runs[0].tables.by_replica if len(own.rounds)]
+    tables = max(parts, key=lambda own: own.rounds["batch_size"].max())
     rounds = tables.rounds
     full = rounds.loc[rounds["batch_size"] == rounds["batch_size"].max(), "round_index"].min()
     spans = tables.spans
@@ -87,5 +93,5 @@ def first_rounds(setting: Setting) -> pd.DataFrame:
 def _finding(setting: Setting, data: pd.DataFrame, end_ms: float) -> str:
     busy_ms = (data["end_ms"] - data["start_ms"]).groupby(data["lane"]).sum()
     target = float(busy_ms.get("target", 0.0)) / end_ms if end_ms else 0.0
-    where = f"{setting.label} at batch {setting.batch}"
+    where = f"{setting.label} at {setting.load.label}"
     return f"{where}: the target works {target:.0%} of the time in the first {NUM_ROUNDS} full rounds"

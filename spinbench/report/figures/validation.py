@@ -1,6 +1,6 @@
 """Real and simulated runs over each other: distributions of latencies, and timelines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from spinbench.metrics.definitions import MetricValue
 from spinbench.metrics.store import Run
 from spinbench.metrics.timeline import lane_order
 from spinbench.metrics.validation import DecidedAgain, request_latency_ms
@@ -30,6 +31,9 @@ class LoadResult:
     simulated: Run
     decided_again: list[DecidedAgain]
     """Per real run, its decisions repeated by the simulator with its own durations."""
+    rescaled: list[Mapping[str, MetricValue]]
+    """Per real run, the summary of a simulation whose job times are the profile's, scaled to those of the other real
+    runs; none where there is only one."""
 
 
 def cdf_plot(results: Sequence[LoadResult]) -> Plot:

@@ -3,10 +3,9 @@
 import os
 import subprocess
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
-from spinbench.errors import UserError
+from spinbench.sweep.launcher.ray_cluster import ray_cluster
 from spinbench.sweep.launcher.supervise import Job, Worker, WorkerEnd, supervise
 
 SAID_CHARACTERS = 400
@@ -37,15 +36,7 @@ def run_ray(job: Job, address: str | None, workers: int | None, cpus_per_worker:
 
     Raises UserError as `supervise`, and where Ray is not installed or the cluster cannot be reached.
     """
-    try:
-        ray: Any = import_module("ray")
-    except ImportError as error:
-        raise UserError("launcher=ray needs Ray: pip install 'spinbench[ray]'") from error
-    try:
-        ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"launcher.address is {address}; {' '.join(str(error).split())}") from error
-    try:
+    with ray_cluster(address, "launcher=ray", "launcher.address") as ray:
         count = workers or max(1, int(ray.cluster_resources().get("CPU", 1) // cpus_per_worker))
         # a lost task is started again by us, once for all launchers, and not by Ray as well
         remote = ray.remote(num_cpus=cpus_per_worker, num_gpus=gpus_per_worker, max_retries=0, max_calls=1)(_run_worker)
@@ -55,8 +46,6 @@ def run_ray(job: Job, address: str | None, workers: int | None, cpus_per_worker:
             return _Task(ray, remote.remote(command, dict(job.environment), os.getcwd()))
 
         supervise(job, count, start)
-    finally:
-        ray.shutdown()
 
 
 def _run_worker(command: list[str], environment: Mapping[str, str], folder: str) -> tuple[int, str]:

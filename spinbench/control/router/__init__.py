@@ -1,0 +1,1 @@
+"""Which replica serves a request: routers, and what they are told."""

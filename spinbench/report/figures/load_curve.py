@@ -1,0 +1,83 @@
+"""How throughput and latency change with the load."""
+
+import pandas as pd
+
+from spinbench.report.compare import comparison_table
+from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
+from spinbench.report.section import Section
+
+SHOWN = {
+    "tokens_per_s": "output tokens/s",
+    "tpot_p50_ms": "median time per output token (ms)",
+    "ttft_p99_ms": "p99 time to first token (ms)",
+}
+MIN_LOADS = 3
+STYLES = ("-", "--", ":", "-.")
+
+
+def load_plot(section: Section, colours: dict[str, str]) -> Plot | None:
+    """A line per setting over the load, by request rate where that varies, else by batch; None below three loads."""
+    keys = [key for key, _ in section.loads[0].arrivals] if section.loads else []
+    key = next((key for key in (*keys, "batch") if _is_numeric(section, key)), None)
+    if key is None:
+        return None
+    rows = []
+    for load in section.loads:
+        rest = ", ".join(
+            [f"batch {load.batch}"] * (key != "batch") + [f"{k} {v}" for k, v in load.arrivals if k != key]
+        )
+        table = comparison_table(section, load)[["method", *SHOWN]]
+        names = {setting.label: setting.method for setting in section.at(load)}
+        rows.append(
+            table.rename(columns={"method": "label"}).assign(
+                method=table["method"].map(names), load=load.label, x=load.number(key), rest=rest
+            )
+        )
+    data = pd.concat(rows, ignore_index=True)
+    rests = list(dict.fromkeys(data["rest"]))[: len(STYLES)]
+    name = key.rsplit(".", 1)[-1].replace("_", " ") + (" (requests/s)" if key.endswith("request_rate") else "")
+    with plot_style():
+        figure = new_figure(5.6, width_in=12)
+        panels = figure.subplots(1, len(SHOWN), squeeze=False)[0]
+        handles = {}
+        for axes, (column, label) in zip(panels, SHOWN.items(), strict=True):
+            for (setting, rest), own in data[data["rest"].isin(rests)].groupby(["label", "rest"], sort=False):
+                line = own.sort_values("x")
+                baseline = line["method"].iloc[0] == "plain"
+                (handles[setting],) = axes.plot(
+                    line["x"], line[column], marker="o", color=colours[line["method"].iloc[0]],
+                    linestyle=STYLES[rests.index(str(rest))], linewidth=3 if baseline else 2,
+                )  # fmt: skip
+            axes.set(xlabel=name, ylabel=label)
+            axes.set_ylim(bottom=0)
+        labels = [label for label in section.labels if label in handles]
+        legend_below(figure, [handles[label] for label in labels], labels)
+        title = _finding(data, name)
+        set_title(figure, title)
+    return Plot(
+        name="load",
+        figure=figure,
+        data=data.rename(columns={"x": key}),
+        title=title,
+        alt=f"Throughput, time per output token and time to first token of {len(labels)} settings over the {name}.",
+        caption="Medians over the repeats."
+        + (
+            ""
+            if len(rests) < 2
+            else " Lines by " + "; ".join(f"{STYLES[i]} {rest}" for i, rest in enumerate(rests)) + "."
+        ),
+    )
+
+
+def _is_numeric(section: Section, key: str) -> bool:
+    values = {load.number(key) for load in section.loads}
+    return len(values) >= MIN_LOADS and all(0 < value < float("inf") for value in values)
+
+
+def _finding(data: pd.DataFrame, name: str) -> str:
+    parts = []
+    for x in (data["x"].min(), data["x"].max()):
+        own = data[(data["x"] == x) & data["tpot_p50_ms"].notna()]
+        best = own.loc[own["tpot_p50_ms"].idxmin()]
+        parts.append(f"{best['label']} at {name.split(' (')[0]} {x:g} ({best['tpot_p50_ms']:.1f} ms)")
+    return "Least time per output token: " + ", ".join(parts)

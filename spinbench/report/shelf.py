@@ -1,0 +1,58 @@
+"""The files beside a page: a CSV for every table and figure, and the figures as pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from spinbench.report.cells import Cell, frame_cells, text_columns
+from spinbench.report.document import Picture, Table
+from spinbench.report.figures.plot import Plot
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Puts files below the page's folder, and gives what the page shows of them."""
+
+    out: Path
+    prefix: str = ""
+    """Of the names of all files."""
+
+    def csv(self, name: str, frame: pd.DataFrame) -> str:
+        """Writes a table; gives its path relative to the page. Raises OSError."""
+        path = self.out / "tables" / f"{self.prefix}{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(path, index=False, float_format="%.6g")
+        return path.relative_to(self.out).as_posix()
+
+    def table(
+        self,
+        name: str,
+        frame: pd.DataFrame,
+        note: str,
+        headers: Mapping[str, str] | None = None,
+        rows: int | None = None,
+        digits: int = 2,
+    ) -> Table:
+        """A table with `digits` behind the point; the page shows the first `rows`, columns under other `headers`."""
+        shown = frame if rows is None else frame.head(rows)
+        names = tuple((headers or {}).get(str(name), str(name).replace("_", " ")) for name in frame.columns)
+        return self.cells(name, names, frame_cells(shown, digits), text_columns(frame), frame, note)
+
+    def cells(
+        self,
+        name: str,
+        headers: tuple[str, ...],
+        rows: list[list[Cell]],
+        is_text: Sequence[bool],
+        frame: pd.DataFrame,
+        note: str,
+    ) -> Table:
+        """A table whose cells are made, with its unrounded numbers in a frame."""
+        return Table(headers, rows, tuple(is_text), note, self.csv(name, frame))
+
+    def picture(self, plot: Plot) -> Picture:
+        """A figure."""
+        image, data = plot.save(self.out / "figures", self.prefix)
+        return Picture(plot, image.relative_to(self.out).as_posix(), data.relative_to(self.out).as_posix())

@@ -1,0 +1,1 @@
+"""Where finished runs are sent besides their folders: experiment trackers."""
