@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import Job, JobDone
+from spinbench.control.job import Job, JobDone, KnownTimes
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.record import RunRecord
 from spinbench.control.router.load import ReplicaSnapshot
