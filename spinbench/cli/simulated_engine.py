@@ -24,6 +24,8 @@ from spinbench.control.cost_model import CostModel
 from spinbench.control.job import Body
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
+from spinbench.control.overlap import Overlap
+from spinbench.control.placement import Placement
 from spinbench.control.record import RunRecord
 from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.errors import UserError
@@ -55,6 +57,7 @@ class SimulatedEngine:
             check_serial(config)
         infos = drafter_infos(config.models)
         profile = self.profile(engine)
+        overlap_of(config, profile)
         names = [info.name for info in infos]
         table = self.table(engine) if engine.acceptance != "synthetic" else None
         sha256 = {} if table is None else _digests(table)
@@ -160,7 +163,16 @@ class SimulatedEngine:
                     settings, make_router(config), queue, streams, lengths, cost_model, on_progress, wrap, ends_early
                 )
             return simulated_loop(
-                settings[0], queue, streams, lengths, job_times, on_progress, wrap, start_s, ends_early
+                settings[0],
+                queue,
+                streams,
+                lengths,
+                job_times,
+                on_progress,
+                wrap,
+                start_s,
+                ends_early,
+                overlap_of(config, profile),
             )
 
         def judge(record: RunRecord) -> dict[str, Any]:
@@ -200,16 +212,43 @@ def simulation_section(config: ReplayConfig) -> SimulationSection:
     return config.engine
 
 
+def overlap_of(config: ReplayConfig, profile: Profile) -> Overlap | None:
+    """How lanes slow each other; None where each is a device of its own.
+
+    Raises UserError where they share one, and the profile does not tell how.
+    """
+    if simulation_section(config).lanes == "devices":
+        return None
+    if config.replicas > 1:
+        raise UserError(
+            f"engine.lanes is streams and replicas {config.replicas}; lanes of one device are of one replica"
+        )
+    num_lanes = Placement(config.placement.kind).num_devices(len(config.models.drafters))
+    if num_lanes != 2:
+        raise UserError(
+            f"engine.lanes is streams, which are two, and placement={config.placement.kind} with "
+            f"{len(config.models.drafters)} drafters makes {num_lanes}; set placement=drafters_together, or "
+            "engine.lanes=devices"
+        )
+    found = profile.meta.device.overlap
+    if found is None:
+        raise UserError(
+            f"{profile.source}: says nothing of how two lanes of its device slow each other (device.overlap), which "
+            "engine.lanes=streams asks for; profile this machine anew with a drafter that has a network"
+        )
+    return Overlap(found.target_alone, found.target_beside, found.drafter_alone, found.drafter_beside)
+
+
 def _digests(table: AcceptanceTable) -> dict[str, str]:
     return {model.name: model.sha256 for model in (table.meta.target, *table.meta.drafters)}
 
 
 def _lane_warnings(config: ReplayConfig, meta: ProfileMeta) -> tuple[str, ...]:
-    if config.placement.kind == "shared" or meta.kind != "measured":
+    if config.placement.kind == "shared" or meta.kind != "measured" or simulation_section(config).lanes == "streams":
         return ()
     return (
         "jobs were profiled with the machine to themselves, and here they overlap as on devices like it; lanes that "
-        "share a machine slow each other down",
+        "share a machine slow each other down (engine.lanes=streams)",
     )
 
 
