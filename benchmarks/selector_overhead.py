@@ -24,6 +24,7 @@ from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.joint import JointSelector
 from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.workload.acceptance.agreement import MAX_AGREED
 
 PROFILE = "profiles/epyc-zen4-2-cores-smollm2-bfloat16"
 SHAPES = ((1, 6), (8, 6), (8, 10), (32, 10))
@@ -53,7 +54,8 @@ def context_of(rng: np.random.Generator, count: int, num_drafters: int) -> Round
     return RoundContext(
         rows=rng.choice(NUM_REQUESTS, count, replace=False), category=rng.integers(0, 8, count),
         num_rounds=nothing + 9, context_tokens=rng.integers(50, 800, count), output_tokens=nothing + 30,
-        remaining_tokens=nothing + 60, lookup_match_order=rng.integers(0, 4, count), ngram_confidence=rng.random(count),
+        remaining_tokens=nothing + 60, lookup_match_order=rng.integers(0, 4, count),
+        lookup_agreed=rng.integers(0, MAX_AGREED + 1, count), ngram_confidence=rng.random(count),
         newest_token_ids=rng.integers(0, 40_000, count), last_drafter=nothing, last_drafted=nothing,
         last_accepted=nothing, last_confidence=np.full(count, np.nan), missing_kv_tokens=missing, num_waiting=0,
     )  # fmt: skip

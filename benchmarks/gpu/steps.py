@@ -15,7 +15,6 @@ from spinbench.control.job import DraftJob, VerifyJob
 from spinbench.control.layout import PackedLayout
 from spinbench.control.text import LiveText
 from spinbench.models.shape_model import shape_model
-from spinbench.runtime.draft import Draft
 from spinbench.runtime.graphs.draft_replays import DraftReplays
 from spinbench.runtime.graphs.static_forward import ForwardReplays
 from spinbench.runtime.kv_pool import KvShape
@@ -124,7 +123,7 @@ def waits(scene: Scene, models: Models) -> pd.DataFrame:
             drafted = models.drafter.draft(job, known, None, text, None)
             if drafted is None:
                 raise RuntimeError(f"no graph for drafts of {batch} requests; the log says why")
-            drafts = {row: Draft(drafted[row]) for row in range(batch)}
+            drafts = dict(enumerate(drafted))
             models.verifier.verify(verify, drafts, text)  # captured
             in_draft = _count_waits(scene, partial(models.drafter.draft, job, known, None, text, None))
             in_verify = _count_waits(scene, partial(models.verifier.verify, verify, drafts, text))

@@ -1,7 +1,7 @@
 """The runtime's own models, attention, sampler and body, set up so that single passes and jobs can be timed."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -16,13 +16,17 @@ from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import PrefillJob
 from spinbench.control.kv_budget import blocks_for
+from spinbench.control.placement import Placement
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
 from spinbench.runtime.body import TorchBody
-from spinbench.runtime.drafter import Drafter, ModelDrafter, with_lookup
+from spinbench.runtime.drafter import Drafter
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.graphs.static_pass import row_bucket
+from spinbench.runtime.job_work import JobWork
+from spinbench.runtime.lookup_drafter import with_lookup
+from spinbench.runtime.model_drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampling, TokenSampler, make_sampler
 from spinbench.runtime.slot_table import SlotTable
@@ -63,7 +67,7 @@ class Bench:
         runner = ModelRunner(target.model, self._slots, execution.attention)
         self._runners = {target.name: runner}
         self._choose: dict[str, Choose] = {target.name: sampler.target_tokens}
-        lanes: list[tuple[DrafterInfo, Drafter]] = []
+        lanes: list[tuple[DrafterInfo, Drafter | None]] = []
         of_model: dict[str, ModelDrafter] = {}
         for meta, info, model in drafters:
             lane: Drafter = PromptLookupDrafter(info, self.device)
@@ -78,7 +82,7 @@ class Bench:
             lanes.append((info, lane))
         self._lane_places = {info.name: place for place, (info, _) in enumerate(lanes)}
         verifier = Verifier(runner, sampler, execution.forward_replays(runner, self._slots))
-        self.body = TorchBody(verifier, lanes, self._slots)
+        self.body = TorchBody(JobWork(verifier, lanes), self._slots)
 
     def begin(self) -> None:
         """Make the texts and give every request its slots; needed before the first timing, and after other runs."""
@@ -140,6 +144,17 @@ class Bench:
             self._hold(job.spans.rows.tolist())
         return done.end_s - done.start_s
 
+    @contextmanager
+    def two_lanes(self, drafter_threads: int) -> Iterator["TwoLanes"]:
+        """The target on one lane of the device and the drafters on another; `begin` anew after it."""
+        body = TorchBody(self.body.work, self._slots, Placement("drafters_together"), drafter_threads)
+        try:
+            body.begin(self._text)
+            self._hold(range(self._num_requests))
+            yield TwoLanes(body, self._lane_places)
+        finally:
+            body.close()
+
     def _hold(self, rows: Sequence[int]) -> None:
         for row in rows:
             self._slots.hold(row, self._longest, self._longest)
@@ -164,6 +179,36 @@ class Bench:
             end.record()
             end.synchronize()
             return start.elapsed_time(end) / 1e3
+
+
+class TwoLanes:
+    """Runs jobs side by side."""
+
+    def __init__(self, body: TorchBody, lane_places: Mapping[str, int]) -> None:
+        self._body = body
+        self._lane_places = lane_places
+
+    def beside(self, points: Sequence[JobPoint], repeats: int) -> list[list[float]]:
+        """Seconds of each of these jobs, at least `repeats` times each, with a lane each that is never idle.
+
+        Those that were under way when another lane had its last are left out.
+        """
+        jobs = [point.job(self._lane_places.get(point.lane, 0)) for point in points]
+        seconds: list[list[float]] = [[] for _ in jobs]
+        for job in jobs:
+            self._body.submit(job)
+        in_flight = len(jobs)
+        while in_flight:
+            done = self._body.next_event(None)
+            if done is None:
+                raise RuntimeError("a lane did not do the job that it was given")
+            place = next(place for place, job in enumerate(jobs) if job is done.job)
+            in_flight -= 1
+            if min(map(len, seconds)) < repeats:
+                seconds[place].append(done.end_s - done.start_s)
+                self._body.submit(jobs[place])
+                in_flight += 1
+        return seconds
 
 
 def num_blocks(limits: ProfileLimits) -> int:

@@ -24,6 +24,27 @@ class MetaSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class OverlapMeta(MetaSection):
+    """What a step of the target and a draft take on two lanes of the device, over what they take with it alone.
+
+    Means over the batch sizes that were tried.
+    """
+
+    target_alone: Factor
+    """The other lane idle."""
+    target_beside: Factor
+    """The other lane busy."""
+    drafter_alone: Factor
+    drafter_beside: Factor
+    drafter: Name
+    """Which one drafted: the largest."""
+    drafter_threads: Positive | None
+    """CPU threads of its lane; None on a GPU."""
+
+
 class DeviceMeta(MetaSection):
     """What the timings are of."""
 
@@ -41,6 +62,8 @@ class DeviceMeta(MetaSection):
     """Bytes read and written per second by a large copy within the device's memory, measured; None = not measured."""
     matrix_flops_per_s: float | None = None
     """Operations per second of a large matrix product in the profile's dtype, measured; a multiply-add is two."""
+    overlap: OverlapMeta | None = None
+    """None = not measured: no drafter has a network, or the profile is older or analytic."""
 
 
 class ModelMeta(MetaSection):

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting, read_trace
-from spinbench.cli.device_choice import choose_device
+from spinbench.cli.device_choice import choose_device, with_known_dtype
 from spinbench.cli.execution import execution_of
 from spinbench.cli.model_shelf import ModelShelf, macs_of
 from spinbench.cli.run_costs import run_costs
@@ -19,9 +19,12 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel
+from spinbench.models.loaded_model import on_device
 from spinbench.models.prompts import tokenize_requests
+from spinbench.models.tensor_parallel import check_share, model_share, num_shares
 from spinbench.runtime.body import TorchBody, make_body
 from spinbench.runtime.kv_pool import KvShape
+from spinbench.runtime.ranks import Ranks
 from spinbench.runtime.sampler import Sampling
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.request import Request, Trace
@@ -39,6 +42,10 @@ class Assembly:
     """Token ids by request id."""
     setting: LoopSetting
     body: TorchBody
+    engine: RuntimeSection
+    """With its number format named."""
+    ranks: Ranks | None
+    """Those that share the target; None = this process has all of it."""
 
 
 def assemble(config: ReplayConfig, shelf: ModelShelf, replica: int = 0) -> Assembly:
@@ -48,19 +55,46 @@ def assemble(config: ReplayConfig, shelf: ModelShelf, replica: int = 0) -> Assem
     beside = check_decisions(config, run_costs(config, engine, drafter_infos(config.models))).branch_tokens
     max_tokens = {request.id: len(prompts[request.id]) + request.max_new_tokens + beside for request in trace.requests}
     choose_num_blocks(config, max_tokens)  # what cannot be served is refused before drafters are loaded
-    models = shelf.drafters(config.models.drafters)
+    ranks = None
+    if engine.tensor_parallel > 1:
+        target, ranks = join_others(target, engine)
+    models = shelf.drafters(config.models.drafters, networks=ranks is None or ranks.is_first)
+    macs, digests = macs_of(models), {model.name: model.weights_sha256 for model in models if model is not None}
+    if ranks is not None:
+        # others decide as the first does, without its networks
+        macs, digests = ranks.of_first((macs, digests))
+        models = tuple(on_device(model, choose_device(engine)) for model in models)
     networks = [target.model, *(model.model for model in models if isinstance(model, DrafterModel))]
-    num_blocks = choose_num_blocks(config, max_tokens, limit=_blocks_that_fit(config, networks))
-    infos = drafter_infos(config.models, macs_of(models))
-    digests = {model.name: model.weights_sha256 for model in models if model is not None}
+    limit = _blocks_that_fit(config, networks)
+    if ranks is not None and limit is not None:
+        limit = ranks.least(limit)
+    num_blocks = choose_num_blocks(config, max_tokens, limit=limit)
+    infos = drafter_infos(config.models, macs)
     costs = run_costs(config, engine, infos, {config.models.target: target.weights_sha256, **digests})
     setting = loop_setting(config, infos, target.eos_token_ids, num_blocks, len(trace.requests), costs, replica=replica)
     num_slots = num_blocks * config.kv.block_size
     _check_memory(num_slots, networks)
     drafters = tuple(zip(infos, models, strict=True))
     lanes = setting.placement, config.placement.drafter_threads
-    body = make_body(target, drafters, sampling(config), num_blocks, config.kv.block_size, *lanes, execution_of(engine))
-    return Assembly(trace, target, drafters, prompts, setting, body)
+    body = make_body(
+        target,
+        drafters,
+        sampling(config),
+        num_blocks,
+        config.kv.block_size,
+        *lanes,
+        execution=execution_of(engine),
+        ranks=ranks,
+    )
+    return Assembly(trace, target, drafters, prompts, setting, body, engine, ranks)
+
+
+def join_others(target: TargetModel, engine: RuntimeSection) -> tuple[TargetModel, Ranks]:
+    """This process's part of the target, and the processes that have the others. Raises UserError."""
+    count, device = engine.tensor_parallel, choose_device(engine)
+    check_share(target.name, target.model, count)
+    ranks = Ranks.join(device)
+    return replace(target, model=model_share(target.name, target.model, count, device)), ranks
 
 
 def load_prompts(
@@ -69,7 +103,10 @@ def load_prompts(
     """The trace, the target and the prompts' token ids by request id. Raises UserError."""
     needs_tokenizer = config.trace.max_prompt_tokens is not None
     trace = None if needs_tokenizer else read_trace(config, None)
-    target = shelf.target(config.models.target, getattr(torch, engine.dtype), choose_device(engine))
+    shares = isinstance(engine, RuntimeSection) and engine.tensor_parallel > 1
+    # what is shared is whole on the host first
+    device = torch.device("cpu") if shares else choose_device(engine)
+    target = shelf.target(config.models.target, getattr(torch, engine.dtype), device)
     if trace is None:
         trace = read_trace(config, _prompt_counter(target, config.models.use_chat_template))
     token_ids = tokenize_requests(trace.requests, target, config.models.use_chat_template)
@@ -80,7 +117,7 @@ def runtime_section(config: ReplayConfig) -> RuntimeSection:
     """The section of engine=runtime. Raises UserError where another engine is configured."""
     if not isinstance(config.engine, RuntimeSection):
         raise UserError(f"engine.kind is {config.engine.kind}; this needs real models: engine=runtime")
-    return config.engine
+    return with_known_dtype(config.engine)
 
 
 def sampling(config: ReplayConfig) -> Sampling:
@@ -121,7 +158,8 @@ def _blocks_that_fit(config: ReplayConfig, models: Sequence[PreTrainedModel]) ->
 
 def _bytes_per_token(models: Sequence[PreTrainedModel]) -> int:
     """Keys and values of a token in all models: their pools have as many slots."""
-    return sum(KvShape.of(model.config).bytes_per_token(model.dtype) for model in models)
+    shapes = [KvShape.of(model.config).share(num_shares(model.config)) for model in models]
+    return sum(shape.bytes_per_token(model.dtype) for shape, model in zip(shapes, models, strict=True))
 
 
 def _check_memory(num_slots: int, models: Sequence[PreTrainedModel]) -> None:

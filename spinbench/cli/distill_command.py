@@ -5,10 +5,10 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from spinbench.cli.device_choice import choose_device
+from spinbench.cli.device_choice import choose_device, with_known_dtype
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted
-from spinbench.cli.schema import RuntimeSection, Section, parse_config
+from spinbench.cli.schema import RuntimeSection, Section, parse_config, require_one_process
 from spinbench.models.distill.config import DistillConfig
 from spinbench.models.distill.pipeline import run_distill
 from spinbench.models.load import load_target
@@ -27,7 +27,9 @@ class Distill:
 
     def check(self, point: Point) -> None:
         """Raise UserError for what is wrong with the config; loads no model."""
-        choose_device(parse_config(point.config, DistillCommandConfig).engine)
+        config = parse_config(point.config, DistillCommandConfig)
+        require_one_process(config.engine)
+        choose_device(config.engine)
 
     def run(self, point: Point) -> None:
         """Train what is not trained yet. Raises UserError, and Interrupted on Ctrl-C."""
@@ -35,7 +37,8 @@ class Distill:
         if config.engine.num_threads is not None:
             torch.set_num_threads(config.engine.num_threads)
         try:
-            target = load_target(config.target, getattr(torch, config.engine.dtype), choose_device(config.engine))
+            engine = with_known_dtype(config.engine)
+            target = load_target(config.target, getattr(torch, engine.dtype), choose_device(engine))
             run_distill(config.distill, target)
         except KeyboardInterrupt as error:
             raise Interrupted(

@@ -25,6 +25,13 @@ def graph_mode(engine: RuntimeSection) -> GraphMode | None:
     if engine.graphs == "cuda" and not can_capture:
         why = f"the models run on a {device.type}" if device.type != "cuda" else "torch computes attention"
         raise UserError(f"engine.graphs is cuda; {why}, so it must be auto, off or eager")
+    if engine.tensor_parallel > 1:
+        if engine.graphs in ("cuda", "eager"):
+            raise UserError(
+                f"engine.graphs is {engine.graphs} and engine.tensor_parallel {engine.tensor_parallel}; a shared "
+                "target runs without graphs, so it must be auto or off"
+            )
+        return None
     if engine.graphs == "auto":
         return "cuda" if can_capture else None
     return None if engine.graphs == "off" else engine.graphs

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from spinbench.cli.assemble import load_prompts, num_threads
 from spinbench.cli.decisions import drafter_infos, loop_setting, require_single
-from spinbench.cli.device_choice import choose_device
+from spinbench.cli.device_choice import choose_device, with_known_dtype
 from spinbench.cli.hardware import device_hardware
 from spinbench.cli.live_engine import model_facts, text_decoder
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.progress import show_stage
 from spinbench.cli.schema import HuggingFaceSection, ReplayConfig
 from spinbench.cli.session import OnProgress, Session, WrapBody
+from spinbench.cli.torchrun import check_processes
 from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.selector.fixed import FixedSelector
@@ -37,6 +38,7 @@ class HuggingFaceEngine:
 
     def check(self, config: ReplayConfig) -> None:
         """Raise UserError for what Hugging Face's `generate` cannot be asked for; loads no model."""
+        check_processes(1, None)
         require_single(config)
         choose_device(_section(config))
         _assisting(config, _setting(config, frozenset()))
@@ -96,7 +98,7 @@ class HuggingFaceEngine:
 def _section(config: ReplayConfig) -> HuggingFaceSection:
     if not isinstance(config.engine, HuggingFaceSection):
         raise UserError(f"engine.kind is {config.engine.kind}; this needs engine=huggingface")
-    return config.engine
+    return with_known_dtype(config.engine)
 
 
 def _setting(config: ReplayConfig, eos_token_ids: frozenset[int]) -> LoopSetting:

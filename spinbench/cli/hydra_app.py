@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spinbench.cli.composer import compose_sweep, compose_sweeps
 from spinbench.cli.hydra_error import explain_hydra_error, explain_omegaconf_error
 from spinbench.cli.locations import shipped_folder
-from spinbench.cli.main import USER_ERROR, one_line
+from spinbench.cli.main import USER_ERROR, one_line, tell
 from spinbench.cli.override_value import override_value
 from spinbench.errors import UserError
 
@@ -146,7 +146,7 @@ def _run(command: Command, hydra: Hydra, name: str, overrides: list[str], severa
             command.run(_point(HydraConfig.get(), HydraConfig.get().runtime.output_dir, config))
         except UserError as error:
             # returned, not raised: Hydra would print a line of its own, and a sweep's other points shall still run
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            tell(f"error: {one_line(error)}")
             return error
         return None
 

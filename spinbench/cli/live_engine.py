@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from spinbench.cli.assemble import Assembly, assemble, num_threads, runtime_section, sampling
 from spinbench.cli.decisions import check_decisions, drafter_infos
 from spinbench.cli.execution import attention_kind, execution_of, graph_mode
@@ -12,11 +14,13 @@ from spinbench.cli.hardware import device_hardware
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.progress import show_stage
 from spinbench.cli.run_costs import run_costs
-from spinbench.cli.schema import ReplayConfig
+from spinbench.cli.schema import ReplayConfig, RuntimeSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
+from spinbench.cli.torchrun import check_processes
 from spinbench.cli.warm_up import warm_up
 from spinbench.control.loop import ServingLoop
 from spinbench.dotted_name import is_dotted_name
+from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel, macs_per_token
 from spinbench.models.ngram_file import packaged_ngrams
 from spinbench.models.packed_drafter import packaged_drafters
@@ -38,6 +42,9 @@ class LiveEngine:
         """Raise UserError for what is wrong with the engine's config; loads no model."""
         sampling(config)
         engine = runtime_section(config)
+        check_processes(engine.tensor_parallel, torch.cuda.device_count() if torch.cuda.is_available() else None)
+        if engine.tensor_parallel > 1:
+            _check_sharing(config, engine)
         if config.replicas > 1:
             import_ray("replicas > 1 with engine=runtime")
         execution_of(engine)
@@ -60,8 +67,29 @@ class LiveEngine:
                 warm_up(assembly)
             try:
                 yield _session(config, assembly)
+                if assembly.ranks is not None:
+                    assembly.ranks.leave()
             finally:
                 assembly.body.close()
+
+
+def _check_sharing(config: ReplayConfig, engine: RuntimeSection) -> None:
+    """Raise UserError for what does not go with a target that several processes share."""
+    if config.replicas > 1:
+        raise UserError(
+            f"replicas is {config.replicas} and engine.tensor_parallel {engine.tensor_parallel}; several processes "
+            "share the target of one replica: set one of the two to 1"
+        )
+    if config.placement.kind != "shared":
+        raise UserError(
+            f"placement is {config.placement.kind} and engine.tensor_parallel {engine.tensor_parallel}; the first "
+            "process has the drafters beside its part of the target: set placement=shared"
+        )
+    if engine.device == "cpu" and torch.cuda.is_available():
+        raise UserError(
+            f"engine.device is cpu and engine.tensor_parallel {engine.tensor_parallel}; transformers shares a target "
+            "among GPUs where there are some: set engine.device=cuda or auto"
+        )
 
 
 def _session(config: ReplayConfig, assembly: Assembly) -> Session:
@@ -78,19 +106,21 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
         judge=lambda record: {},
         warnings=tuple,
         facts=live_facts(config, assembly),
+        writes=assembly.ranks is None or assembly.ranks.is_first,
     )
 
 
 def live_facts(config: ReplayConfig, assembly: Assembly) -> dict[str, Any]:
     """Entries of meta.json that follow from the models and the machine that they are on."""
     return {
-        "dtype": runtime_section(config).dtype,
+        "dtype": assembly.engine.dtype,
         "models": model_facts(assembly.target, [(info.name, model) for info, model in assembly.drafters]),
         # with how the models are run on it: the simulator's entry has other keys as well
         "hardware": {
             **device_hardware(assembly.target.model.device),
-            "attention": attention_kind(runtime_section(config)),
-            "graphs": graph_mode(runtime_section(config)),
+            "attention": attention_kind(assembly.engine),
+            "graphs": graph_mode(assembly.engine),
+            "tensor_parallel": assembly.engine.tensor_parallel,
         },
     }
 

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 
+from spinbench.cli.torchrun import Torchrun
 from spinbench.errors import UserError
 
 USER_ERROR = 2
@@ -45,10 +46,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        tell(f"error: {one_line(error)}")
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted: {one_line(interrupt) or 'nothing was written'}", file=sys.stderr)
+        tell(f"interrupted: {one_line(interrupt) or 'nothing was written'}")
     return USER_ERROR
+
+
+def tell(line: str) -> None:
+    """Print a line to stderr; of the processes that torchrun started the first one speaks for all, or says which."""
+    here = Torchrun.here()
+    if here.is_first:
+        print(line, file=sys.stderr)
+    elif here.has_met:
+        print(f"process {here.rank}: {line}", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:

@@ -36,10 +36,15 @@ class ModelShelf:
             self._drafters[spec] = load(spec, self._target)
         return self._drafters[spec]
 
-    def drafters(self, names: Iterable[str]) -> tuple[DrafterModel | NgramModel | None, ...]:
-        """What each of a run's drafters asks where it does not copy; None for prompt lookup. Raises as `drafter`."""
+    def drafters(self, names: Iterable[str], networks: bool = True) -> tuple[DrafterModel | NgramModel | None, ...]:
+        """What each of a run's drafters asks where it does not copy; None for prompt lookup. Raises as `drafter`.
+
+        Without `networks`, which another process has, only n-gram tables are there.
+        """
         models = map(model_of, names)
-        return tuple(None if name is None else self.drafter(name) for name in models)
+        return tuple(
+            None if name is None or not (networks or is_ngram(name)) else self.drafter(name) for name in models
+        )
 
 
 def macs_of(models: Iterable[DrafterModel | NgramModel | None]) -> dict[str, int]:

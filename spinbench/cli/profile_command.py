@@ -25,12 +25,13 @@ from spinbench.calibration.meta import (
     RowsMeta,
     SamplingMeta,
 )
+from spinbench.calibration.overlap import measure_overlap
 from spinbench.calibration.partial import PartialProfile
 from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.profile_file import META_FILE, Profile, ProfileTables, write_profile
 from spinbench.calibration.score import score_profile, write_scores
 from spinbench.cli.assemble import num_threads
-from spinbench.cli.device_choice import choose_device
+from spinbench.cli.device_choice import choose_device, known_dtype, with_known_dtype
 from spinbench.cli.execution import attention_kind, execution_of, graph_mode
 from spinbench.cli.hardware import device_hardware, profiled_name
 from spinbench.cli.hydra_app import Point
@@ -45,6 +46,9 @@ from spinbench.cli.schema import RuntimeSection, parse_config
 from spinbench.errors import UserError
 from spinbench.models.shape_model import require_room
 from spinbench.runtime.sampler import Sampling
+
+DATASHEET_DTYPE = "bfloat16"
+"""What `auto` means for a device that is not here: all that come with spinbench have a figure for half precision."""
 
 
 class ProfileCommand:
@@ -104,7 +108,9 @@ class ProfileCommand:
                 with show_timings() as on_progress:
                     tables = measure(bench, plan, partial, on_progress)
                 facts = measure_facts(device, models.target.model.dtype)
-                about = about.model_copy(update=asdict(facts))
+                with show_stage("two lanes side by side"):
+                    overlap = measure_overlap(bench, models.metas, drafter_metas(config), limits, config.repeats)
+                about = about.model_copy(update=asdict(facts) | {"overlap": overlap})
                 meta = _meta(config, point, about, models.metas, tables, None)
                 _save(point.folder, Profile(meta, tables, str(point.folder)))
                 partial.remove()
@@ -157,7 +163,9 @@ def _save(folder: Path, profile: Profile) -> None:
 def _engine(config: ProfileConfig) -> RuntimeSection:
     if not isinstance(config.engine, RuntimeSection):
         raise TypeError("the config was checked to be of the runtime")
-    return config.engine
+    if config.device != THIS_MACHINE and config.engine.dtype == "auto":
+        return config.engine.model_copy(update={"dtype": DATASHEET_DTYPE})
+    return with_known_dtype(config.engine)
 
 
 def _sampling(config: ProfileConfig) -> Sampling:
@@ -229,7 +237,7 @@ def _meta(
         format=FORMAT,
         kind="measured" if assumptions is None else "analytic",
         device=about,
-        dtype=_engine(config).dtype,
+        dtype=known_dtype(_engine(config)),
         sampling=SamplingMeta(**config.sampling.model_dump()),
         limits=LimitsMeta(**asdict(config.limits)),
         target=config.models.target,

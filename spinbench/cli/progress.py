@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
+from spinbench.cli.torchrun import Torchrun
 from spinbench.control.loop_setting import Progress
 
 REFRESHES_PER_SECOND = 2
@@ -20,7 +21,8 @@ Report = Callable[[Progress], None]
 def show_progress(label: str, num_requests: int, now: Callable[[], float]) -> Iterator[Report | None]:
     """What a `ServingLoop` reports to, or None where stderr is no terminal. `now` is the body's clock, in seconds."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    # of several processes none asks for the time by itself: it is the first one's, which tells all of them together
+    if not console.is_terminal or Torchrun.here().size > 1:
         yield None
         return
     columns = (
@@ -47,7 +49,7 @@ def show_progress(label: str, num_requests: int, now: Callable[[], float]) -> It
 def show_stage(text: str) -> Iterator[None]:
     """A spinner with `text` while something loads; nothing where stderr is no terminal."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not (console.is_terminal and Torchrun.here().is_first):
         yield
         return
     with console.status(text):

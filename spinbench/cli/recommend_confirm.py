@@ -27,9 +27,11 @@ def check_confirmation(question: Question) -> str | None:
         return "not asked for (confirm=never)"
     if find_spec("torch") is None:
         return _not(question, "torch is not installed here")
-    profiled, runtime = question.profile.meta, question.config.runtime
-    if profiled.dtype != runtime.dtype:
-        return _not(question, f"the profile is of {profiled.dtype}, runtime.dtype is {runtime.dtype}")
+    from spinbench.cli.device_choice import known_dtype  # needs torch
+
+    profiled, dtype = question.profile.meta, known_dtype(question.config.runtime)
+    if profiled.dtype != dtype:
+        return _not(question, f"the profile is of {profiled.dtype}, runtime.dtype is {dtype}")
     if confirm == "always":
         return None
     if profiled.kind != "measured":

@@ -40,8 +40,17 @@ def table_without_drafters(
         use_chat_template=config.models.use_chat_template,
         versions=versions(),
         created=_now(),
+        lookup_agreed=True,
     )
-    return AcceptanceTable(meta, requests, texts.token_ids, lookup.match_order, lookup.lookup_run, {})
+    return AcceptanceTable(
+        meta,
+        requests,
+        texts.token_ids,
+        lookup.match_order,
+        lookup.lookup_run,
+        {},
+        lookup_agreed=lookup.lookup_agreed,
+    )
 
 
 def record_drafter(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from spinbench.cli.device_choice import with_known_dtype
 from spinbench.cli.schema import (
     EngineSection,
     KvSection,
@@ -44,7 +45,7 @@ class RecordConfig(Section):
         if not isinstance(self.engine, RuntimeSection):
             raise UserError(f"engine.kind is {self.engine.kind}; a recording needs real models: engine=runtime")
         require_no_profile(self.engine)
-        return self.engine
+        return with_known_dtype(self.engine)
 
 
 def plain_replay(config: RecordConfig, drafters: tuple[str, ...] = ()) -> ReplayConfig:

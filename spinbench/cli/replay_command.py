@@ -92,17 +92,25 @@ class Replay:
         """
         config = parse_config(point.config, ReplayConfig)
         saved = self.serve(config, point, show_progress)
+        if saved is None:
+            return
         print_saved(point.folder, saved)
         sink = make_sink(config.sink)
         if sink is not None:
             sink.send(read_finished(point.folder))
 
-    def serve(self, config: ReplayConfig, point: Point, show: ShowProgress) -> Saved:
-        """Serve the trace and leave the results in the point's folder. Raises as `run`."""
+    def serve(self, config: ReplayConfig, point: Point, show: ShowProgress) -> Saved | None:
+        """Serve the trace and leave the results in the point's folder; None where another process does.
+
+        Raises as `run`.
+        """
         try:
             with self._engine(config).session(config) as session:
                 begun_s = time.perf_counter()
                 record = serve(config, point, session, show)
+                if not session.writes:
+                    _remove_if_empty(point.folder)
+                    return None
                 return save(config, point, session, record, time.perf_counter() - begun_s, self.code)
         except (UserError, KeyboardInterrupt) as error:
             _remove_if_empty(point.folder)

@@ -27,7 +27,8 @@ from spinbench.workload.readers.registry import TraceFormat
 from spinbench.workload.sampling_kind import SamplingKind
 from spinbench.workload.trace_options import TraceOptions
 
-DtypeName = Literal["float32", "bfloat16", "float64"]
+KnownDtype = Literal["float32", "bfloat16", "float64"]
+DtypeName = Literal["auto"] | KnownDtype
 MatchLength = Annotated[int, Field(ge=1, le=NgramIndex.MAX_ORDER)]
 Part = dict[str, Any]
 """A `_target_` and its parameters, checked by the class that it names."""
@@ -57,6 +58,7 @@ class RuntimeSection(LiveSection):
     attention: Literal["auto", "torch", "triton"]
     graphs: Literal["auto", "off", "eager", "cuda"]
     graph_memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    tensor_parallel: Positive
     ray: RaySection = RaySection()
 
 
@@ -76,6 +78,7 @@ class SimulationSection(Section):
     source: Annotated[str, Field(min_length=1)]
     acceptance_seed: Annotated[int, Field(ge=0)]
     oracle_num_speculative_tokens: Annotated[int, Field(ge=1, le=64)] | None
+    lanes: Literal["devices", "streams"]
 
 
 EngineSection = Annotated[
@@ -91,9 +94,19 @@ EngineSection = Annotated[
 
 
 def require_no_profile(engine: EngineSection) -> None:
-    """Raise UserError where a command that decides nothing is told what decisions go by."""
+    """Raise UserError where a command that decides nothing is told what decisions go by, or to share a target."""
+    require_one_process(engine)
     if isinstance(engine, RuntimeSection) and engine.profile is not None:
         raise UserError(f"engine.profile is {engine.profile!r}; it is for spinbench replay, here it must be null")
+
+
+def require_one_process(engine: EngineSection) -> None:
+    """Raise UserError where a command that knows only whole targets is told to share one."""
+    if isinstance(engine, RuntimeSection) and engine.tensor_parallel > 1:
+        raise UserError(
+            f"engine.tensor_parallel is {engine.tensor_parallel}; it is for one run of spinbench replay, and must be 1 "
+            "here"
+        )
 
 
 class PromptLookupSection(Section):

@@ -38,3 +38,5 @@ class Session:
     facts: Mapping[str, Any]
     """Entries of meta.json that the engine knows: `dtype`, `models`, `hardware` and what it was made from; also those
     in which it differs from what the config's choices say."""
+    writes: bool = True
+    """Whether this process keeps what came of it; of several that share a target the first one does."""

@@ -24,7 +24,10 @@ from spinbench.control.cost_model import CostModel
 from spinbench.control.job import Body
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
+from spinbench.control.overlap import Overlap
+from spinbench.control.placement import Placement
 from spinbench.control.record import RunRecord
+from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.errors import UserError
 from spinbench.metrics.definitions import MetricValue, summarise
 from spinbench.metrics.drift import time_factors
@@ -36,6 +39,7 @@ from spinbench.simulation.replicas import simulated_replicas
 from spinbench.simulation.scaled_times import ScaledTimes
 from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
+from spinbench.workload.acceptance.streams import AcceptanceStreams
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.arrivals import ArrivalQueue
 
@@ -53,6 +57,7 @@ class SimulatedEngine:
             check_serial(config)
         infos = drafter_infos(config.models)
         profile = self.profile(engine)
+        overlap_of(config, profile)
         names = [info.name for info in infos]
         table = self.table(engine) if engine.acceptance != "synthetic" else None
         sha256 = {} if table is None else _digests(table)
@@ -158,7 +163,16 @@ class SimulatedEngine:
                     settings, make_router(config), queue, streams, lengths, cost_model, on_progress, wrap, ends_early
                 )
             return simulated_loop(
-                settings[0], queue, streams, lengths, job_times, on_progress, wrap, start_s, ends_early
+                settings[0],
+                queue,
+                streams,
+                lengths,
+                job_times,
+                on_progress,
+                wrap,
+                start_s,
+                ends_early,
+                overlap_of(config, profile),
             )
 
         def judge(record: RunRecord) -> dict[str, Any]:
@@ -177,6 +191,7 @@ class SimulatedEngine:
                 *job_times.warnings,
                 *_lane_warnings(config, profile.meta),
                 *_merger_warnings(settings[0]),
+                *_agreement_warnings(settings[0], streams, engine.source),
             ),
             facts=simulated_facts(engine, profile, profile_digest, source.facts),
         )
@@ -197,16 +212,43 @@ def simulation_section(config: ReplayConfig) -> SimulationSection:
     return config.engine
 
 
+def overlap_of(config: ReplayConfig, profile: Profile) -> Overlap | None:
+    """How lanes slow each other; None where each is a device of its own.
+
+    Raises UserError where they share one, and the profile does not tell how.
+    """
+    if simulation_section(config).lanes == "devices":
+        return None
+    if config.replicas > 1:
+        raise UserError(
+            f"engine.lanes is streams and replicas {config.replicas}; lanes of one device are of one replica"
+        )
+    num_lanes = Placement(config.placement.kind).num_devices(len(config.models.drafters))
+    if num_lanes != 2:
+        raise UserError(
+            f"engine.lanes is streams, which are two, and placement={config.placement.kind} with "
+            f"{len(config.models.drafters)} drafters makes {num_lanes}; set placement=drafters_together, or "
+            "engine.lanes=devices"
+        )
+    found = profile.meta.device.overlap
+    if found is None:
+        raise UserError(
+            f"{profile.source}: says nothing of how two lanes of its device slow each other (device.overlap), which "
+            "engine.lanes=streams asks for; profile this machine anew with a drafter that has a network"
+        )
+    return Overlap(found.target_alone, found.target_beside, found.drafter_alone, found.drafter_beside)
+
+
 def _digests(table: AcceptanceTable) -> dict[str, str]:
     return {model.name: model.sha256 for model in (table.meta.target, *table.meta.drafters)}
 
 
 def _lane_warnings(config: ReplayConfig, meta: ProfileMeta) -> tuple[str, ...]:
-    if config.placement.kind == "shared" or meta.kind != "measured":
+    if config.placement.kind == "shared" or meta.kind != "measured" or simulation_section(config).lanes == "streams":
         return ()
     return (
         "jobs were profiled with the machine to themselves, and here they overlap as on devices like it; lanes that "
-        "share a machine slow each other down",
+        "share a machine slow each other down (engine.lanes=streams)",
     )
 
 
@@ -216,6 +258,19 @@ def _merger_warnings(setting: LoopSetting) -> tuple[str, ...]:
     return (
         "what drafters' wrong tokens have in common is not recorded: merged trees are verified as if they shared only "
         "what is accepted, so they are as large as real ones or larger, and take as long or longer",
+    )
+
+
+def _agreement_warnings(setting: LoopSetting, streams: AcceptanceStreams, source: str) -> tuple[str, ...]:
+    """For texts that are recorded, but not how far copies agree on them."""
+    copies = any(drafter.copies for drafter in setting.drafters)
+    if streams.token_ids is None or streams.lookup_agreed is not None or not copies:
+        return ()
+    if not isinstance(setting.selector, LearnsByContext):
+        return ()
+    return (
+        f"acceptance table {source} is of before format 3 and does not tell how far copies agree: this selector "
+        "decides without, as it would not on the runtime; record it again",
     )
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from spinbench.cli.hydra_app import Point, check_each
 from spinbench.cli.provenance import command_line
 from spinbench.cli.replay_command import Replay
-from spinbench.cli.schema import ReplayConfig, parse_config, resolved
+from spinbench.cli.schema import ReplayConfig, parse_config, require_one_process, resolved
 from spinbench.cli.sink_config import SinkSection, make_sink
 from spinbench.cli.sweep_config import ProcessesSection
 from spinbench.cli.sweep_points import PointKeys, PointSettings, do_points
@@ -64,6 +64,7 @@ def _checked(replay: Replay, points: Sequence[Point], path: Path) -> tuple[_Sett
         plain = resolved(point.config)
         config = parse_config(plain, ReplayConfig)
         replay.check_config(config)
+        require_one_process(config.engine)
         settings = _settings(config)
         if found and found[0][0] != settings:
             raise UserError("launcher, sweep, keep, sink and engine.kind are of a whole sweep; each can have one value")

@@ -34,6 +34,8 @@ class PointWork:
         if point_key(without_paths(point.config), self._code, self._digests.of(config)) != point.key:
             raise UserError("a file that it is made from was changed since the command began; give the command again")
         saved = self._replay.serve(config, Point(point.config, folder, point.choices, point.overrides), show)
+        if saved is None:
+            raise RuntimeError("a sweep's points are of one process each, and this one keeps nothing")
         if not saved.summary["complete"]:
             raise Interrupted("a point was cut short")
         return saved

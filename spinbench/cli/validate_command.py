@@ -13,11 +13,20 @@ from rich.markup import escape
 
 from spinbench.calibration.profile_file import Profile
 from spinbench.calibration.score import score_profile
+from spinbench.cli.device_choice import with_known_dtype
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.live_engine import LiveEngine
 from spinbench.cli.provenance import CodeFacts, command_line
 from spinbench.cli.replay_command import print_saved, require_empty, save, serve
-from spinbench.cli.schema import ReplayConfig, RuntimeSection, ServingConfig, SimulationSection, parse_config, resolved
+from spinbench.cli.schema import (
+    ReplayConfig,
+    RuntimeSection,
+    ServingConfig,
+    SimulationSection,
+    parse_config,
+    require_one_process,
+    resolved,
+)
 from spinbench.cli.simulated_engine import SimulatedEngine
 from spinbench.errors import UserError
 from spinbench.metrics.store import SUMMARY_FILE, Run, read_run
@@ -63,8 +72,11 @@ class Validate:
             require_empty(point.folder)
         self._simulated.check(_replay(point, "simulation", point.folder, None).config)
         profiled = self._simulated.profile(config.simulation).meta.dtype
-        if profiled != config.runtime.dtype:
-            raise UserError(f"runtime.dtype is {config.runtime.dtype}; the profile is of {profiled}")
+        dtype = with_known_dtype(config.runtime).dtype
+        if profiled != dtype:
+            asked = "" if dtype == config.runtime.dtype else f"{config.runtime.dtype}, which is "
+            raise UserError(f"runtime.dtype is {asked}{dtype} here; the profile is of {profiled}: set it likewise")
+        require_one_process(config.runtime)
         if config.runtime.profile != config.simulation.profile:
             raise UserError(
                 f"runtime.profile is {config.runtime.profile!r}, simulation.profile is {config.simulation.profile!r}; "

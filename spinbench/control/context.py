@@ -21,6 +21,9 @@ class RoundContext:
     remaining_tokens: IntArray
     lookup_match_order: IntArray
     """Longest n-gram (0 to 3 tokens) at the end of the context that occurred before in it."""
+    lookup_agreed: IntArray
+    """Tokens that would be copied alike from that match and from the one before it, at most `MAX_AGREED`;
+    `NOTHING_TO_COMPARE` where it occurred once or never. Looked up for selectors that learn by context only."""
     ngram_confidence: FloatArray
     """How sure the run's n-gram table is of its next token, 0 without one: known for nothing."""
     newest_token_ids: IntArray

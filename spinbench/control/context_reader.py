@@ -9,16 +9,21 @@ from spinbench.control.context import RoundContext
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.request_table import RequestTable
 from spinbench.control.text import Text
+from spinbench.workload.acceptance.agreement import NOTHING_TO_COMPARE
 
 
 class ContextReader:
     """Looks at the table and the text, and changes neither."""
 
-    def __init__(self, table: RequestTable, text: Text, drafters: Sequence[DrafterInfo]) -> None:
+    def __init__(
+        self, table: RequestTable, text: Text, drafters: Sequence[DrafterInfo], *, compares_drafts: bool
+    ) -> None:
+        """`compares_drafts` says whether to look how far copies agree, which takes the host some time."""
         self._table = table
         self._text = text
         self._stateless = np.flatnonzero([not drafter.has_kv_cache for drafter in drafters])
         self._asks_ngrams = any(drafter.asks_ngrams for drafter in drafters)
+        self._compares_copies = compares_drafts and any(drafter.copies for drafter in drafters)
 
     def read(self, rows: IntArray, num_waiting: int) -> RoundContext:
         """The context of these requests; `num_waiting` others are queued."""
@@ -35,6 +40,7 @@ class ContextReader:
             output_tokens=output_tokens,
             remaining_tokens=table.max_tokens[rows] - context_tokens,
             lookup_match_order=self._text.match_order(rows, output_tokens),
+            lookup_agreed=self._lookup_agreed(rows, output_tokens),
             ngram_confidence=self._ngram_confidence(rows, output_tokens),
             newest_token_ids=self._text.newest_token_ids(rows, output_tokens),
             last_drafter=table.last_drafter[rows],
@@ -49,3 +55,8 @@ class ContextReader:
         if self._asks_ngrams:
             return self._text.ngram_hindsight(rows, output_tokens, 1)[0][:, 0]
         return np.zeros(len(rows))
+
+    def _lookup_agreed(self, rows: IntArray, output_tokens: IntArray) -> IntArray:
+        if self._compares_copies:
+            return self._text.lookup_agreed(rows, output_tokens)
+        return np.full(len(rows), NOTHING_TO_COMPARE)

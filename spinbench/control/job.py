@@ -5,7 +5,7 @@ with one entry per request, so that no engine spends Python time on a single tok
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -183,15 +183,45 @@ def job_as_run(job: Job, result: Result) -> Job:
     return job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
 
 
+class JobTimes(Protocol):
+    """When a job began and ended, in seconds on the engine's clock. A device may know only when it is asked."""
+
+    @property
+    def start_s(self) -> float:
+        """It began."""
+        ...
+
+    @property
+    def end_s(self) -> float:
+        """It ended; waits until it has."""
+        ...
+
+
+class KnownTimes(NamedTuple):
+    """Times that need no asking."""
+
+    start_s: float
+    end_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class JobDone:
-    """A job ended; it occupied `lane` from `start_s` to `end_s`."""
+    """A job's result is there; it occupied `lane` for these `times`, which need not be over yet."""
 
     job: Job
     result: Result
     lane: str
-    start_s: float
-    end_s: float
+    times: JobTimes
+
+    @property
+    def start_s(self) -> float:
+        """When it began."""
+        return self.times.start_s
+
+    @property
+    def end_s(self) -> float:
+        """When it ended: asked for only by who needs it, since a body may have to wait for it."""
+        return self.times.end_s
 
 
 class Body(Protocol):

@@ -19,6 +19,8 @@ from spinbench.control.job import (
     DraftResult,
     Job,
     JobDone,
+    JobTimes,
+    KnownTimes,
     PrefillJob,
     PrefillResult,
     ScoreResult,
@@ -35,6 +37,7 @@ from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
 from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
+from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
 from spinbench.workload.arrivals import Arrivals
@@ -68,11 +71,12 @@ class ServingLoop:
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size, setting.branch_tokens)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
         self._recorder = Recorder(table, text, setting.drafter_names, body.now())
-        self._reader = ContextReader(table, text, setting.drafters)
+        compares = isinstance(setting.selector, LearnsByContext)
+        self._reader = ContextReader(table, text, setting.drafters, compares_drafts=compares)
         self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
-        self._time_s = 0.0
+        self._last_event: JobTimes = KnownTimes(0.0, 0.0)
         self._rounds: dict[int, Round] = {}
         """Those in flight, by index."""
         self._prefilling = False
@@ -94,7 +98,9 @@ class ServingLoop:
         """Serve until every request is finished. Ctrl-C ends the run early with an incomplete record."""
         try:
             while self._arrivals or self._scheduler.num_outstanding:
-                deadline_s = self.advance()
+                deadline_s = None if self._must_wait else self.advance()
+                if self._must_wait:
+                    deadline_s = None
                 self.take(self._body.next_event(deadline_s), deadline_s)
             end_s = self._body.now()
             while self.has_jobs_ahead:
@@ -114,9 +120,9 @@ class ServingLoop:
         """Take in a job that ended, or, with `None`, that the clock reads `deadline_s`."""
         if done is not None:
             self._handle(done)
-            self._time_s = done.end_s
+            self._last_event = done.times
         elif deadline_s is not None:
-            self._time_s = deadline_s
+            self._last_event = KnownTimes(deadline_s, deadline_s)
 
     @property
     def scheduler(self) -> Scheduler:
@@ -140,6 +146,11 @@ class ServingLoop:
         """The record of a run in which every request is finished. To be called once."""
         return self._recorder.finish(end_s, complete=True)
 
+    @property
+    def _must_wait(self) -> bool:
+        """Whether nothing can begin before what is in flight ends, whoever arrives: then nobody asks for the time."""
+        return self._setting.pipeline.depth == 1 and (self._prefilling or bool(self._rounds))
+
     def abort(self, now_s: float) -> RunRecord:
         """The record of a run that ends early: its unfinished requests are `aborted`. To be called once."""
         for row in (*self._scheduler.running, *self._scheduler.waiting):
@@ -147,7 +158,7 @@ class ServingLoop:
         return self._recorder.finish(now_s, complete=False)
 
     def _take_arrivals(self) -> None:
-        for request, arrival_s in self._arrivals.take_due(self._time_s, self._scheduler.num_outstanding):
+        for request, arrival_s in self._arrivals.take_due(self._last_event.end_s, self._scheduler.num_outstanding):
             row = self._table.row_of[request.id]
             self._table.arrival_s[row] = arrival_s
             self._scheduler.add(row)

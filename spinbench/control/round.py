@@ -65,8 +65,10 @@ class Round:
         unknown = np.empty((3, count))
         unknown.fill(np.nan)
         self.confidence: FloatArray = unknown[0]
-        self.draft_start_s: FloatArray = unknown[1]
-        self.draft_end_s: FloatArray = unknown[2]
+        self._draft_start_s: FloatArray = unknown[1]
+        self._draft_end_s: FloatArray = unknown[2]
+        self._untimed: list[tuple[IntArray, JobDone]] = []
+        """Drafts whose times nobody has asked for yet, and the places of their requests."""
         self.group_size: IntArray = counts[4]
         self.ready = ready
         self.drafted_ahead = np.zeros(count, np.bool_) if ready is None else ready.is_there
@@ -105,19 +107,36 @@ class Round:
         self.draft_steps[places] = job.num_steps(result)
         if result.confidence is not None:
             self.confidence[places] = result.confidence
-        if self._members:  # several drafters may draft for a request: from the first to the last
-            self.draft_start_s[places] = np.fmin(self.draft_start_s[places], done.start_s)
-            self.draft_end_s[places] = np.fmax(self.draft_end_s[places], done.end_s)
-        else:
-            self.draft_start_s[places], self.draft_end_s[places] = done.start_s, done.end_s
+        self._untimed.append((places, done))
         self.group_size[places] = len(places)
         return None if self._pending else self._verify_job()
 
     def _take_in(self, ready: ReadyDrafts) -> None:
         own = self.drafted_ahead
         self.drafted[own] = self.draft_steps[own] = self.num_speculative_tokens[own] = ready.num_tokens[own]
-        self.draft_start_s[own], self.draft_end_s[own] = ready.start_s[own], ready.end_s[own]
+        self._draft_start_s[own], self._draft_end_s[own] = ready.start_s[own], ready.end_s[own]
         self.group_size[own] = ready.group_size[own]
+
+    @property
+    def draft_start_s(self) -> FloatArray:
+        """When each request's draft began, the first of several; nan without one."""
+        self._ask_times()
+        return self._draft_start_s
+
+    @property
+    def draft_end_s(self) -> FloatArray:
+        """When it ended, the last of several."""
+        self._ask_times()
+        return self._draft_end_s
+
+    def _ask_times(self) -> None:
+        for places, done in self._untimed:
+            start_s, end_s = done.start_s, done.end_s
+            if self._members:  # several drafters may draft for a request
+                start_s = np.fmin(self._draft_start_s[places], start_s)
+                end_s = np.fmax(self._draft_end_s[places], end_s)
+            self._draft_start_s[places], self._draft_end_s[places] = start_s, end_s
+        self._untimed.clear()
 
     @property
     def draft_depth(self) -> IntArray:

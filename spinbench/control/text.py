@@ -24,6 +24,11 @@ class Text(Protocol):
         """Longest n-gram (0 to 3 tokens) at the end of each context that occurred before in it, int [requests]."""
         ...
 
+    def lookup_agreed(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """Tokens that would be copied alike from the longest match and from the one before it, int [requests];
+        `NOTHING_TO_COMPARE` without two matches, or where that is not known."""
+        ...
+
     def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """The last token of each context, int [requests]; -1 where only lengths are known."""
         ...
@@ -79,6 +84,10 @@ class LiveText:
     def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """From each request's index."""
         return np.array([self._lookups[row].match_order() for row in rows.tolist()], np.int64)
+
+    def lookup_agreed(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """From each request's index."""
+        return np.array([self._lookups[row].agreed_run() for row in rows.tolist()], np.int64)
 
     def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """As written."""

@@ -1,12 +1,15 @@
 """A target and a drafter in memory, with the facts that decisions and reports need of them."""
 
-from dataclasses import dataclass
-from typing import Literal
+import copy
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
+
+Model = TypeVar("Model")
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,18 @@ def macs_per_token(model: nn.Module) -> int:
     """Multiply-adds of all linear layers, head included, for one token; attention over the context is not counted."""
     # a module is counted where it is used: a head whose weight is tied to the embedding still multiplies
     return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear | Conv1D))
+
+
+def on_device(model: Model, device: torch.device) -> Model:
+    """A drafter's network on `device`; what is no network stays as it is."""
+    if not isinstance(model, DrafterModel):
+        return model
+    cast(nn.Module, model.model).to(device)  # in place; the cast is for the type checker, which misreads the override
+    ids = model.target_ids
+    return cast(Model, replace(model, target_ids=None if ids is None else ids.to(device)))
+
+
+def copy_sharing_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the modules and the config over the same parameters: changing it leaves the original as it was."""
+    shared = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})

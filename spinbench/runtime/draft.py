@@ -48,6 +48,14 @@ class Draft:
         """Drafted tokens."""
         return len(self.token_ids)
 
+    def first(self, count: int) -> "Draft":
+        """The first tokens of a chain."""
+        if count == len(self):
+            return self
+        probability = None if self.probability is None else self.probability[:count]
+        rows = None if self.law_rows is None else self.law_rows[:count]
+        return Draft(self.token_ids[:count], probability, self.law, rows)
+
     def behind_first(self) -> "Draft":
         """A chain without its first token."""
         probability = None if self.probability is None else self.probability[1:]

@@ -11,7 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, St
 from transformers.generation.streamers import BaseStreamer
 
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.runtime.packed_linear import copy_sharing_weights
+from spinbench.models.loaded_model import copy_sharing_weights
 from spinbench.workload.request import Request
 
 

@@ -1,6 +1,6 @@
 """The memory behind the KV blocks of one model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PretrainedConfig
@@ -23,6 +23,10 @@ class KvShape:
         kv_heads = getattr(text, "num_key_value_heads", None) or heads
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
         return cls(text.num_hidden_layers, heads, kv_heads, head_dim)
+
+    def share(self, num_shares: int) -> "KvShape":
+        """What it takes in each of so many processes that have the heads between them."""
+        return replace(self, num_heads=self.num_heads // num_shares, num_kv_heads=self.num_kv_heads // num_shares)
 
     @property
     def heads_per_kv_head(self) -> int:

@@ -63,8 +63,8 @@ def cut(scores: torch.Tensor, rows: RowSampling) -> torch.Tensor:
     vocab_size = scores.shape[-1]
     top_k = np.where(rows.top_k > 0, np.minimum(rows.top_k, vocab_size), vocab_size)
     if (top_k < vocab_size).any():
-        place = upload(top_k - 1, scores.device)[:, None]
-        threshold = scores.topk(int(top_k.max()), dim=-1).values.gather(-1, place)
+        best = scores.topk(int(top_k.max()), dim=-1).values
+        threshold = best[:, -1:] if _are_alike(top_k) else best.gather(-1, upload(top_k - 1, scores.device)[:, None])
         scores = scores.masked_fill(scores < threshold, float("-inf"))
     if (rows.top_p < 1).any():
         ordered, order = scores.sort(dim=-1, descending=True)
@@ -101,4 +101,11 @@ def draw(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
 
 
 def _column(values: FloatArray, like: torch.Tensor) -> torch.Tensor:
+    """[rows, 1], or [1, 1] for all: then nothing comes from the host, so that a CUDA graph may hold it."""
+    if _are_alike(values):
+        return like.new_full((1, 1), float(values[0]))
     return upload(values, like.device).to(like.dtype)[:, None]
+
+
+def _are_alike(values: FloatArray | IntArray) -> bool:
+    return len(values) > 0 and bool((values == values[0]).all())

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import Job, JobDone
+from spinbench.control.job import Job, JobDone, KnownTimes
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.record import RunRecord
 from spinbench.control.router.load import ReplicaSnapshot
@@ -50,7 +50,7 @@ class _CommonClock:
         done = self._body.next_event(None if deadline_s is None else deadline_s - self._ahead_s)
         if done is None:
             return None
-        done = replace(done, start_s=done.start_s + self._ahead_s, end_s=done.end_s + self._ahead_s)
+        done = replace(done, times=KnownTimes(done.start_s + self._ahead_s, done.end_s + self._ahead_s))
         self._owner.saw(done)
         return done
 

@@ -11,12 +11,14 @@ from transformers import PreTrainedModel
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import TokenSpans
 from spinbench.control.layout import LayoutPlan
+from spinbench.models.loaded_model import copy_sharing_weights
+from spinbench.models.tensor_parallel import num_shares
 from spinbench.runtime.attention import use_paged_attention
 from spinbench.runtime.kernels.kernel_batch import TableSetting, causal_rows, on_device, tree_rows
 from spinbench.runtime.kernels.kernel_rows import HostRows
 from spinbench.runtime.kernels.table_attention import TableAttention
 from spinbench.runtime.kv_pool import KvPool, KvShape
-from spinbench.runtime.packed_linear import copy_sharing_weights, pack_linears
+from spinbench.runtime.packed_linear import pack_linears
 from spinbench.runtime.paged_batch import PagedBatch, packed_batch, table_batch, tiled_batch
 from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.token_tree import KvMoves, SlotMoves
@@ -35,7 +37,7 @@ class ModelRunner:
         use_paged_attention(self._model)
         pack_linears(self._model)
         self.device = model.device
-        shape = KvShape.of(model.config)
+        shape = KvShape.of(model.config).share(num_shares(model.config))
         self.share = shape.heads_per_kv_head
         """Query heads that use one key head."""
         self.pool = KvPool(shape, slots.num_slots, model.dtype, self.device)

@@ -1,10 +1,10 @@
 """Linear layers with weights laid out once for oneDNN, instead of at every call."""
 
-import copy
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from spinbench.models.tensor_parallel import num_shares
 
 PACKABLE_DTYPES = (torch.bfloat16, torch.float32)
 
@@ -36,15 +36,9 @@ def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
     return hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 
-def copy_sharing_weights(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of the modules and the config over the same parameters: changing it leaves the original as it was."""
-    shared = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
-
-
 def pack_linears(model: PreTrainedModel) -> None:
-    """Replace every linear layer of `model` where oneDNN can serve it; else leave it alone."""
-    if not can_pack(model.dtype, model.device):
+    """Replace every linear layer of `model` where oneDNN can serve it; else leave it alone, as in a part of a model."""
+    if not can_pack(model.dtype, model.device) or num_shares(model.config) > 1:
         return
     with torch.no_grad():
         for parent in list(model.modules()):

@@ -1,6 +1,7 @@
 """Speculative sampling by rejection: any drafter, the target's law (Leviathan et al., arXiv 2211.17192)."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from spinbench.control.arrays import IntArray
@@ -12,12 +13,19 @@ from spinbench.workload.acceptance.counter_random import uniforms
 POSITION_BITS = 32
 
 
+def host_uniforms(
+    stream: str, seeds: IntArray, positions: IntArray, round_start: IntArray | int = 0
+) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each request seed and position, independent between streams and rounds."""
+    counters = (np.asarray(round_start, np.int64) << POSITION_BITS) | positions
+    return uniforms(0, stream, seeds.astype(np.uint64), counters)
+
+
 def request_uniforms(
     stream: str, seeds: IntArray, positions: IntArray, device: torch.device, round_start: IntArray | int = 0
 ) -> torch.Tensor:
-    """A number in [0, 1) for each request seed and position, float64, independent between streams and rounds."""
-    counters = (np.asarray(round_start, np.int64) << POSITION_BITS) | positions
-    return upload(uniforms(0, stream, seeds.astype(np.uint64), counters), device)
+    """The same on the device, float64."""
+    return upload(host_uniforms(stream, seeds, positions, round_start), device)
 
 
 def residual_law(target: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:
@@ -143,8 +151,15 @@ class RejectionSampler:
         A position that was drafted for in vain is drafted for again in the next round, with fresh draws: whoever chose
         the next drafter may have seen what came of the old ones (`RoundContext.last_confidence`).
         """
+        drawn_with = request_uniforms("draft", seeds, positions, logits.device, round_start)
+        return self.drafted_by_uniforms(logits, drawn_with, target_ids)
+
+    def drafted_by_uniforms(
+        self, logits: torch.Tensor, drawn_with: torch.Tensor, target_ids: torch.Tensor | None
+    ) -> DraftedStep:
+        """As `draft`, from the numbers themselves, float64 [rows] on the device: nothing depends on the host."""
         law = self._law(logits)
-        chosen = draw(law, request_uniforms("draft", seeds, positions, logits.device, round_start))
+        chosen = draw(law, drawn_with)
         probability = law.gather(-1, chosen[:, None])[:, 0]
         return DraftedStep(chosen if target_ids is None else target_ids[chosen], probability, law)
 

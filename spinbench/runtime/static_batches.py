@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import Body, Job, JobDone, PrefillJob, TokenSpans
+from spinbench.control.job import Body, Job, JobDone, KnownTimes, PrefillJob, TokenSpans
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.loop import Progress
 from spinbench.control.record import FinishReason, RequestRecord, RoundColumns, RunRecord, SpanColumns, SpanRecord
@@ -61,7 +61,7 @@ class GenerateBody:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         self.answers = replace(answers, first_token_s=answers.first_token_s - self._start_s)
-        return JobDone(job, None, TARGET_LANE, start_s, self.now())
+        return JobDone(job, None, TARGET_LANE, KnownTimes(start_s, self.now()))
 
     def release(self, rows: IntArray) -> None:
         """Nothing: each call has a cache of its own."""

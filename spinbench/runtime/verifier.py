@@ -12,6 +12,7 @@ from spinbench.control.text import LiveText
 from spinbench.runtime.draft import Draft, ScoredRows
 from spinbench.runtime.graphs.static_forward import ForwardReplays
 from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.rejection import RejectionSampler
 from spinbench.runtime.sampler import TokenSampler
 from spinbench.runtime.token_tree import KvMoves, tree_rows, walk
 from spinbench.runtime.tree_batch import TreeNodes
@@ -22,10 +23,15 @@ class Verifier:
     """The target model with its KV pool."""
 
     def __init__(self, runner: ModelRunner, sampler: TokenSampler, replays: ForwardReplays | None = None) -> None:
-        """With `replays`, verifications of packed and decomposed layouts are replayed where they can be."""
+        """With `replays`, packed and decomposed verifications and those of trees are replayed where they can be."""
         self.runner = runner
         self._replays = replays
         self._sampler = sampler
+
+    @property
+    def judges_by_law(self) -> bool:
+        """Whether it needs the laws that drafts were drawn from, not their tokens alone."""
+        return isinstance(self._sampler, RejectionSampler)
 
     def prefill(self, spans: TokenSpans, text: LiveText) -> PrefillResult:
         """Run whole contexts and choose the token behind each."""
@@ -77,7 +83,7 @@ class Verifier:
         tokens = self._query_tokens(job, drafted, text, own)
         real = upload(np.flatnonzero(own), tokens.device)
         own_tokens = tokens.view(-1)[real]
-        logits = self.runner.tree(nodes, own_tokens, torch.arange(len(own_tokens), device=tokens.device))
+        logits = self._tree_logits(nodes, own_tokens)
         choices = torch.full_like(tokens, -1)
         requests, _ = np.nonzero(own)
         choices.view(-1)[real] = self._sampler.target_tokens(logits, seeds[requests], nodes.positions + 1)
@@ -101,6 +107,13 @@ class Verifier:
         if layout.rectangles:
             return self.runner.tiled(spans, own_tokens, layout, rows)
         return self.runner.packed(spans, own_tokens, rows)
+
+    def _tree_logits(self, nodes: TreeNodes, own_tokens: torch.Tensor) -> torch.Tensor:
+        """Of all nodes, [nodes, vocab]."""
+        logits = None if self._replays is None else self._replays.tree_logits(nodes, own_tokens)
+        if logits is not None:
+            return logits
+        return self.runner.tree(nodes, own_tokens, torch.arange(len(own_tokens), device=own_tokens.device))
 
     def _query_tokens(
         self, job: VerifyJob, drafts: Sequence[Draft | None], text: LiveText, own: BoolArray

@@ -15,6 +15,7 @@ from spinbench.control.job import (
     DraftResult,
     Job,
     JobDone,
+    KnownTimes,
     PrefillJob,
     PrefillResult,
     Result,
@@ -25,9 +26,11 @@ from spinbench.control.job import (
     job_as_run,
 )
 from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.overlap import Overlap
 from spinbench.control.placement import SHARED, Placement
 from spinbench.simulation.lane import Lane
 from spinbench.simulation.recorded_times import RecordedTimes
+from spinbench.simulation.streams import Streams
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 
 WRONG_TOKEN = -2
@@ -68,13 +71,15 @@ class SimulatedBody:
         start_s: float = 0.0,
         placement: Placement = SHARED,
         drafts_end_early: bool = True,
+        overlap: Overlap | None = None,
         environment: Environment | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
         """`num_prompt_tokens` [requests] in the order of the streams' rows; the clock begins at `start_s`.
 
         `drafts_end_early`: a draft that its drafter ends is run no further (`ends_while_drafting`), else to its K. With
-        an `environment` that it shares, others make time pass: `on_end` tells them of each job that ends.
+        an `overlap` the two lanes of the placement are of one device, and slow each other. With an `environment` that
+        it shares, others make time pass: `on_end` tells them of each job that ends.
         """
         self._streams = streams
         self._num_prompt_tokens = num_prompt_tokens
@@ -85,6 +90,8 @@ class SimulatedBody:
         self._environment = environment or Environment(initial_time=start_s)
         self._on_end = on_end
         self._lanes = [Lane(self._environment) for _ in range(placement.num_devices(len(self._drafters)))]
+        self._shared = Streams(self._environment, overlap) if overlap and len(self._lanes) == 2 else None
+        """In the lanes' place where they are of one device."""
         self._queue: deque[Job] = deque()
         """Jobs that the host has not handed out yet; empty where there are several lanes."""
         self._num_in_flight = 0
@@ -146,22 +153,32 @@ class SimulatedBody:
         # the host is busy with the result before it can hand out another job
         gap_s = 0.0 if isinstance(self._times, RecordedTimes) else self._times.gap_s(job)
         self._host_free_at_s = max(self._host_free_at_s, end_s) + gap_s
-        return JobDone(job, result, self._lane_name(job), start_s, end_s)
+        return JobDone(job, result, self._lane_name(job), KnownTimes(start_s, end_s))
 
     def _begin(self, job: Job) -> None:
-        lane, end_s = self._lanes[self._placement.device_of(job)], None
+        device, start_s, end_s = self._placement.device_of(job), None, None
+        lane = self._lanes[device]
         # known at once, since texts are; how far a draft goes decides how long it takes
         result = self._result(job)
         if isinstance(self._times, RecordedTimes):
             start_s, end_s = self._times.span_s(job, self._lane_name(job))
             end = lane.repeat(end_s)
         else:
-            start_s, end = lane.submit(self._times.job_s(job_as_run(job, result)), self._host_free_at_s)
+            duration_s = self._times.job_s(job_as_run(job, result))
+            if self._shared is None:
+                start_s, end = lane.submit(duration_s, self._host_free_at_s)
+            else:
+                end = self._shared.submit(device, duration_s, self._host_free_at_s)
         self._num_in_flight += 1
         assert end.callbacks is not None
         end.callbacks.append(
-            lambda _: self._ended.append(
-                (job, result, start_s, float(self._environment.now) if end_s is None else end_s)
+            lambda event: self._ended.append(
+                (
+                    job,
+                    result,
+                    event.value if start_s is None else start_s,
+                    float(self._environment.now) if end_s is None else end_s,
+                )
             )
         )
         if self._on_end is not None:

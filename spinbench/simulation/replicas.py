@@ -152,7 +152,7 @@ def simulated_replicas(
         check_acceptance(setting, streams)
         body = SimulatedBody(
             streams, table.num_prompt_tokens, setting.drafters, times, 0.0, setting.placement, drafts_end_early,
-            environment, partial(clock.note_end, index),
+            None, environment, partial(clock.note_end, index),
         )  # fmt: skip
         clock.bodies.append(body)
         inbox = Inbox()

@@ -6,6 +6,7 @@ from spinbench.control.draft_length_confident import StopsOnConfidence
 from spinbench.control.job import Body
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting, Progress
+from spinbench.control.overlap import Overlap
 from spinbench.control.request_table import RequestTable
 from spinbench.errors import UserError
 from spinbench.simulation.body import JobTimes, SimulatedBody
@@ -25,17 +26,18 @@ def simulated_loop(
     interface: Callable[[Body], Body] | None = None,
     start_s: float = 0.0,
     drafts_end_early: bool = True,
+    overlap: Overlap | None = None,
 ) -> ServingLoop:
     """A loop that serves `queue` in simulated time; the streams' rows are `queue.requests`.
 
-    `interface` wraps the body that the loop talks to; no job starts before `start_s`; `drafts_end_early` is explained
-    at `SimulatedBody`. Raises UserError for a selector that must see a drafter's confidence, which tables hold in steps
-    only, and for a policy that ends drafts by a confidence that `streams` do not know.
+    `interface` wraps the body that the loop talks to; no job starts before `start_s`; `drafts_end_early` and `overlap`
+    are explained at `SimulatedBody`. Raises UserError for a selector that must see a drafter's confidence, which tables
+    hold in steps only, and for a policy that ends drafts by a confidence that `streams` do not know.
     """
     check_acceptance(setting, streams)
     table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
     body = SimulatedBody(
-        streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement, drafts_end_early
+        streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement, drafts_end_early, overlap
     )
     text = RecordedText(streams)
     return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress)

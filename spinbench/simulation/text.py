@@ -17,6 +17,10 @@ class RecordedText:
         """As recorded at each request's place."""
         return self._streams.match_order_at(rows, num_output_tokens)
 
+    def lookup_agreed(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """As recorded at each request's place."""
+        return self._streams.lookup_agreed_at(rows, num_output_tokens)
+
     def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """As recorded; every round begins behind a token of the answer."""
         return self._streams.token_ids_at(rows, num_output_tokens - 1, 1)[:, 0]

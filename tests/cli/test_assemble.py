@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from spinbench.cli.decisions import choose_num_blocks
@@ -11,6 +12,7 @@ from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.control.kv_budget import blocks_for_longest
 from spinbench.errors import UserError
 from spinbench.metrics.store import read_run
+from spinbench.models.native_dtype import native_dtype
 from tests.cli.conftest import CommandLine
 from tests.cli.test_config import composed
 
@@ -65,3 +67,18 @@ def test_the_number_format_is_the_one_asked_for(spinbench: CommandLine) -> None:
     run = read_run(Path("run"))
     assert run.meta["dtype"] == "bfloat16"
     assert OmegaConf.create(dict(run.config)).engine.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_is_what_the_hardware_multiplies(
+    spinbench: CommandLine, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    """On both kinds of CPU; the config keeps what was asked for, meta.json says what it meant."""
+    capabilities = {"avx2": True, "avx512_bf16": native}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    expected = "bfloat16" if native else "float32"
+    assert spinbench.replay("engine.dtype=auto", "engine.device=cpu", "trace.num_prompts=1").code == 0
+    run = read_run(Path("run"))
+    assert run.meta["dtype"] == expected
+    assert OmegaConf.create(dict(run.config)).engine.dtype == "auto"
+    assert native_dtype(torch.device("cpu")) == expected

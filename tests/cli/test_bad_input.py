@@ -178,6 +178,12 @@ MISTAKES = {
         overrides("engine.profile=profiles/epyc-zen4-2-cores-smollm2-bfloat16", "engine.dtype=bfloat16"),
         ("profiled with target 'smollm2-135m-instruct'",),
     ),
+    "a shared target in one process": Mistake(
+        overrides("engine.tensor_parallel=2"), ("engine.tensor_parallel is 2", "torchrun --nproc-per-node 2", "set it to 1")
+    ),
+    "no process at all": Mistake(
+        overrides("engine.tensor_parallel=0"), ("engine.tensor_parallel is 0", ">= 1")
+    ),
     "K below zero": Mistake(
         overrides("drafting.num_speculative_tokens=-1"), ("drafting.num_speculative_tokens is -1", ">= 0")
     ),
@@ -219,7 +225,7 @@ MISTAKES = {
     ),
     "nucleus above one": Mistake(overrides("sampling.top_p=2"), ("sampling.top_p is 2", "at most 1")),
     "temperature below zero": Mistake(overrides("sampling.temperature=-1"), ("sampling.temperature is -1",)),
-    "unknown dtype": Mistake(overrides("engine.dtype=int4"), ("engine.dtype is int4", "float32, bfloat16, float64")),
+    "unknown dtype": Mistake(overrides("engine.dtype=int4"), ("engine.dtype is int4", "auto, float32, bfloat16, float64")),
     "negative seed": Mistake(overrides("seed=-1"), ("seed is -1", ">= 0")),
     "a pool too small for one request": Mistake(
         overrides("kv.num_blocks=1"), ("'r0'", "may need 2 KV blocks", "kv.num_blocks")

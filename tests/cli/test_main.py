@@ -32,7 +32,7 @@ def test_help_of_a_hydra_app_lists_groups_and_keys(spinbench: CommandLine, comma
     assert outcome.code == 0
     assert f"spinbench {command}" in outcome.out
     assert "engine: huggingface, runtime" in outcome.out
-    assert "dtype: bfloat16" in outcome.out
+    assert "dtype: auto" in outcome.out
 
 
 @pytest.mark.parametrize("command", ["report", "fetch"])

@@ -1,12 +1,15 @@
 """engine=simulation and `spinbench validate` through the command line, on tiny models."""
 
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from spinbench.cli.main import main
@@ -226,3 +229,55 @@ def test_a_validation_holds_both_engines_against_each_other(
     before = (folder / "runtime" / "load-2" / "repeat-1" / "summary.json").stat().st_mtime_ns
     assert spinbench(*command).code == 0
     assert (folder / "runtime" / "load-2" / "repeat-1" / "summary.json").stat().st_mtime_ns == before
+
+
+def test_lanes_of_one_device_slow_each_other(spinbench: CommandLine, prepared: Path, simulate) -> None:
+    """The profile of the tiny models has an overlap; with one twice as large, jobs beside others take longer."""
+    meta = yaml.safe_load((prepared / "profile" / "meta.yaml").read_text())
+    overlap = meta["device"]["overlap"]
+    assert overlap["drafter"] in [str(spinbench.models.good_drafter), str(spinbench.models.poor_drafter)]
+    times = {}
+    for name, factor in (("same", 1.0), ("slow", 3.0)):
+        folder = spinbench.folder / name
+        shutil.copytree(prepared / "profile", folder)
+        factors = {key: factor for key in overlap if key.endswith(("alone", "beside"))}
+        (folder / "meta.yaml").write_text(
+            yaml.safe_dump(meta | {"device": meta["device"] | {"overlap": overlap | factors}})
+        )
+        done = simulate(
+            f"engine.profile={folder}", "engine.lanes=streams", "placement=drafters_together", "selector=round_robin",
+            f"hydra.run.dir={spinbench.folder}/{name}-run",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        spans = read_run(spinbench.folder / f"{name}-run").spans
+        times[name] = (spans["end_s"] - spans["start_s"])[spans["kind"] == "verify"].tolist()
+    assert len(times["same"]) == len(times["slow"])
+    assert times["slow"][0] == pytest.approx(3 * times["same"][0])
+    devices = simulate(
+        "placement=drafters_together", "selector=round_robin", f"hydra.run.dir={spinbench.folder}/devices"
+    )
+    assert "engine.lanes=streams" in devices.err
+
+
+def test_lanes_of_one_device_are_two_and_measured(spinbench: CommandLine, prepared: Path, simulate) -> None:
+    many = simulate("engine.lanes=streams", "placement=own_devices")
+    assert (many.code, many.err.count("\n")) == (2, 1)
+    assert "makes 4; set placement=drafters_together" in many.err
+    folder = spinbench.folder / "older"
+    shutil.copytree(prepared / "profile", folder)
+    meta = yaml.safe_load((folder / "meta.yaml").read_text())
+    del meta["device"]["overlap"]
+    (folder / "meta.yaml").write_text(yaml.safe_dump(meta))
+    unknown = simulate("engine.lanes=streams", "placement=drafters_together", f"engine.profile={folder}")
+    assert unknown.code == 2
+    assert "says nothing of how two lanes of its device slow each other" in unknown.err
+
+
+def test_a_profile_of_another_number_format_is_refused(
+    spinbench: CommandLine, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what `auto` means here, not by its name."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False}, raising=False)
+    done = spinbench.replay("engine.dtype=auto", "engine.device=cpu", f"engine.profile={prepared}/profile")
+    assert done.code == 2
+    assert "profiled in float64, the run is in float32" in done.err

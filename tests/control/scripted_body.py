@@ -11,6 +11,7 @@ from spinbench.control.job import (
     DraftResult,
     Job,
     JobDone,
+    KnownTimes,
     PrefillJob,
     PrefillResult,
     VerifyJob,
@@ -52,7 +53,7 @@ class ScriptedBody:
             return None
         job, start_s = self._queue.popleft(), self._clock_s
         self._clock_s += self._job_s
-        return JobDone(job, self._result(job), "lane", start_s, self._clock_s)
+        return JobDone(job, self._result(job), "lane", KnownTimes(start_s, self._clock_s))
 
     def _token(self, position: int) -> int:
         return EOS if position == self._eos_at else true_token(position)

@@ -12,7 +12,7 @@ from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.draft_length_adaptive import AdaptiveDraftLength
 from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import DraftJob, JobDone, TokenSpans
+from spinbench.control.job import DraftJob, JobDone, KnownTimes, TokenSpans
 from spinbench.control.job_shape import job_passes
 from spinbench.control.layout import PackedLayout, PaddedLayout
 from spinbench.control.loop_setting import LoopSetting
@@ -75,7 +75,7 @@ def _counts(job: DraftJob) -> list[int]:
     """Tokens, cells and keys of the span of a job."""
     table = RequestTable([], {}, 1)
     recorder = Recorder(table, LiveText([], {}), ["a"], 0.0)
-    recorder.add_span(JobDone(job, None, "a", 0.0, 1.0), 0)
+    recorder.add_span(JobDone(job, None, "a", KnownTimes(0.0, 1.0)), 0)
     spans = recorder.finish(1.0, True).spans
     return [int(spans.num_tokens[0]), int(spans.useful_cells[0]), int(spans.key_tokens[0])]
 

@@ -16,7 +16,7 @@ from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
 from spinbench.runtime import model_runner, rejection, sampler, token_tree, verifier
 from spinbench.runtime.draft import Draft, ScoredRows, Verdict
-from spinbench.runtime.drafter import ModelDrafter
+from spinbench.runtime.model_drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.paged_batch import PagedBatch
 from spinbench.runtime.proposals import Proposals

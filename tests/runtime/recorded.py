@@ -72,7 +72,7 @@ def table(sampling: str) -> AcceptanceTable:
     reasons = {request.request_id: request.finish_reason for request in plain(sampling).requests}
     lookup = lookup_columns(written.prompts, written.token_ids.astype(np.int32), written.offsets)
     return AcceptanceTable(
-        meta([*(model.name for model in drafters), ngrams().name], rollout_tokens=ROLLOUT_TOKENS),
+        meta([*(model.name for model in drafters), ngrams().name], rollout_tokens=ROLLOUT_TOKENS, lookup_agreed=True),
         RecordedRequests(
             tuple(request.id for request in TRACE),
             np.array([len(prompt) for prompt in written.prompts]),
@@ -91,6 +91,7 @@ def table(sampling: str) -> AcceptanceTable:
             for model in drafters
         }
         | {ngrams().name: ngram_columns(ngrams(), written, ROLLOUT_TOKENS)},
+        lookup_agreed=lookup.lookup_agreed,
     )
 
 

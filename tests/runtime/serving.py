@@ -39,7 +39,9 @@ from spinbench.control.selector.ucbspec import UcbSpecSelector
 from spinbench.control.switching import SwitchingKind
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.body import make_body
+from spinbench.runtime.device_clock import DeviceClock
 from spinbench.runtime.graphs.graph_setting import Execution
+from spinbench.runtime.ranks import Ranks
 from spinbench.runtime.sampler import Sampling
 from spinbench.runtime.session import live_loop
 from spinbench.workload.acceptance.ngram_model import NgramModel
@@ -236,15 +238,18 @@ def serve(
     *,
     sampling: Sampling = GREEDY,
     execution: Execution | None = None,
+    clock: DeviceClock | None = None,
+    ranks: Ranks | None = None,
     **decisions: Any,
 ) -> RunRecord:
-    """Serve `trace` on the runtime; `decisions` are those of `loop_setting`."""
+    """Serve `trace` on the runtime; `decisions` are those of `loop_setting`. Of `ranks` the first has the models."""
     setting = loop_setting(target, models, len(trace), **decisions)
-    by_name = {model.name: model for model in models}
+    by_name = {model.name: model for model in models} if ranks is None or ranks.is_first else {}
     drafters = [(info, by_name.get(info.name.removesuffix("+prompt_lookup"))) for info in setting.drafters]
     body = make_body(
-        target, drafters, sampling, setting.num_kv_blocks, setting.block_size, setting.placement, execution=execution
-    )
+        target, drafters, sampling, setting.num_kv_blocks, setting.block_size, setting.placement, execution=execution,
+        clock=clock, ranks=ranks,
+    )  # fmt: skip
     prompts = {request.id: request.prompt_token_ids or () for request in trace}
     try:
         return live_loop(setting, body, ArrivalQueue(trace, ArrivalPattern(kind="trace")), prompts).run()

@@ -11,7 +11,7 @@ from spinbench.control.job import DraftJob
 from spinbench.control.record import RunRecord
 from spinbench.runtime import drafter as drafter_module
 from spinbench.runtime.confidence import DraftConfidence, top_probability
-from spinbench.runtime.drafter import ModelDrafter
+from spinbench.runtime.model_drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner
 from tests.covering import matrix
 from tests.runtime import serving, tiny_models

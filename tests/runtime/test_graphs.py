@@ -5,12 +5,16 @@ import logging
 import pytest
 import torch
 
+from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.record import RunRecord
 from spinbench.runtime.graphs import replay as replay_module
+from spinbench.runtime.graphs import static_pass
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.graphs.replay import GraphMemory, Replays
+from spinbench.runtime.graphs.static_forward import ForwardReplays
 from spinbench.runtime.graphs.static_ints import StaticInts
 from spinbench.runtime.graphs.static_pass import power_of_two, row_bucket
+from spinbench.runtime.tree_batch import TreeNodes
 from tests.runtime import serving, tiny_models
 
 TRACE = serving.requests(6, max_new_tokens=12)
@@ -92,15 +96,61 @@ def rounds_by_request(record: RunRecord) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-def test_trees_and_rejection_run_without(caplog):
+def test_trees_are_verified_by_replay(monkeypatch, caplog):
+    """Merged ones and static ones, under their masks; what is drafted in a tree is launched, and the log says so."""
+    replayed: list[int] = []
+    real = ForwardReplays.tree_logits
+
+    def noted(self: ForwardReplays, nodes: TreeNodes, token_ids: torch.Tensor) -> torch.Tensor | None:
+        logits = real(self, nodes, token_ids)
+        replayed.append(-1 if logits is None else len(logits))
+        return logits
+
+    monkeypatch.setattr(ForwardReplays, "tree_logits", noted)
     expected = serving.hf_outputs(tiny_models.target(), TRACE)
     merged = {"selector": "merged good,poor", "draft_length": 3}
     assert served(execution=Execution(graphs="eager"), **merged) == expected
-    sampling = serving.Sampling(temperature=0.9, kind="rejection")
+    assert replayed
+    assert min(replayed) > 0
+    del replayed[:]
+    tree = {"selector": "fixed good", "draft_length": TreeDraftLength([2, 2, 1])}
     with caplog.at_level(logging.WARNING):
-        drawn = served(execution=Execution(graphs="eager"), selector="fixed good", sampling=sampling)
-    assert "drawn for rejection sampling run without a graph" in caplog.text
-    assert drawn == served(selector="fixed good", sampling=sampling)
+        assert served(execution=Execution(graphs="eager"), **tree) == expected
+    assert replayed
+    assert min(replayed) > 0
+    assert "token trees are drafted without a CUDA graph" in caplog.text
+
+
+def test_trees_beyond_every_bucket_are_launched(monkeypatch):
+    expected = serving.hf_outputs(tiny_models.target(), TRACE)
+    monkeypatch.setattr(static_pass, "ROW_BUCKETS", (1, 2, 4))
+    tree = {"selector": "fixed good", "draft_length": TreeDraftLength([2, 2, 1])}
+    assert served(execution=Execution(graphs="eager"), **tree) == expected
+
+
+def test_drafts_for_rejection_are_the_launched_ones():
+    """Token for token with the laws that they are drawn from, so that as many are kept in every round."""
+    target = tiny_models.target()
+    models = tiny_models.drafters(target)
+    sampling = serving.Sampling(temperature=0.9, top_k=30, top_p=0.95, kind="rejection")
+    for selector, policy in (("fixed good", "fixed"), ("fixed small_vocabulary", "confident token 0.15")):
+        runs = [
+            serving.serve(
+                target, models, TRACE, selector=selector, policy=policy, sampling=sampling, execution=execution
+            )
+            for execution in (None, Execution(graphs="eager"))
+        ]
+        assert serving.outputs(runs[0]) == serving.outputs(runs[1])
+        assert rounds_by_request(runs[0]) == rounds_by_request(runs[1])
+        assert runs[0].rounds.drafted.sum() > 0
+
+
+def test_the_log_says_what_runs_without(caplog):
+    target = tiny_models.target()
+    with caplog.at_level(logging.INFO):
+        serving.serve(target, [], TRACE[:1], selector="plain", execution=Execution(graphs="eager"))
+    assert "prefills run without a CUDA graph" in caplog.text
+    assert "rectangles of whole contexts" in caplog.text
 
 
 def test_few_sizes_serve_a_run(monkeypatch):

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from spinbench.runtime.packed_linear import PACKABLE_DTYPES, PackedLinear, can_pack, copy_sharing_weights, pack_linears
+from spinbench.models.loaded_model import copy_sharing_weights
+from spinbench.runtime.packed_linear import PACKABLE_DTYPES, PackedLinear, can_pack, pack_linears
 from tests.runtime import tiny_models
 
 CPU = torch.device("cpu")

@@ -78,7 +78,11 @@ def random_model(family: str, seed: int, layers: int = 2, dtype: torch.dtype = t
 
 def target(family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float64) -> TargetModel:
     """A tiny target."""
-    model = random_model(family, seed, dtype=dtype)
+    return target_of(family, random_model(family, seed, dtype=dtype))
+
+
+def target_of(family: str, model: PreTrainedModel) -> TargetModel:
+    """The same around a model that is there."""
     return TargetModel(family, "path", model, None, frozenset({EOS}), 256, "0" * 64)
 
 

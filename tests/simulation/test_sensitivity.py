@@ -182,6 +182,8 @@ INERT: dict[str, tuple[str, Change | None]] = {
     "engine/runtime.attention": ("kernels of real models (tests/runtime/test_kernels.py)", None),
     "engine/runtime.graphs": ("how real models are run (tests/runtime/test_graphs.py)", None),
     "engine/runtime.graph_memory_gb": ("memory of real models' graphs (tests/runtime/test_graphs.py)", None),
+    "engine/runtime.tensor_parallel": ("processes of real models (tests/runtime/test_tensor_parallel.py)", None),
+    "engine/simulation.lanes": ("takes a profile with a measured overlap (tests/cli/test_simulation.py)", None),
     **{
         f"engine/runtime.ray.{key}": ("where replicas of real models run (tests/cli/test_replicas.py)", None)
         for key in ("address", "cpus_per_replica", "gpus_per_replica")

@@ -8,6 +8,7 @@ from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_source import DraftSources
 from spinbench.control.ngram_index import NgramIndex
+from spinbench.workload.acceptance.agreement import NUM_AGREEMENTS, agreement
 
 NUM_ORDERS = NgramIndex.MAX_ORDER + 1
 STREAKS = np.array([1, 2, 4, 8, 16])
@@ -51,7 +52,8 @@ class SurvivalEstimate:
     The log-odds of the k-th token of a source are a sum of weights: of the source; of (source, match order, k); of
     (source, category); of (request, source); for a model, of the request; for k = 1, of the newest token (one weight
     for all models, one for each other kind of source); for a copy, of its cell = (match order by then, streak by then),
-    a streak being tokens that copies would have got right without a miss; of how sure the n-gram table is of the next
+    a streak being tokens that copies would have got right without a miss, and of whether the match before the latest
+    goes on with the same token; of how sure the n-gram table is of the next
     token, which tells how easy the text is here (for each kind of source; for the table's own drafts also by k). So a
     new request begins with what others showed (partial pooling), and a drafter that it never had with what its other
     drafters showed.
@@ -71,6 +73,7 @@ class SurvivalEstimate:
         self._token = np.zeros(num_requests, np.int64)
         self._streak = np.zeros(num_requests, np.int64)
         self._confidence = np.zeros(num_requests, np.int64)
+        self._agreed = np.zeros(num_requests, np.int64)
         count, memory, own_memory = len(sources), prior.memory_rounds, prior.memory_rounds / 10
         blocks = (  # weights, standard deviation, observations remembered
             (1, 1e-6, np.inf),  # always 0: stands where a draft has no such weight
@@ -83,6 +86,7 @@ class SurvivalEstimate:
             (3 * NUM_TOKEN_CLASSES, prior.token, memory),
             (NUM_CONFIDENCES * self._most, prior.shared, memory),
             (2 * NUM_CONFIDENCES, prior.place, memory),
+            (NUM_AGREEMENTS, prior.place, memory),
         )
         sizes, deviations, memories = (np.array(column) for column in zip(*blocks, strict=True))
         sizes = sizes.astype(np.int64)
@@ -113,7 +117,7 @@ class SurvivalEstimate:
         self._per_row = np.stack((nothing, nothing, nothing + count, is_model.astype(np.int64)), 1)
         orders = np.arange(NUM_ORDERS)[:, None, None]
         is_copy = self._sources.copies & (source == count - 1)
-        self._by_place = np.zeros((NUM_ORDERS, count, self._most, 4), np.int64)
+        self._by_place = np.zeros((NUM_ORDERS, count, self._most, 5), np.int64)
         self._by_place[..., 0] = first[2] + (source[:, None] * NUM_ORDERS + orders) * self._most + place
         self._by_place[:, :, 0, 1] = first[7] + np.where(is_model, 0, np.where(is_copy, 1, 2)) * NUM_TOKEN_CLASSES
         if self._sources.ngrams:
@@ -122,12 +126,14 @@ class SurvivalEstimate:
             ]
             self._by_place[:, self._sources.num_models, :, 3] += place * NUM_CONFIDENCES
         self._first_cell = int(first[3])
+        self._first_agreement = int(first[10])
         self._cell_of_order = np.minimum(orders[:, 0] + place, NgramIndex.MAX_ORDER) * (len(STREAKS) + 1)
 
     def begin(self, context: RoundContext) -> None:
         """Note what is known of the requests before their round."""
         self._order[context.rows] = np.minimum(context.lookup_match_order, self._sources.max_match_tokens)
         self._category[context.rows] = context.category % MAX_CATEGORIES
+        self._agreed[context.rows] = context.lookup_agreed
         self._token[context.rows] = context.newest_token_ids % NUM_TOKEN_CLASSES
         self._confidence[context.rows] = np.searchsorted(CONFIDENCES, context.ngram_confidence, side="right")
 
@@ -219,7 +225,7 @@ class SurvivalEstimate:
         self._mean[touched] += after * np.bincount(inverse, (share * (right[:, None] - chance)).reshape(-1))
 
     def _weights(self, rows: IntArray) -> tuple[IntArray, IntArray]:
-        """Weights of whole drafts, [requests, sources, 4], and of places in them, [requests, sources, K, 4]."""
+        """Weights of whole drafts, [requests, sources, 4], and of places in them, [requests, sources, K, 5]."""
         category = self._category[rows][:, None, None] * self._per_category
         whole = self._whole + rows[:, None, None] * self._per_row + category
         by_place = self._by_place[self._order[rows]]
@@ -228,6 +234,7 @@ class SurvivalEstimate:
             by_place[..., 3] += self._confidence[rows][:, None, None]
         if self._sources.copies:
             by_place[:, -1, :, 2] = self._first_cell + self.cells(rows)
+            by_place[:, -1, :, 4] = self._first_agreement + agreement(self._agreed[rows], self._most)
         return whole, by_place
 
 

@@ -1,18 +1,23 @@
 """How a body runs its models: which attention, and whether passes and drafts are replayed."""
 
+import logging
 from dataclasses import dataclass, field
 
 import torch
 
 from spinbench.runtime.graphs.draft_replays import DraftReplays
 from spinbench.runtime.graphs.replay import GraphMemory, GraphMode, Replays
+from spinbench.runtime.graphs.static_choice import static_choice
 from spinbench.runtime.graphs.static_forward import ForwardReplays
+from spinbench.runtime.graphs.static_pass import ROW_BUCKETS
 from spinbench.runtime.kernels.dense_attention import dense_attention
 from spinbench.runtime.kernels.kernel_batch import TableSetting
 from spinbench.runtime.kernels.table_attention import TableAttention
 from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.sampler import Sampler, TokenSampler
+from spinbench.runtime.sampler import TokenSampler
 from spinbench.runtime.slot_table import SlotTable
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,12 @@ class Execution:
     def forward_replays(self, runner: ModelRunner, slots: SlotTable) -> ForwardReplays | None:
         """Replays of a model's passes; None without graphs, or where the model does not allow them."""
         replays = self._replays(runner)
+        if replays:
+            LOG.info(
+                "prefills run without a CUDA graph: each has another size, and work enough to hide its launches; "
+                "so do verifications in rectangles of whole contexts, and passes of more than %d rows",
+                ROW_BUCKETS[-1],
+            )
         return replays and ForwardReplays(runner, slots, _tables(runner, slots), replays)
 
     def draft_replays(
@@ -38,10 +49,8 @@ class Execution:
         replays = self._replays(runner)
         if replays is None:
             return None
-        if not isinstance(sampler, Sampler):
-            replays.tell("drafts that are drawn for rejection sampling run without a graph: their laws are kept")
-            return None
-        return DraftReplays(runner, sampler, target_ids, slots, _tables(runner, slots), replays)
+        choice = static_choice(sampler, target_ids)
+        return DraftReplays(runner, choice, target_ids, slots, _tables(runner, slots), replays)
 
     def _replays(self, runner: ModelRunner) -> Replays | None:
         if self.graphs is None:

@@ -8,13 +8,12 @@ import torch
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import TokenSpans
 from spinbench.runtime.confidence import top_probability
-from spinbench.runtime.graphs.static_ints import StaticInts
+from spinbench.runtime.graphs.static_choice import RANDOM, StaticChoice, put_random, random_shape
+from spinbench.runtime.graphs.static_ints import Int32Array, StaticInts
 from spinbench.runtime.graphs.static_pass import PassCapacity, StaticPass
 from spinbench.runtime.kernels.kernel_batch import TableSetting, block_table, causal_parts, filling
 from spinbench.runtime.kernels.kernel_rows import HostRows, RowKeys, host_rows, tile_size
 from spinbench.runtime.model_runner import ModelRunner, span_positions
-from spinbench.runtime.noise import Int32Array
-from spinbench.runtime.sampler import Sampler
 from spinbench.runtime.slot_table import Slots
 
 STOP_KEY = 4
@@ -47,8 +46,8 @@ class LoopInputs:
     step_positions: tuple[IntArray, ...]
     logit_rows: IntArray
     """[requests]: the row of each one's newest token."""
-    noise_keys: Int32Array | None
-    """[steps, requests, 2]; None without noise."""
+    random: Int32Array | None
+    """[steps, requests, words] that tokens are drawn with; None where nothing is drawn."""
 
     def capacity(self, num_steps: int, batch: int, with_confidence: bool) -> LoopCapacity:
         """What these need."""
@@ -64,7 +63,7 @@ def loop_inputs(
     slots: Slots,
     null_slot: int,
     setting: TableSetting,
-    noise_keys: Int32Array | None,
+    random: Int32Array | None,
 ) -> LoopInputs:
     """Tables of a draft of `lengths` tokens behind the `known` ones, for `batch` requests, the last of them nobody's.
 
@@ -101,7 +100,7 @@ def loop_inputs(
         steps=tuple(steps),
         step_positions=tuple(positions),
         logit_rows=np.cumsum(known.num_tokens) - 1,
-        noise_keys=noise_keys,
+        random=random,
     )
 
 
@@ -150,21 +149,18 @@ class StaticDraftLoop:
     def __init__(
         self,
         runner: ModelRunner,
-        sampler: Sampler,
-        target_ids: torch.Tensor | None,
+        choice: StaticChoice,
         setting: TableSetting,
         size: LoopCapacity,
     ) -> None:
-        self._runner, self._sampler, self._target_ids, self._size = runner, sampler, target_ids, size
+        self._runner, self._choice, self._size = runner, choice, size
         self._first = StaticPass("first", size.first)
         self._steps: list[StaticPass] = []
         if size.step is not None:
             names = [f"step{step}" for step in range(1, size.num_steps)]
             self._steps = [StaticPass(name, size.step, shared_blocks="first") for name in names]
         batch = size.batch
-        shapes: dict[str, tuple[int, ...]] = {"logit_rows": (batch,)}
-        if sampler.draws:
-            shapes["noise_keys"] = (size.num_steps, batch, 2)
+        shapes = random_shape(choice, size.num_steps, batch) | {"logit_rows": (batch,)}
         for one in (self._first, *self._steps):
             shapes |= one.shapes()
         self._ints = StaticInts(shapes, runner.device)
@@ -175,15 +171,17 @@ class StaticDraftLoop:
         """Drafted target token ids."""
         self.top_probability = torch.zeros(size.num_steps, batch, dtype=torch.float64, device=runner.device)
         """Of each drafted token, if asked for."""
+        self.probability: list[torch.Tensor] = [torch.empty(0)] * size.num_steps
+        """Of each step [requests], where tokens are drawn from a law: with which, once it ran."""
+        self.law: list[torch.Tensor] = [torch.empty(0)] * size.num_steps
+        """The laws, [requests, draft vocab]; these and the probabilities are always the same tensors where captured."""
 
     def fill(self, inputs: LoopInputs, token_ids: torch.Tensor) -> None:
         """Write a job's inputs; `token_ids` [rows] are the known tokens, which may have been drafted on the device."""
         ints = self._ints
+        ints.begin()
         ints.put("logit_rows", inputs.logit_rows)
-        if inputs.noise_keys is not None:
-            keys = np.zeros(tuple(ints["noise_keys"].shape), np.int32)
-            keys[:, : inputs.noise_keys.shape[1]] = inputs.noise_keys
-            ints.put("noise_keys", keys)
+        put_random(ints, inputs.random)
         self._first.fill(ints, inputs.first, inputs.first_positions)
         for one, rows, positions in zip(self._steps, inputs.steps, inputs.step_positions, strict=True):
             one.fill(ints, rows, positions)
@@ -198,11 +196,12 @@ class StaticDraftLoop:
             self._known, ints["first.positions"].long(), self._batches[0], ints["logit_rows"].long()
         )
         for step in range(self._size.num_steps):
-            keys = ints["noise_keys"][step] if self._sampler.draws else None
-            drafted = self._sampler.drafted_by_keys(logits, keys, self._target_ids)
-            self.token_ids[step].copy_(drafted)
+            drafted = self._choice.choose(logits, ints[RANDOM][step] if self._choice.num_words else None)
+            self.token_ids[step].copy_(drafted.token_ids)
+            if drafted.law is not None and drafted.probability is not None:
+                self.law[step], self.probability[step] = drafted.law, drafted.probability
             if self._size.with_confidence:
                 self.top_probability[step].copy_(top_probability(logits))
             if step + 1 < self._size.num_steps:
                 positions = ints[f"step{step + 1}.positions"].long()
-                logits = runner.forward(drafted, positions, self._batches[step + 1], None)
+                logits = runner.forward(drafted.token_ids, positions, self._batches[step + 1], None)

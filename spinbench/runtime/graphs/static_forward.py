@@ -2,15 +2,17 @@
 
 import torch
 
+from spinbench.control.arrays import IntArray
 from spinbench.control.job import TokenSpans
 from spinbench.control.layout import LayoutPlan
 from spinbench.runtime.graphs.replay import Replay, Replays
 from spinbench.runtime.graphs.static_ints import StaticInts
 from spinbench.runtime.graphs.static_pass import PassCapacity, StaticPass, row_bucket
-from spinbench.runtime.kernels.kernel_batch import TableSetting, causal_parts
+from spinbench.runtime.kernels.kernel_batch import RowParts, TableSetting, causal_parts, tree_parts
 from spinbench.runtime.kernels.kernel_rows import HostRows
 from spinbench.runtime.model_runner import ModelRunner, span_positions
 from spinbench.runtime.slot_table import Slots
+from spinbench.runtime.tree_batch import TreeNodes
 
 PREFIX = "pass"
 
@@ -27,9 +29,10 @@ class StaticForward:
         self.logits = torch.empty(0)
         """[rows, vocab] once it ran: always the same tensor where it was captured."""
 
-    def fill(self, rows: HostRows, spans: TokenSpans, token_ids: torch.Tensor) -> None:
-        """Write the inputs; `token_ids` [rows] are the spans' own, which may have been drafted on the device."""
-        self._pass.fill(self._ints, rows, span_positions(spans))
+    def fill(self, rows: HostRows, positions: IntArray, token_ids: torch.Tensor) -> None:
+        """Write the inputs; `token_ids` and `positions` [rows], the tokens may have been drafted on the device."""
+        self._ints.begin()
+        self._pass.fill(self._ints, rows, positions)
         self._ints.upload()
         self._token_ids[: len(token_ids)].copy_(token_ids)
         self._token_ids[len(token_ids) :].zero_()
@@ -60,6 +63,17 @@ class ForwardReplays:
         self._runner.count(replay.run)
         return replay.static.logits[: len(token_ids)]
 
+    def tree_logits(self, nodes: TreeNodes, token_ids: torch.Tensor) -> torch.Tensor | None:
+        """The same of nodes of token trees."""
+        bucket = row_bucket(len(token_ids))
+        if bucket is None:
+            return None
+        replay = self._filled(tree_parts(nodes, self._slots, self._setting), bucket, nodes.positions, token_ids)
+        if replay is None:
+            return None
+        self._runner.count(replay.run)
+        return replay.static.logits[: len(token_ids)]
+
     def prepared(self, spans: TokenSpans, token_ids: torch.Tensor, plan: LayoutPlan) -> Replay[StaticForward] | None:
         """The replay of this pass, with its inputs; None as above."""
         bucket = row_bucket(len(token_ids))
@@ -67,11 +81,17 @@ class ForwardReplays:
             return None
         setting = self._setting
         parts = causal_parts(spans, self._slots, setting, plan if plan.rectangles else None)
+        return self._filled(parts, bucket, span_positions(spans), token_ids)
+
+    def _filled(
+        self, parts: RowParts, bucket: int, positions: IntArray, token_ids: torch.Tensor
+    ) -> Replay[StaticForward] | None:
+        setting = self._setting
         share = setting.shape.heads_per_kv_head
         rows = parts.filled_up(bucket, self._runner.pool.null_slot, setting.block_size, share)
         capacity = PassCapacity.of(rows)
         return self._replays.get(
             capacity,
             lambda: StaticForward(self._runner, setting, capacity),
-            lambda static: static.fill(rows, spans, token_ids),
+            lambda static: static.fill(rows, positions, token_ids),
         )

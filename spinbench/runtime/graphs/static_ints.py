@@ -19,6 +19,7 @@ class StaticInts:
         self._device = torch.zeros_like(self._host, device=device)
         self._on_host: dict[str, Int32Array] = {}
         self._on_device: dict[str, torch.Tensor] = {}
+        self._sent: torch.cuda.Event | None = None
         flat = self._host.numpy()
         first = 0
         for name, shape in shapes.items():
@@ -26,6 +27,11 @@ class StaticInts:
             self._on_host[name] = flat[part].reshape(shape)
             self._on_device[name] = self._device[part].view(shape)
             first = part.stop
+
+    def begin(self) -> None:
+        """Before anything is written: wait until what was uploaded before has left the host's memory."""
+        if self._sent is not None:
+            self._sent.synchronize()
 
     def put(self, name: str, values: npt.NDArray[np.integer], padding: int = 0) -> None:
         """Write the first rows of a table, and `padding` into its others."""
@@ -42,5 +48,8 @@ class StaticInts:
         return self._on_device[name]
 
     def upload(self) -> None:
-        """Bring all tables to the device. The one before must have got there: a job waits for its own end."""
+        """Bring all tables to the device, behind what it has to do; `begin` waits for that."""
         self._device.copy_(self._host, non_blocking=True)
+        if self._device.is_cuda:
+            self._sent = torch.cuda.Event()
+            self._sent.record()

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from spinbench.control.arrays import IntArray
 from spinbench.runtime.graphs.static_ints import StaticInts
 from spinbench.runtime.kernels.kernel_batch import TableSetting
@@ -38,6 +40,8 @@ class PassCapacity:
     num_requests: int
     num_blocks: int
     tile_rows: int
+    num_words: int = 0
+    """Of each row's mask in a token tree; 0 = no row has one."""
 
     @classmethod
     def of(cls, rows: HostRows) -> "PassCapacity":
@@ -50,6 +54,7 @@ class PassCapacity:
             num_requests=power_of_two(max(FEWEST_REQUESTS, len(rows.blocks))),
             num_blocks=power_of_two(max(FEWEST_BLOCKS, rows.blocks.shape[1])),
             tile_rows=rows.tile_rows,
+            num_words=rows.bits.shape[1],
         )
 
     @classmethod
@@ -80,6 +85,8 @@ class StaticPass:
             "write_slots": (size.num_rows,),
             "positions": (size.num_rows,),
         }
+        if size.num_words:
+            found["bits"] = (size.num_rows, size.num_words)
         if self._blocks_of == self._prefix:
             found["blocks"] = (size.num_requests, size.num_blocks)
         return {f"{self._prefix}.{name}": shape for name, shape in found.items()}
@@ -89,6 +96,8 @@ class StaticPass:
         for name in ("tiles", "merges", "limits", "requests", "write_slots"):
             ints.put(f"{self._prefix}.{name}", getattr(rows, name))
         ints.put(f"{self._prefix}.positions", positions)
+        if self._capacity.num_words:
+            ints.put(f"{self._prefix}.bits", rows.bits)
         if self._blocks_of == self._prefix:
             ints.corner(f"{self._prefix}.blocks", rows.blocks)
 
@@ -104,7 +113,12 @@ class StaticPass:
             requests=ints[f"{self._prefix}.requests"],
             write_slots=ints[f"{self._prefix}.write_slots"],
             blocks=ints[f"{self._blocks_of}.blocks"],
-            bits=ints[f"{self._prefix}.limits"].new_empty(size.num_rows, 0),
+            bits=self._bits(ints),
         )
         # how long contexts are changes from replay to replay: models with a window are refused beforehand
         return table_batch(TableBatch(rows, setting.attention, setting.block_size), pool, 0)
+
+    def _bits(self, ints: StaticInts) -> torch.Tensor:
+        if self._capacity.num_words:
+            return ints[f"{self._prefix}.bits"]
+        return ints[f"{self._prefix}.limits"].new_empty(self._capacity.num_rows, 0)

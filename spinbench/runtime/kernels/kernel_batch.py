@@ -64,6 +64,7 @@ class RowParts:
                 np.append(keys.num_rows, more),
                 np.append(keys.num_keys, 1),
                 np.append(keys.limits, np.ones(more, np.int64)),
+                None if keys.bits is None else np.pad(keys.bits, ((0, more), (0, 0))),
             ),
             Pieces(np.append(pieces.places, count), np.append(pieces.first_key, 0), np.append(pieces.stop_key, 1)),
             np.append(self.write_slots, np.full(more, null_slot)),
@@ -96,6 +97,11 @@ def causal_parts(spans: TokenSpans, slots: Slots, setting: TableSetting, plan: L
 
 def tree_rows(nodes: TreeNodes, slots: Slots, setting: TableSetting) -> HostRows:
     """Nodes of token trees: each sees its request's context and, in its tree, what `nodes.sees` says."""
+    return tree_parts(nodes, slots, setting).rows(setting.shape.heads_per_kv_head)
+
+
+def tree_parts(nodes: TreeNodes, slots: Slots, setting: TableSetting) -> RowParts:
+    """The same, to be made tables of."""
     keys = RowKeys.of_trees(nodes.newest, nodes.sees)
     written = [
         slots.slots(row, newest, newest + sees.shape[1])[places]
@@ -104,7 +110,7 @@ def tree_rows(nodes: TreeNodes, slots: Slots, setting: TableSetting) -> HostRows
         )
     ]
     blocks = block_table(nodes.rows.tolist(), keys.num_keys, slots, setting.block_size)
-    return RowParts(keys, filling(keys, setting), np.concatenate(written), blocks).rows(setting.shape.heads_per_kv_head)
+    return RowParts(keys, filling(keys, setting), np.concatenate(written), blocks)
 
 
 def on_device(rows: HostRows, setting: TableSetting, device: torch.device) -> TableBatch:

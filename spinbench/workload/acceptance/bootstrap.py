@@ -48,6 +48,7 @@ def streams_by_bootstrap(
         lookup_run=lookup_run,
         stopped=np.zeros(len(requests), np.bool_),
         ngram_confidence=ngram_confidence(table, drafters, index),
+        lookup_agreed=None if table.lookup_agreed is None else table.lookup_agreed[index],
         rank=rank,
     )
 

@@ -65,6 +65,7 @@ def _streams(
         stopped=recorded.stopped[rows] & (lengths == recorded.output_tokens[rows]),
         token_ids=table.token_ids[index],
         ngram_confidence=ngram_confidence(table, drafters, index),
+        lookup_agreed=None if table.lookup_agreed is None else table.lookup_agreed[index],
         rank=rank,
         confidence=np.stack(confidence, 1) if confidence else None,
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from spinbench.workload.acceptance.agreement import MAX_AGREED, NOTHING_TO_COMPARE
 from spinbench.workload.acceptance.runs import MAX_RUN
 
 MAX_ORDER = 3
@@ -19,6 +20,9 @@ class LookupColumns(NamedTuple):
     """[positions]: longest n-gram (0 to 3 tokens) at the end of the context that occurred before in it."""
     lookup_run: npt.NDArray[np.uint8]
     """[3, positions]: tokens accepted of a copy from the latest match of exactly 1, 2, 3 tokens; 0 without a match."""
+    lookup_agreed: npt.NDArray[np.uint8]
+    """[positions]: tokens, at most `MAX_AGREED`, copied alike from the longest match and from the one before it;
+    `NOTHING_TO_COMPARE` without two. Known before anything is drafted."""
 
 
 def lookup_columns(
@@ -39,6 +43,7 @@ def lookup_columns(
     answer = np.flatnonzero(place >= np.repeat(prompt_tokens, lengths))
     match_order = np.zeros(len(answer), np.uint8)
     lookup_run = np.zeros((MAX_ORDER, len(answer)), np.uint8)
+    lookup_agreed = np.full(len(answer), NOTHING_TO_COMPARE, np.uint8)
     vocabulary = int(text.max(initial=0)) + 1
     gram = np.repeat(np.arange(len(lengths)), lengths)
     for order in range(1, MAX_ORDER + 1):
@@ -51,7 +56,11 @@ def lookup_columns(
         match_order[matched] = order
         here = answer[matched]
         lookup_run[order - 1, matched] = _common_prefix(text, here, found[matched] + 1, end[here])
-    return LookupColumns(match_order, lookup_run)
+        before = earlier[found[matched]]
+        twice = before >= 0
+        lookup_agreed[matched] = NOTHING_TO_COMPARE
+        lookup_agreed[matched[twice]] = _agreed(text, here[twice], found[matched[twice]] + 1, before[twice] + 1)
+    return LookupColumns(match_order, lookup_run, lookup_agreed)
 
 
 def _contexts(
@@ -113,3 +122,15 @@ def _common_prefix(
             break
         length[active] = offset + 1
     return length
+
+
+def _agreed(
+    text: npt.NDArray[np.int64],
+    here: npt.NDArray[np.int64],
+    latest: npt.NDArray[np.int64],
+    before: npt.NDArray[np.int64],
+) -> npt.NDArray[np.uint8]:
+    """Equal tokens of copies from `latest` and from `before`, each of which runs on into itself at `here`."""
+    offsets = np.arange(MAX_AGREED)
+    copies = [text[source[:, None] + offsets % (here - source)[:, None]] for source in (latest, before)]
+    return np.logical_and.accumulate(copies[0] == copies[1], axis=1).sum(1).astype(np.uint8)

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from spinbench.workload.acceptance.agreement import NOTHING_TO_COMPARE
 from spinbench.workload.acceptance.drafter_name import is_ngram, model_of, models_of
 from spinbench.workload.acceptance.lookup import MAX_ORDER
 from spinbench.workload.acceptance.probability import decode_probability
@@ -42,6 +43,9 @@ class AcceptanceStreams:
     """[positions]; None where only lengths are known."""
     ngram_confidence: npt.NDArray[np.uint8] | None = None
     """[positions] coded confidence of the run's n-gram table; None without one, and where it is not known."""
+    lookup_agreed: npt.NDArray[np.uint8] | None = None
+    """[positions] tokens that are copied alike from the latest match and from the one before it, see `LookupColumns`;
+    None where that is not known."""
     rank: npt.NDArray[np.uint8] | None = None
     """As the rows of `run`: tokens that the model scores above the text's, 255 = too many; None where not known."""
     confidence: npt.NDArray[np.uint8] | None = None
@@ -61,6 +65,12 @@ class AcceptanceStreams:
     def match_order_at(self, rows: Ints, num_output_tokens: Ints) -> Ints:
         """Order of the prompt-lookup match, 0 to 3."""
         return self.match_order[self.offsets[rows] + num_output_tokens].astype(np.int64)
+
+    def lookup_agreed_at(self, rows: Ints, num_output_tokens: Ints) -> Ints:
+        """Tokens that are copied alike from two matches, [n]; `NOTHING_TO_COMPARE` without two, or where not known."""
+        if self.lookup_agreed is None:
+            return np.full(len(rows), NOTHING_TO_COMPARE)
+        return self.lookup_agreed[self.offsets[rows] + num_output_tokens].astype(np.int64)
 
     def remaining_text(self, rows: Ints, num_output_tokens: Ints) -> Ints:
         """Tokens that are still to come."""

@@ -96,6 +96,8 @@ class AcceptanceTable:
     """[3, positions]: see `LookupColumns`."""
     columns: Mapping[str, DrafterColumns]
     """By the drafter's name, in the order of `meta.drafters`."""
+    lookup_agreed: Bytes | None = None
+    """[positions]: see `LookupColumns`; None in tables that were recorded without it."""
     folder: Path | None = None
     """Where it was read from; named in errors."""
 

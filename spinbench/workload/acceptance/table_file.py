@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,14 @@ REQUEST_SCHEMA = pa.schema(
 NULLABLE = ("category",)
 
 
-def position_schema(drafters: Sequence[DrafterMeta]) -> pa.Schema:
+def position_schema(meta: TableMeta) -> pa.Schema:
     """Columns of positions.parquet, one row per output token, the requests behind each other."""
     scores: list[str] = []
-    for drafter in drafters:
+    for drafter in meta.drafters:
         scores.extend(f"{score}:{drafter.name}" for score in SCORES)
         scores.extend(_rollout_columns(drafter))
     runs = [f"lookup_run_{order}" for order in range(1, MAX_ORDER + 1)]
+    runs += ["lookup_agreed"] if meta.lookup_agreed else []
     return pa.schema([("token_id", pa.int32()), *((name, pa.uint8()) for name in ["match_order", *runs, *scores])])
 
 
@@ -58,7 +59,7 @@ def _rollout_columns(drafter: DrafterMeta) -> list[str]:
 
 def write_table(folder: Path, table: AcceptanceTable) -> None:
     """Leaves the table in `folder`, in place of one that was there. Raises UserError when it cannot be written."""
-    schema = position_schema(table.meta.drafters)
+    schema = position_schema(table.meta)
     positions = pa.Table.from_arrays([pa.array(column) for column in _position_columns(table)], schema=schema)
     rows = table.requests
     values = (rows.ids, rows.categories, rows.seeds, rows.ignores_eos, rows.prompt_tokens, rows.max_new_tokens,
@@ -143,11 +144,12 @@ def _position_columns(table: AcceptanceTable) -> list[np.ndarray]:
     for columns in table.columns.values():
         scores.extend(getattr(columns, score) for score in SCORES)
         scores.extend(() if columns.rollout is None else columns.rollout)
-    return [table.token_ids, table.match_order, *table.lookup_run, *scores]
+    agreed = () if table.lookup_agreed is None else (table.lookup_agreed,)
+    return [table.token_ids, table.match_order, *table.lookup_run, *agreed, *scores]
 
 
 def _table(folder: Path, meta: TableMeta, positions: pa.Table, requests: pa.Table) -> AcceptanceTable:
-    of_position = _columns(folder / POSITIONS_FILE, positions, position_schema(meta.drafters))
+    of_position = _columns(folder / POSITIONS_FILE, positions, position_schema(meta))
     of_request = _columns(folder / REQUESTS_FILE, requests, REQUEST_SCHEMA)
     rows = _requests(folder / REQUESTS_FILE, of_request)
     if rows.num_positions != positions.num_rows:
@@ -164,7 +166,14 @@ def _table(folder: Path, meta: TableMeta, positions: pa.Table, requests: pa.Tabl
         rollout = [of_position[name] for name in _rollout_columns(drafter)]
         columns[drafter.name] = DrafterColumns(**scores, rollout=np.stack(rollout) if rollout else None)
     return AcceptanceTable(
-        meta, rows, of_position["token_id"], of_position["match_order"], np.stack(runs), columns, folder
+        meta,
+        rows,
+        of_position["token_id"],
+        of_position["match_order"],
+        np.stack(runs),
+        columns,
+        of_position.get("lookup_agreed"),
+        folder,
     )
 
 

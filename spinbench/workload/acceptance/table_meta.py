@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-FORMAT = 2
-"""Version of the folder's layout. 2: drafters may have rollouts; a table without any is written as 1."""
+FORMAT = 3
+"""Version of the folder's layout. 2: drafters may have rollouts. 3: it may be known how far copies agree. A table is
+written in the oldest format that can say it."""
 KIND = "spinbench acceptance table"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -78,8 +79,18 @@ class TableMeta(MetaSection):
     versions: dict[str, str]
     created: str
     """UTC, ISO 8601."""
+    lookup_agreed: bool = False
+    """Whether the table has the column of that name."""
 
     @property
     def format(self) -> int:
         """The oldest format that can say all this."""
-        return FORMAT if any(drafter.rollout_tokens > 1 for drafter in self.drafters) else 1
+        if self.lookup_agreed:
+            return FORMAT
+        return 2 if any(drafter.rollout_tokens > 1 for drafter in self.drafters) else 1
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the key where the column is missing, as in tables of older formats, whose digest must not change."""
+        values = serialize(self)
+        return values if self.lookup_agreed else {k: v for k, v in values.items() if k != "lookup_agreed"}

@@ -8,6 +8,7 @@ import pytest
 from spinbench.control.draft_source import DraftSources
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.selector.survival import NUM_CELLS, SurvivalEstimate, SurvivalPrior
+from spinbench.workload.acceptance.agreement import MAX_AGREED
 from tests.control.contexts import context, outcome, with_copies
 
 DRAFTERS = (DrafterInfo("a", "model"), DrafterInfo("b", "model"), DrafterInfo("prompt_lookup", "prompt_lookup"))
@@ -54,6 +55,25 @@ def test_copies_are_scored_while_another_drafts():
     after = estimate.survival(np.arange(2), 0.0)
     assert (after[:, 2, 0] > np.maximum(before, 0.8)).all()
     assert (after[:, 0, 0] < 0.1).all()
+
+
+def test_where_two_matches_part_a_copy_is_found_out():
+    estimate = _estimate()
+
+    def begin(rows, agreed):
+        seen = replace(context(len(rows), rows=rows), lookup_match_order=np.full(len(rows), 2))
+        estimate.begin(replace(seen, lookup_agreed=np.array(agreed)))
+
+    for _ in range(60):
+        # the first request's matches part at their first token, and the copy is wrong; the second's never do
+        begin([0, 1], [0, MAX_AGREED])
+        done = outcome([0, 1], [0, 0], [3, 3], [1.0, 1.0])
+        estimate.observe(with_copies(done, [2, 2], [0, 4]))
+    begin([7, 8, 9], [0, MAX_AGREED, 1])
+    parted, agreed, parted_later = estimate.survival(np.array([7, 8, 9]), 0.0)[:, 2]
+    assert agreed[0] > 3 * parted[0]
+    assert parted_later[0] == pytest.approx(agreed[0])
+    assert parted_later[1] < agreed[1]
 
 
 def test_what_was_not_seen_teaches_nothing():

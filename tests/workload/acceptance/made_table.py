@@ -15,7 +15,9 @@ GREEDY = SamplingMeta(temperature=0.0, top_p=1.0, top_k=0)
 EOS = 1
 
 
-def meta(drafters: Sequence[str], sampling: SamplingMeta = GREEDY, rollout_tokens: int = 1) -> TableMeta:
+def meta(
+    drafters: Sequence[str], sampling: SamplingMeta = GREEDY, rollout_tokens: int = 1, lookup_agreed: bool = False
+) -> TableMeta:
     return TableMeta(
         target=ModelMeta(name="target", sha256=TARGET_SHA256),
         trace=TraceMeta(name="trace", sha256=TRACE_SHA256),
@@ -29,6 +31,7 @@ def meta(drafters: Sequence[str], sampling: SamplingMeta = GREEDY, rollout_token
         use_chat_template=True,
         versions={"spinbench": "0.1.0"},
         created="2026-01-01T00:00:00Z",
+        lookup_agreed=lookup_agreed,
     )
 
 
@@ -47,6 +50,7 @@ def made_table(
     categories: Sequence[str | None] | None = None,
     sampling: SamplingMeta = GREEDY,
     rollout_tokens: int = 1,
+    lookup_agreed: bool = False,
 ) -> AcceptanceTable:
     """`ranks` by drafter and request; without `token_ids` no token repeats."""
     lengths = [len(request) for request in next(iter(ranks.values()))]
@@ -56,7 +60,7 @@ def made_table(
     prompts = prompts or [[5]] * count
     lookup = lookup_columns(prompts, tokens.astype(np.int32), offsets)
     return AcceptanceTable(
-        meta(list(ranks), sampling, rollout_tokens),
+        meta(list(ranks), sampling, rollout_tokens, lookup_agreed),
         RecordedRequests(
             ids=tuple(f"r{index}" for index in range(count)),
             prompt_tokens=np.array([len(prompt) for prompt in prompts], np.int64),
@@ -74,6 +78,7 @@ def made_table(
             name: columns([rank for request in requests for rank in request], rollout_tokens)
             for name, requests in ranks.items()
         },
+        lookup_agreed=lookup.lookup_agreed if lookup_agreed else None,
     )
 
 

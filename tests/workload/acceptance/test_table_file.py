@@ -70,6 +70,20 @@ def test_rollouts_come_back_and_a_table_without_is_as_it_always_was(tmp_path, fo
     assert content_sha256(replace(before, columns={**before.columns, "good": one_less})) != content_sha256(before)
 
 
+def test_how_far_copies_agree_comes_back_and_an_older_table_is_read_without(tmp_path, folder):
+    before = made_table(RANKS, lookup_agreed=True)
+    write_table(tmp_path / "agreed", before)
+    after = read_table(tmp_path / "agreed")
+    assert json.loads((tmp_path / "agreed" / "meta.json").read_text())["format"] == 3
+    assert after.meta == before.meta
+    np.testing.assert_array_equal(after.lookup_agreed, before.lookup_agreed)
+    assert before.lookup_agreed is not None
+    changed = replace(before, lookup_agreed=before.lookup_agreed // 2)
+    assert content_sha256(changed) != content_sha256(before)
+    assert read_table(folder).lookup_agreed is None
+    assert "lookup_agreed" not in json.loads((folder / "meta.json").read_text())
+
+
 def test_the_shipped_table_has_the_digest_that_it_was_written_with():
     table = read_table(shipped_folder("traces") / "acceptance" / "mixed-smollm2-bfloat16")
     assert table.num_rollout_tokens(list(table.columns)) >= 1
@@ -148,10 +162,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a run's meta": (lambda f: _rewrite_meta(f, kind=...), "not of an acceptance table"),
     "a list": (lambda f: (f / "meta.json").write_text("[1]"), "not of an acceptance table"),
     "future": (
-        lambda f: _rewrite_meta(f, format=3),
-        "written in format 3, this version reads up to 2: update spinbench",
+        lambda f: _rewrite_meta(f, format=4),
+        "written in format 4, this version reads up to 3: update spinbench",
     ),
-    "no format": (lambda f: _rewrite_meta(f, format="one"), "key 'format' is 'one', expected 1 to 2"),
+    "no format": (lambda f: _rewrite_meta(f, format="one"), "key 'format' is 'one', expected 1 to 3"),
     "no digest": (lambda f: _rewrite_meta(f, files={}), "damaged, truncated or of another table"),
     "key missing": (lambda f: _rewrite_meta(f, target=...), "key 'target': field required"),
     "key unknown": (lambda f: _rewrite_meta(f, targets=1), "key 'targets': extra inputs are not permitted"),

@@ -1,0 +1,65 @@
+"""One of the processes that share a target: serves what `SERVED` names, and leaves what it decided in a file."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spinbench.control.record import RunRecord
+from spinbench.models.tensor_parallel import model_share
+from spinbench.runtime.ranks import Ranks
+from spinbench.runtime.sampler import Sampling
+from tests.runtime import serving, tiny_models
+
+SERVED: dict[str, dict[str, Any]] = {
+    "plain": {"selector": "plain", "max_num_seqs": 3},
+    "by time": {"selector": "epsilon_greedy", "draft_length": 3, "layout": "decomposed"},
+    "padded": {"selector": "fixed small_vocabulary", "sampling": serving.NUCLEUS, "layout": "padded"},
+    "trees": {"selector": "merged good,poor", "draft_length": 2},
+    "rejection": {"selector": "fixed good", "sampling": Sampling(temperature=0.9, kind="rejection")},
+    "ahead": {"selector": "fixed good", "depth": "draft_while_verify", "draft_length": 2},
+}
+FAMILIES = ("llama", "qwen3")
+
+
+def trace():
+    """Short requests, the same in every process."""
+    return serving.requests(4, max_new_tokens=8)
+
+
+def decided(record: RunRecord) -> dict[str, Any]:
+    """All that decisions came to, times included, as JSON can hold it."""
+    rounds = record.rounds
+    columns = ("row", "drafter", "drafted", "accepted", "verify_start_s", "verify_end_s")
+    return {
+        "outputs": {name: list(tokens) for name, tokens in serving.outputs(record).items()},
+        "rounds": {name: getattr(rounds, name).tolist() for name in columns},
+        "ends": [request.finish_s for request in record.requests],
+        "kinds": list(record.spans.kind),
+    }
+
+
+def main(folder: Path) -> None:
+    """Serve every set-up on this process's part."""
+    ranks = Ranks.join(torch.device("cpu"))
+    found: dict[str, Any] = {}
+    for family in FAMILIES:
+        whole = tiny_models.target(family)
+        models = tiny_models.drafters(whole)
+        share = model_share(family, whole.model, ranks.size, torch.device("cpu"))
+        target = tiny_models.target_of(family, share)
+        for name, setting in SERVED.items() if family == "llama" else [("by time", SERVED["by time"])]:
+            record = serving.serve(target, models, trace(), ranks=ranks, **setting)
+            found[f"{family} {name}"] = decided(record)
+    (folder / f"rank-{ranks.rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
+    # processes that have met stay together: the run on the command line is among the same ones, and parts them
+    from spinbench.cli.main import main as spinbench
+
+    sys.exit(spinbench(sys.argv[2:]))
