@@ -34,7 +34,7 @@ SMALLER = {
 """Words of the pages, and what tiny models are given instead, so that a page takes seconds."""
 
 FEWER = (
-    "search.set_ups=[selector=plain,'selector=fixed selector.drafter=models/drafter,prompt_lookup drafting=fixed',"
+    "search.set_ups=['selector=plain','selector=fixed selector.drafter=models/drafter,prompt_lookup drafting=fixed',"
     "'selector=joint drafting=by_selector']",
     "what_if.loads=[]",
     "what_if.max_num_seqs=[]",
