@@ -89,7 +89,7 @@ def worth(factors: Factors) -> pd.DataFrame:
     found = []
     for name in factors.names:
         context = ["load", "engine", *(other for other in factors.names if other != name)]
-        logs = np.log(rows["tokens_per_s"])
+        logs = pd.Series(np.log(rows["tokens_per_s"].to_numpy()), index=rows.index)
         groups = rows.groupby(context)["tokens_per_s"]
         several = rows.groupby(context)[name].transform("nunique") > 1
         ratio = np.exp(logs - logs.groupby([rows[key] for key in context]).transform("mean"))
@@ -122,7 +122,7 @@ def staircase(factors: Factors) -> pd.DataFrame:
     rows = rows[rows["tokens_per_s"].notna()]
     if rows.empty:
         return pd.DataFrame()
-    end = rows.loc[rows["tokens_per_s"].idxmax()]
+    end = rows.iloc[int(rows["tokens_per_s"].to_numpy().argmax())]
     rows = rows[rows["engine"] == end["engine"]]
     by_values = {tuple(row[list(factors.names)]): place for place, row in rows.iterrows()}
     for place in _starts(rows):

@@ -53,8 +53,8 @@ def heat_map_plot(factors: Factors, name: str) -> Plot | None:
                 vmin=centre - reach, vmax=centre + reach, linewidths=1, linecolor=PAPER, annot_kws={"fontsize": 12},
             )  # fmt: skip
             axes.set_facecolor(GRID)
-            place = np.unravel_index(np.nanargmax(grid.to_numpy()), grid.shape)
-            axes.add_patch(Rectangle((place[1], place[0]), 1, 1, fill=False, edgecolor=INK, linewidth=2.5, zorder=4))
+            line, column = divmod(int(np.nanargmax(grid.to_numpy())), grid.shape[1])
+            axes.add_patch(Rectangle((column, line), 1, 1, fill=False, edgecolor=INK, linewidth=2.5, zorder=4))
             axes.set(title=load, xlabel=NAMES.get(name, name), ylabel="")
             rotation, side = (30, "right") if max(map(len, columns)) > 6 else (0, "center")
             places = np.arange(len(columns)) + 0.5

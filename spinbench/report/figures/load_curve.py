@@ -21,7 +21,7 @@ def load_plot(section: Section, colours: dict[str, str]) -> Plot | None:
     key = next((key for key in (*keys, "batch") if _is_numeric(section, key)), None)
     if key is None:
         return None
-    rows = []
+    rows: list[pd.DataFrame] = []
     for load in section.loads:
         rest = ", ".join(
             [f"batch {load.batch}"] * (key != "batch") + [f"{k} {v}" for k, v in load.arrivals if k != key]
@@ -41,8 +41,9 @@ def load_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         panels = figure.subplots(1, len(SHOWN), squeeze=False)[0]
         handles = {}
         for axes, (column, label) in zip(panels, SHOWN.items(), strict=True):
-            for (setting, rest), own in data[data["rest"].isin(rests)].groupby(["label", "rest"], sort=False):
+            for _, own in data.loc[data["rest"].isin(rests)].groupby(["label", "rest"], sort=False):
                 line = own.sort_values("x")
+                setting, rest = line["label"].iloc[0], line["rest"].iloc[0]
                 baseline = line["method"].iloc[0] == "plain"
                 (handles[setting],) = axes.plot(
                     line["x"], line[column], marker="o", color=colours[line["method"].iloc[0]],

@@ -1,5 +1,6 @@
 """How near each setting comes to the oracle."""
 
+import numpy as np
 import pandas as pd
 
 from spinbench.report.colours import PAPER, PLAIN
@@ -31,7 +32,7 @@ def regret_plot(oracle: pd.DataFrame, methods: dict[str, str], colours: dict[str
             axes.set_xticks(range(0, 101, 25))
             axes.set(title=load, xlabel="share of the oracle's goodput (%)")
             axes.grid(visible=False, axis="y")
-        best = oracle.loc[oracle["share_of_oracle"].idxmax()]
+        best = oracle.iloc[int(np.nanargmax(oracle["share_of_oracle"].to_numpy()))]
         share = f"{best['share_of_oracle']:.0%} of its goodput at {best['load']}"
         title = f"{best['method']} comes nearest to the oracle: {share}"
         set_title(figure, title)

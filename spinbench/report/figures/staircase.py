@@ -20,13 +20,13 @@ def staircase_plot(factors: Factors, colours: dict[str, str]) -> Plot | None:
     with plot_style():
         figure = new_figure(1.9 + 0.6 * len(steps))
         axes = figure.subplots()
-        for place, row in steps.iterrows():
+        for place, row in enumerate(steps.to_dict("records")):
             colour = colours[str(row["method"])]
             axes.barh(place, row["tokens_per_s"], color=colour, edgecolor=PAPER, height=0.7)
             text = f"{row['tokens_per_s']:.1f}  ({row['over_first']:.2f}x)"
             if several:
                 text += f"  per device {row['over_first_per_device']:.2f}x ({row['devices']})"
-            write_beside(axes, row["tokens_per_s"], float(place), text)
+            write_beside(axes, row["tokens_per_s"], place, text)
         axes.axvline(first["tokens_per_s"], color=PLAIN, linestyle="--", linewidth=1.6, zorder=0.5)
         axes.set_yticks(range(len(steps)), names)
         axes.set_ylim(len(steps) - 0.4, -0.6)
