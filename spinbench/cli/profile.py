@@ -1,10 +1,15 @@
 """`spinbench profile`: what jobs cost on this machine, or on a device that a datasheet describes."""
 
+from omegaconf import OmegaConf
+
 from spinbench.cli.hydra_app import Command, run_hydra_app
+from spinbench.cli.profile_dtype import profile_dtype
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit code."""
+    # for the name of the folder
+    OmegaConf.register_new_resolver("profile_dtype", profile_dtype, replace=True)
     return run_hydra_app("profile", _command, arguments)
 
 

@@ -37,7 +37,8 @@ from spinbench.cli.hardware import device_hardware, profiled_name
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, uninterrupted
 from spinbench.cli.model_shelf import ModelShelf
-from spinbench.cli.profile_config import THIS_MACHINE, ProfileConfig
+from spinbench.cli.profile_config import ProfileConfig
+from spinbench.cli.profile_dtype import THIS_MACHINE, profile_dtype
 from spinbench.cli.profile_models import LoadedModels, drafter_metas, load_models, named_shapes, shape_metas
 from spinbench.cli.profile_view import print_scores, show_timings
 from spinbench.cli.progress import show_stage
@@ -46,9 +47,6 @@ from spinbench.cli.schema import RuntimeSection, parse_config
 from spinbench.errors import UserError
 from spinbench.models.shape_model import require_room
 from spinbench.runtime.sampler import Sampling
-
-DATASHEET_DTYPE = "bfloat16"
-"""What `auto` means for a device that is not here: all that come with spinbench have a figure for half precision."""
 
 
 class ProfileCommand:
@@ -163,9 +161,8 @@ def _save(folder: Path, profile: Profile) -> None:
 def _engine(config: ProfileConfig) -> RuntimeSection:
     if not isinstance(config.engine, RuntimeSection):
         raise TypeError("the config was checked to be of the runtime")
-    if config.device != THIS_MACHINE and config.engine.dtype == "auto":
-        return config.engine.model_copy(update={"dtype": DATASHEET_DTYPE})
-    return with_known_dtype(config.engine)
+    named = profile_dtype(config.engine.dtype, config.device)
+    return with_known_dtype(config.engine.model_copy(update={"dtype": named}))
 
 
 def _sampling(config: ProfileConfig) -> Sampling:

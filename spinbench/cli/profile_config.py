@@ -5,11 +5,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from spinbench.calibration.plan import ProfileLimits
+from spinbench.cli.profile_dtype import THIS_MACHINE
 from spinbench.cli.schema import EngineSection, ModelsSection, Positive, SamplingSection, Section, require_no_profile
 from spinbench.control.layout import LayoutKind
 from spinbench.errors import UserError
-
-THIS_MACHINE = "this_machine"
 
 
 class ProfileConfig(Section):

@@ -28,7 +28,7 @@ from spinbench.workload.sampling_kind import SamplingKind
 from spinbench.workload.trace_options import TraceOptions
 
 KnownDtype = Literal["float32", "bfloat16", "float64"]
-DtypeName = Literal["auto"] | KnownDtype
+DtypeName = Literal["auto", "float32", "bfloat16", "float64"]
 MatchLength = Annotated[int, Field(ge=1, le=NgramIndex.MAX_ORDER)]
 Part = dict[str, Any]
 """A `_target_` and its parameters, checked by the class that it names."""
@@ -58,7 +58,7 @@ class RuntimeSection(LiveSection):
     attention: Literal["auto", "torch", "triton"]
     graphs: Literal["auto", "off", "eager", "cuda"]
     graph_memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    tensor_parallel: Positive
+    tensor_parallel: Positive = 1
     ray: RaySection = RaySection()
 
 
@@ -78,7 +78,7 @@ class SimulationSection(Section):
     source: Annotated[str, Field(min_length=1)]
     acceptance_seed: Annotated[int, Field(ge=0)]
     oracle_num_speculative_tokens: Annotated[int, Field(ge=1, le=64)] | None
-    lanes: Literal["devices", "streams"]
+    lanes: Literal["devices", "streams"] = "devices"
 
 
 EngineSection = Annotated[

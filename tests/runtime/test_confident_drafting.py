@@ -9,7 +9,7 @@ import torch
 from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.job import DraftJob
 from spinbench.control.record import RunRecord
-from spinbench.runtime import drafter as drafter_module
+from spinbench.runtime import model_drafter as drafter_module
 from spinbench.runtime.confidence import DraftConfidence, top_probability
 from spinbench.runtime.model_drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner

@@ -66,7 +66,8 @@ def test_a_round_waits_once(decisions: dict[str, object]):
         job = number // 2
         if kinds[job] in ("draft", "catch_up"):
             verify = next(later for later in range(job, len(kinds)) if kinds[later] == "verify")
-            assert made == 2 * (verify + 1)
+            # a draft's with its verification; a catch-up's, which nobody decides by, when the record is made
+            assert made == 2 * (verify + 1) if kinds[job] == "draft" else made >= 2 * (verify + 1)
     assert "draft" in kinds
     assert serving.outputs(record) == serving.outputs(served(Notes(), **decisions))
 

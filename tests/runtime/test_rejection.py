@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinbench.runtime import body
+from spinbench.runtime import job_work
 from spinbench.runtime.draft import Draft, DraftRecorder, ScoredRows
 from spinbench.runtime.law import RowSampling, Sampling, law_of
 from spinbench.runtime.rejection import RejectionSampler, judge_by_law, request_uniforms, residual_law
@@ -205,7 +205,7 @@ def test_temperature_zero_is_greedy_decoding(monkeypatch, selector):
     greedy = serving.outputs(serving.serve(target, [], TRACE, selector="plain"))
     assert isinstance(make_sampler(Sampling(kind="rejection")), Sampler)
     # and the rule itself gives the same, where every law is one-hot
-    monkeypatch.setattr(body, "make_sampler", RejectionSampler)
+    monkeypatch.setattr(job_work, "make_sampler", RejectionSampler)
     record = serving.serve(target, tiny_models.drafters(target), TRACE, selector=selector)
     assert serving.outputs(record) == greedy
     assert record.rounds.accepted.sum() > 0

@@ -11,7 +11,7 @@ from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import compare_rounds
-from spinbench.runtime import drafter as drafter_module
+from spinbench.runtime import model_drafter as drafter_module
 from spinbench.runtime.model_drafter import ModelDrafter
 from spinbench.simulation.body import JobTimes
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
