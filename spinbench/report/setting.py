@@ -35,7 +35,8 @@ class Load:
     @property
     def label(self) -> str:
         """In words, for people."""
-        return ", ".join([f"batch {self.batch}", *(f"{_last(key)} {_shown(value)}" for key, value in self._there)])
+        named = (f"{_last(key).replace('_', ' ')} {_shown(value)}" for key, value in self._there)
+        return ", ".join([f"batch {self.batch}", *named])
 
     @property
     def slug(self) -> str:

@@ -191,7 +191,7 @@ def test_numbers_are_those_of_the_sweeps_parquet(sweep: Path, tmp_path: Path) ->
     points = read_points(sweep).to_pandas()
     for rate in (1.0, 4.0):
         own = points[points["arrivals.request_rate"] == rate]
-        shown = page.tables[f"Batch 4, request_rate {rate:g}"]
+        shown = page.tables[f"Batch 4, request rate {rate:g}"]
         assert len(shown) == 10
         plain = own[(own["selector"] == "plain") & (own["drafting.num_speculative_tokens"] == 2)]
         for row in shown:

@@ -15,7 +15,7 @@ def test_runs_at_several_request_rates_are_several_loads(tmp_path: Path) -> None
         config = {"arrivals": {"kind": "gamma", "request_rate": rate, "seed": 1}}
         write_made_run(tmp_path / f"{rate}", "plain", 4, 0, config=config)
     (section,), _ = load_sections([tmp_path])
-    assert [load.label for load in section.loads] == ["batch 4, request_rate 0.5", "batch 4, request_rate 4"]
+    assert [load.label for load in section.loads] == ["batch 4, request rate 0.5", "batch 4, request rate 4"]
     assert section.loads[1].slug == "batch4-request_rate-4"
     assert [len(section.at(load)) for load in section.loads] == [1, 1]
 

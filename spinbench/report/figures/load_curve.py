@@ -35,13 +35,14 @@ def load_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         )
     data = pd.concat(rows, ignore_index=True)
     rests = list(dict.fromkeys(data["rest"]))[: len(STYLES)]
+    drawn = _fastest_of_each_method(data.loc[data["rest"].isin(rests)])
     name = key.rsplit(".", 1)[-1].replace("_", " ") + (" (requests/s)" if key.endswith("request_rate") else "")
     with plot_style():
         figure = new_figure(5.6, width_in=12)
         panels = figure.subplots(1, len(SHOWN), squeeze=False)[0]
         handles = {}
         for axes, (column, label) in zip(panels, SHOWN.items(), strict=True):
-            for _, own in data.loc[data["rest"].isin(rests)].groupby(["label", "rest"], sort=False):
+            for _, own in drawn.groupby(["label", "rest"], sort=False):
                 line = own.sort_values("x")
                 setting, rest = line["label"].iloc[0], line["rest"].iloc[0]
                 baseline = line["method"].iloc[0] == "plain"
@@ -62,12 +63,20 @@ def load_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         title=title,
         alt=f"Throughput, time per output token and time to first token of {len(labels)} settings over the {name}.",
         caption="Medians over the repeats."
+        + (" Of each method the setting that is fastest at the highest load." if len(drawn) < len(data) else "")
         + (
             ""
             if len(rests) < 2
             else " Lines by " + "; ".join(f"{STYLES[i]} {rest}" for i, rest in enumerate(rests)) + "."
         ),
     )
+
+
+def _fastest_of_each_method(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one setting per method and rest: lines of one colour could not be told apart."""
+    last = data.loc[data["x"] == data["x"].max()].sort_values("tokens_per_s", ascending=False)
+    kept = last.drop_duplicates(["method", "rest"])[["label", "rest"]]
+    return data.merge(kept, on=["label", "rest"])
 
 
 def _is_numeric(section: Section, key: str) -> bool:
