@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from spinbench.cli.hydra_app import own_choices_option
 from spinbench.cli.provenance import command_line
 from spinbench.cli.recommend_points import Simulated
 from spinbench.cli.recommend_question import Question, of_question
@@ -51,8 +52,7 @@ def write_answer(
     path = write_recommended(question.folder, chosen.set_up, about)
     traffic = of_question(question.real, TRAFFIC)
     engine = [] if reason is not None else of_question(question.real, ["engine"])
-    folder, simulator = question.folder.as_posix(), SimulatedEngine()
-    run = ["spinbench", "replay", "--config-dir", f"{folder}/{CONFIG_FOLDER}", f"experiment={EXPERIMENT}"]
+    simulator, run = SimulatedEngine(), ["spinbench", "replay", *_finding(question), f"experiment={EXPERIMENT}"]
     answer = Answer(
         command=shlex.join([*run, *engine, *traffic]),
         made_by=command_line("recommend", question.command),
@@ -99,6 +99,12 @@ def write_answer(
         warnings=tuple(chosen.run().meta["warnings"]),
     )  # fmt: skip
     return write_page(question.folder, answer, _candidates(question, found, gains, measured))
+
+
+def _finding(question: Question) -> list[str]:
+    """Options under which a replay finds the experiment, and the user's own choices that it may name."""
+    folder, own = f"{question.folder.as_posix()}/{CONFIG_FOLDER}", own_choices_option()
+    return [*own, f"hydra.searchpath=[file://{folder}]"] if own else ["--config-dir", folder]
 
 
 def _value(question: Question, one: Simulated) -> float:

@@ -1,10 +1,13 @@
 """The pages' files and commands, followed one after another as a reader would."""
 
+import re
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from spinbench.cli.main import main
 from spinbench.metrics.store import Run, read_run
 from tests.docs.conftest import Reader
 from tests.docs.page import DOCS, PAGES, commands
@@ -20,6 +23,9 @@ def test_a_reader_gets_from_own_models_to_own_parts(reader: Reader) -> None:
 
     assert "prompt_lookup" in Path("mine/experiment/recommended.yaml").read_text()
     assert read_run(Path("runs/as_recommended")).summary["completed"] == 3
+    answer = re.findall(r"```sh\n(spinbench replay .*?)\n```", Path("runs/recommended/answer.md").read_text())[0]
+    assert "--config-dir mine" in answer
+    assert main([*shlex.split(answer)[1:], "--cfg", "job"]) == 0
     # the selector, the drafter and the layout are those of the page, and none of them changes what is said
     assert set(read_run(Path("runs/win_stay")).rounds["drafter"].dropna()) > {"models/drafter"}
     assert set(read_run(Path("runs/layer_skip")).rounds["drafter"].dropna()) == {"layer_skip.first_half"}
