@@ -1,6 +1,5 @@
 """The recommended set-up as an experiment file, for `spinbench replay --config-dir DIR experiment=recommended`."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import yaml
 from spinbench.cli.hydra_app import compose_points
 from spinbench.cli.override_text import differing_values
 from spinbench.cli.search_space import SetUp
-from spinbench.errors import UserError
+from spinbench.sweep.text_file import write_text
 
 CONFIG_FOLDER = "conf"
 EXPERIMENT = "recommended"
@@ -40,19 +39,6 @@ def write_recommended(folder: Path, one: SetUp, about: Sequence[str]) -> Path:
     path = folder / CONFIG_FOLDER / "experiment" / f"{EXPERIMENT}.yaml"
     write_text(path, "\n".join(lines) + "\n" + body)
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Leave the text there as a whole. Raises UserError if it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

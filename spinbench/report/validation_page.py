@@ -22,7 +22,7 @@ from spinbench.report.verdict import (
     VALIDATION_FILE,
     headlines,
     is_judged,
-    limit,
+    is_within,
     metric_cells,
     run_jobs,
 )
@@ -139,7 +139,7 @@ def _rescaled_blocks(rescaled: pd.DataFrame) -> list[Text | Table]:
     if not len(rescaled):
         return []
     judged = [row for row in rescaled.to_dict("records") if is_judged(row["load"], row["metric"])]
-    within = sum(abs(row["rescaled_error"]) <= limit(row["metric"], row["noise"]) for row in judged)
+    within = sum(is_within(row["metric"], row["noise"], row["rescaled_error"]) for row in judged)
     shown = pd.DataFrame(
         {
             "metric": rescaled["metric"],

@@ -50,10 +50,15 @@ def limit(metric: str, noise: float) -> float:
     return own if metric == "output_throughput" or math.isnan(noise) else max(own, noise)
 
 
+def is_within(metric: str, noise: float, error: float) -> bool:
+    """Whether the error of a judged metric is one that it may have."""
+    return abs(error) <= limit(metric, noise)
+
+
 def headlines(table: pd.DataFrame) -> list[str]:
     """How many judged figures are within their limits, and the error of the throughput at each load."""
     judged = [row for row in _records(table) if is_judged(row["load"], row["metric"])]
-    missed = [row for row in judged if abs(row["error"]) > limit(row["metric"], row["noise"])]
+    missed = [row for row in judged if not is_within(row["metric"], row["noise"], row["error"])]
     verdict = f"{len(judged) - len(missed)} of {len(judged)} judged figures are within their limits"
     if missed:
         worst = ", ".join(f"{row['metric']} at load {row['load']:g} ({row['error']:+.1%})" for row in missed)
@@ -73,7 +78,7 @@ def metric_cells(rows: pd.DataFrame, *, with_load: bool = False) -> tuple[tuple[
         metric, relative = str(row["metric"]), row["kind"] == "ratio"
         verdict = ""
         if is_judged(row["load"], metric):
-            verdict = "yes" if abs(row["error"]) <= limit(metric, row["noise"]) else "NO"
+            verdict = "yes" if is_within(metric, row["noise"], row["error"]) else "NO"
         texts = (
             *([f"{row['load']:g}"] if with_load else []),
             metric,

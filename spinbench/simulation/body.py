@@ -25,7 +25,7 @@ from spinbench.control.job import (
     VerifyResult,
     job_as_run,
 )
-from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.lane_name import lane_name
 from spinbench.control.overlap import Overlap
 from spinbench.control.placement import SHARED, Placement
 from spinbench.simulation.lane import Lane
@@ -153,7 +153,7 @@ class SimulatedBody:
         # the host is busy with the result before it can hand out another job
         gap_s = 0.0 if isinstance(self._times, RecordedTimes) else self._times.gap_s(job)
         self._host_free_at_s = max(self._host_free_at_s, end_s) + gap_s
-        return JobDone(job, result, self._lane_name(job), KnownTimes(start_s, end_s))
+        return JobDone(job, result, lane_name(job, self._drafters), KnownTimes(start_s, end_s))
 
     def _begin(self, job: Job) -> None:
         device, start_s, end_s = self._placement.device_of(job), None, None
@@ -161,7 +161,7 @@ class SimulatedBody:
         # known at once, since texts are; how far a draft goes decides how long it takes
         result = self._result(job)
         if isinstance(self._times, RecordedTimes):
-            start_s, end_s = self._times.span_s(job, self._lane_name(job))
+            start_s, end_s = self._times.span_s(job, lane_name(job, self._drafters))
             end = lane.repeat(end_s)
         else:
             duration_s = self._times.job_s(job_as_run(job, result))
@@ -183,9 +183,6 @@ class SimulatedBody:
         )
         if self._on_end is not None:
             end.callbacks.append(lambda _, on_end=self._on_end: on_end())
-
-    def _lane_name(self, job: Job) -> str:
-        return self._drafters[job.drafter].name if isinstance(job, DraftJob | CatchUpJob) else TARGET_LANE
 
     def release(self, rows: IntArray) -> None:
         """Nothing is held."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DraftJob, Job
-from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.job import Job
+from spinbench.control.lane_name import lane_name
 from spinbench.control.span_log import kind_of
 from spinbench.simulation.body import JobTimes
 
@@ -27,8 +27,7 @@ class ScaledTimes:
 
     def job_s(self, job: Job) -> float:
         """Seconds that a job occupies its lane."""
-        lane = self._drafters[job.drafter].name if isinstance(job, DraftJob | CatchUpJob) else TARGET_LANE
-        return self._times.job_s(job) * self._factors.get((kind_of(job), lane), 1.0)
+        return self._times.job_s(job) * self._factors.get((kind_of(job), lane_name(job, self._drafters)), 1.0)
 
     def gap_s(self, job: Job) -> float:
         """Seconds between the end of this job and the start of the next."""
