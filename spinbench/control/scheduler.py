@@ -21,6 +21,14 @@ class Scheduler:
         self._max_num_batched_tokens = max_num_batched_tokens
         self.waiting: deque[int] = deque()
         self.running: list[int] = []
+        self._running_rows: IntArray | None = None
+
+    @property
+    def running_rows(self) -> IntArray:
+        """Those running, as an array, which is not to be changed."""
+        if self._running_rows is None:
+            self._running_rows = np.array(self.running, np.int64)
+        return self._running_rows
 
     @property
     def num_outstanding(self) -> int:
@@ -54,6 +62,8 @@ class Scheduler:
                 table.first_scheduled_s[row] = now_s
             batched_tokens += num_tokens
             admitted.append(row)
+        if admitted:
+            self._running_rows = None
         return admitted
 
     def reserve(self, rows: IntArray, num_tokens: IntArray) -> tuple[BoolArray, list[int]]:
@@ -85,11 +95,13 @@ class Scheduler:
     def finish(self, row: int) -> None:
         """Take a finished request out and free its blocks."""
         self.running.remove(row)
+        self._running_rows = None
         self._kv_budget.release(row)
 
     def _preempt(self) -> int:
         youngest_first = reversed(range(len(self.running)))
         row = self.running.pop(next(at for at in youngest_first if self._table.in_round[self.running[at]] == IDLE))
+        self._running_rows = None
         self._kv_budget.release(row)
         self._table.num_preemptions[row] += 1
         self.waiting.appendleft(row)
