@@ -68,8 +68,6 @@ class ServingLoop:
         self._arrivals = arrivals
         self._table = table
         self._text = text
-        # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
-        self._has_kv_cache = np.array([*(drafter.has_kv_cache for drafter in setting.drafters), False], np.bool_)
         self._ends = EndTokens(setting.eos_token_ids, table)
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size, setting.branch_tokens)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
@@ -305,7 +303,7 @@ class ServingLoop:
         emitted = self._ends.cut(rows, result)
         accepted = emitted - 1
         drafter, drafted = round_.drafter, round_.draft_depth
-        ran = (round_.draft_steps > 0) & self._has_kv_cache[drafter]
+        ran = self._of_rounds.keeps_kv(drafter, round_.draft_steps > 0)
         round_.note_kv(table, ran, accepted, result)
         if self._full:
             by_model = ran & (drafted > 0)
@@ -327,7 +325,7 @@ class ServingLoop:
         outcome = RoundOutcome(
             rows=rows,
             drafter=drafter,
-            by_lookup=round_.by_lookup & (drafted > 0),
+            by_lookup=round_.by_lookup & (drafted > 0) if self._of_rounds.copies else round_.by_lookup,
             drafted_ahead=round_.drafted_ahead,
             drafted=drafted,
             draft_steps=round_.draft_steps,

@@ -133,6 +133,8 @@ class Round:
     @property
     def draft_depth(self) -> IntArray:
         """Tokens on the longest drafted path of each request: as many can be accepted."""
+        if self.ready is None and not self._setting.has_trees:
+            return self.drafted
         return np.minimum(self.drafted, self.asked_depth)
 
     def note_kv(self, table: RequestTable, ran: BoolArray, accepted: IntArray, result: VerifyResult) -> None:
@@ -178,7 +180,7 @@ class Round:
         if any_behind:
             first = np.where(behind, newest - 1, start)
             np.add.at(self.catch_up_tokens, places, first - start)
-        if not (setting.tree or setting.members):
+        if not setting.has_trees:
             self.num_speculative_tokens[places] = lengths
         jobs: list[Job] = []
         end = 0
@@ -200,7 +202,7 @@ class Round:
                 joins,
                 setting.stop,
             )
-            if setting.tree or setting.members:
+            if setting.has_trees:
                 self.num_speculative_tokens[own] += job.num_nodes
             jobs.append(job)
             self._pending[number] = own

@@ -36,7 +36,11 @@ class RoundSetting:
         self.has_kv_cache: BoolArray = np.array([drafter.has_kv_cache for drafter in self.drafters], np.bool_)
         self._min_copied_order: IntArray = np.array([drafter.min_copied_order for drafter in self.drafters], np.int64)
         self.copies = any(drafter.copies for drafter in self.drafters)
-        self._all_take_in = not self.copies and bool(self.has_kv_cache.all())
+        self.has_trees = tree is not None or bool(self.members)
+        """Whether what is verified may branch."""
+        self._all_keep_kv = bool(self.has_kv_cache.all())
+        # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
+        self._keeps_kv = np.append(self.has_kv_cache, False)
 
     def drafts_by_lookup(self, drafter: IntArray, match_order: IntArray) -> BoolArray:
         """Which requests copy rather than ask a model, each of its own drafter; see `DrafterInfo`."""
@@ -49,6 +53,10 @@ class RoundSetting:
 
         Where nothing has a KV cache, nothing has to be taken in.
         """
-        if self._all_take_in:
+        if self._all_keep_kv and not self.copies:
             return held
         return np.where(self.has_kv_cache[drafter] & ~by_lookup, held, newest)
+
+    def keeps_kv(self, drafter: IntArray, ran: BoolArray) -> BoolArray:
+        """Of the requests that something was run for, those whose drafter has a KV cache."""
+        return ran if self._all_keep_kv and not self.members else ran & self._keeps_kv[drafter]

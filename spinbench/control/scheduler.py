@@ -78,7 +78,7 @@ class Scheduler:
             return np.ones(len(rows), np.bool_), []
         preempted: list[int] = []
         for row, count in zip(rows.tolist(), num_tokens.tolist(), strict=True):
-            while row in self.running and not self._kv_budget.grow(row, count):
+            while row not in preempted and not self._kv_budget.grow(row, count):
                 preempted.append(self._preempt())
         return ~np.isin(rows, preempted), preempted
 

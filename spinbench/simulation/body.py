@@ -103,8 +103,8 @@ class SimulatedBody:
         """Of what was drafted for each request in its round, at the most, as far as it was looked up."""
         self._asked = np.full(len(num_prompt_tokens), NO_DRAFTER, np.int64)
         """Drafter of each request's draft whose run is looked up when it is verified, with others; -1 = none."""
-        self._looks_up_later = False
-        """Whether there ever was such a draft."""
+        self._looks_up_now = self._looks_up_later = False
+        """Whether there ever was a draft that was looked up as it was made, and one that was not."""
         self._run_of: IntArray | None = None
         """[requests, drafters], once several drafters draft for a request."""
         self._run_ahead = np.zeros(len(num_prompt_tokens), np.int64)
@@ -217,7 +217,7 @@ class SimulatedBody:
         if not (info.copies or job.joins or job.tree or job.stop):
             self._asked[rows], self._looks_up_later = job.drafter, True
             return DraftResult(job.num_speculative_tokens)
-        self._asked[rows] = NO_DRAFTER
+        self._asked[rows], self._looks_up_now = NO_DRAFTER, True
         emitted = self._num_output_tokens(rows, job.spans.stop)
         order = (info.max_match_tokens, info.min_match_tokens)
         run = self._streams.accepted_run(rows, emitted, job.drafter, job.by_lookup, *order)
@@ -275,19 +275,24 @@ class SimulatedBody:
         if job.drafted_ahead is not None:
             ready = rows[job.drafted_ahead]
             self._accepted_run[ready], self._asked[ready] = self._run_ahead[ready], NO_DRAFTER
-        run = self._accepted_run[rows]
-        if self._looks_up_later:
-            asked = self._asked[rows]
-            later = self._streams.accepted_runs_of_models(rows, emitted, asked)
-            run = np.where(asked == NO_DRAFTER, run, later)
-        accepted = np.minimum(run, drafted)
+            self._looks_up_now = True
+        accepted = np.minimum(self._runs(rows, emitted), drafted)
         tokens = self._streams.token_ids_at(rows, emitted, int(accepted.max()) + 1)
-        self._accepted_run[rows] = 0
+        if self._looks_up_now:
+            self._accepted_run[rows] = 0
         if self._run_of is None:
             return VerifyResult(tokens, accepted + 1)
         own = self._run_of[rows]
         self._run_of[rows] = 0
         return VerifyResult(tokens, accepted + 1, own)
+
+    def _runs(self, rows: IntArray, emitted: IntArray) -> IntArray:
+        """What would be accepted of the requests' drafts; without meaning where there is none."""
+        if not self._looks_up_later:
+            return self._accepted_run[rows]
+        asked = self._asked[rows]
+        later = self._streams.accepted_runs_of_models(rows, emitted, asked)
+        return np.where(asked == NO_DRAFTER, self._accepted_run[rows], later) if self._looks_up_now else later
 
     def _num_output_tokens(self, rows: IntArray, num_tokens: IntArray) -> IntArray:
         return num_tokens - self._num_prompt_tokens[rows]

@@ -165,7 +165,9 @@ class AcceptanceStreams:
     def token_ids_at(self, rows: Ints, num_output_tokens: Ints, width: int) -> Ints:
         """The next `width` tokens of each text, int [n, width]; -1 behind its end and where no text is known."""
         if self.token_ids is None:
-            return np.full((len(rows), width), NO_TOKEN, np.int64)
+            unknown = np.empty((len(rows), width), np.int64)
+            unknown.fill(NO_TOKEN)
+            return unknown
         places = num_output_tokens[:, None] + np.arange(width)
         inside = places < self.num_tokens[rows][:, None]
         at = np.where(inside, self.offsets[rows][:, None] + places, 0)
