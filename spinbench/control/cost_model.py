@@ -188,7 +188,7 @@ class CostModel:
     def _verify_job_s(self, job: VerifyJob) -> float:
         layout, spans = job.layout, job.spans
         model, cost, count = self.target, self._verify_cost(layout.kind), len(spans.rows)
-        self._check_range(model, count, int(spans.stop.max()))
+        self._check_range(model, count, int(np.maximum.reduce(spans.stop)))
         if layout.kind == "packed":
             rows, keys = layout.query_tokens, layout.key_tokens
             if np.count_nonzero(spans.start) == count:

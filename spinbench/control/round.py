@@ -80,14 +80,15 @@ class Round:
         drafter = self.drafter if self.ready is None else np.where(self.drafted_ahead, NO_DRAFTER, self.drafter)
         order = drafter.argsort(kind="stable")
         bounds = drafter[order].searchsorted(numbers).tolist()
-        groups: list[tuple[int, IntArray]] = []
-        for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
-            places = order[start:stop]
-            if number in members:
-                places = np.concatenate((places, order[bounds[-1] :]))
-            if len(places):
-                groups.append((number, places))
-        return self._jobs(groups, table) if groups else [self._verify_job()]
+        groups = [(number, order[start:stop]) for number, (start, stop) in enumerate(itertools.pairwise(bounds))]
+        if members:
+            joint = order[bounds[-1] :]
+            groups = [(n, np.concatenate((own, joint)) if n in members else own) for n, own in groups]
+        groups = [(number, own) for number, own in groups if len(own)]
+        if not groups:
+            return [self._verify_job()]
+        places = np.concatenate([own for _, own in groups]) if members else order[bounds[0] : bounds[-1]]
+        return self._jobs(groups, places, table)
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
         """Take a draft in; returns the verify job when it was the last one missing."""
@@ -162,17 +163,17 @@ class Round:
             time_s[none] = 0.0
         return time_s
 
-    def _jobs(self, groups: Sequence[tuple[int, IntArray]], table: RequestTable) -> list[Job]:
-        """The jobs of these drafters, and places of their requests; arrays have group behind group."""
+    def _jobs(self, groups: Sequence[tuple[int, IntArray]], places: IntArray, table: RequestTable) -> list[Job]:
+        """The jobs of these drafters, with places of their requests; `places` and all arrays have them in a row."""
         setting = self._setting
-        places = groups[0][1] if len(groups) == 1 else np.concatenate([own for _, own in groups])
         drafter, alone = self.drafter[places], None
         if setting.members:
             of_group = np.repeat([number for number, _ in groups], [len(own) for _, own in groups])
             drafter, alone = of_group, drafter == of_group
         rows, newest, lengths = self.rows[places], self.context_tokens[places], self.asked_depth[places]
-        by_lookup = setting.drafts_by_lookup(drafter, self.lookup_match_order[places])
+        by_lookup = np.zeros(len(places), np.bool_)
         if setting.copies:
+            by_lookup = setting.drafts_by_lookup(drafter, self.lookup_match_order[places])
             self.by_lookup[places] = by_lookup if alone is None else by_lookup & alone
         start = setting.start_of_drafts(drafter, by_lookup, newest, table.planned_kv_tokens(rows, drafter))
         behind = newest - start > MAX_UNSEEN_TOKENS

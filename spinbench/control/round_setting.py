@@ -44,9 +44,7 @@ class RoundSetting:
 
     def drafts_by_lookup(self, drafter: IntArray, match_order: IntArray) -> BoolArray:
         """Which requests copy rather than ask a model, each of its own drafter; see `DrafterInfo`."""
-        if self.copies:
-            return match_order >= self._min_copied_order[drafter]
-        return np.zeros(len(drafter), np.bool_)
+        return match_order >= self._min_copied_order[drafter]
 
     def start_of_drafts(self, drafter: IntArray, by_lookup: BoolArray, newest: IntArray, held: IntArray) -> IntArray:
         """The first token that each drafter takes in, of `newest` known ones of which it holds the KV of `held`.

@@ -22,6 +22,8 @@ class Scheduler:
         self.waiting: deque[int] = deque()
         self.running: list[int] = []
         self._running_rows: IntArray | None = None
+        self._all_run: BoolArray = np.ones(max_num_seqs, np.bool_)
+        self._all_run.flags.writeable = False
 
     @property
     def running_rows(self) -> IntArray:
@@ -75,7 +77,7 @@ class Scheduler:
         was preempted.
         """
         if self._kv_budget.grow_all(rows, num_tokens):
-            return np.ones(len(rows), np.bool_), []
+            return self._all_run[: len(rows)], []
         preempted: list[int] = []
         for row, count in zip(rows.tolist(), num_tokens.tolist(), strict=True):
             while row not in preempted and not self._kv_budget.grow(row, count):

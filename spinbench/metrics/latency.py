@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spinbench.metrics.order import by_request_and_time
 from spinbench.metrics.tables import RunTables
 
 LATENCIES = {
@@ -68,7 +69,7 @@ def _emission_gaps_s(tables: RunTables, done: pd.DataFrame) -> np.ndarray:
     times_s = np.concatenate([time_s.to_numpy(dtype=float) for _, time_s in events])
     known = codes >= 0  # rounds of aborted requests do not count
     codes, times_s = codes[known], times_s[known]
-    order = np.lexsort((times_s, codes))
+    order = by_request_and_time(codes, times_s)
     codes, times_s = codes[order], times_s[order]
     return np.diff(times_s)[codes[1:] == codes[:-1]]
 

@@ -194,15 +194,15 @@ class SimulatedBody:
 
     def _result(self, job: Job) -> Result:
         match job:
-            case PrefillJob(spans):
-                emitted = self._num_output_tokens(spans.rows, spans.stop)
-                return PrefillResult(self._streams.token_ids_at(spans.rows, emitted, 1)[:, 0])
-            case CatchUpJob(drafter, spans, num_scored):
-                return self._score(drafter, spans, num_scored)
             case DraftJob():
                 return self._draft(job)
             case VerifyJob():
                 return self._verify(job)
+            case CatchUpJob(drafter, spans, num_scored):
+                return self._score(drafter, spans, num_scored)
+            case PrefillJob(spans):
+                emitted = self._num_output_tokens(spans.rows, spans.stop)
+                return PrefillResult(self._streams.token_ids_at(spans.rows, emitted, 1)[:, 0])
 
     def _score(self, drafter: int, spans: TokenSpans, num_scored: IntArray | None) -> ScoreResult | None:
         if num_scored is None:
@@ -277,7 +277,7 @@ class SimulatedBody:
             self._accepted_run[ready], self._asked[ready] = self._run_ahead[ready], NO_DRAFTER
             self._looks_up_now = True
         accepted = np.minimum(self._runs(rows, emitted), drafted)
-        tokens = self._streams.token_ids_at(rows, emitted, int(accepted.max()) + 1)
+        tokens = self._streams.token_ids_at(rows, emitted, int(np.maximum.reduce(accepted)) + 1)
         if self._looks_up_now:
             self._accepted_run[rows] = 0
         if self._run_of is None:

@@ -105,9 +105,10 @@ class SpinSelector:
 
         `own` are the requests of the round: they get places at any rate.
         """
-        to_place = to_place[assigned.of(to_place) == NO_DRAFTER]
-        if not len(to_place):
+        lacking = assigned.of(to_place) == NO_DRAFTER
+        if not np.count_nonzero(lacking):
             return
+        to_place = to_place[lacking]
         num_held = assigned.num_held
         if len(assigned) + len(to_place) > self._max_num_seqs:  # some were preempted, and hold places that others need
             to_place = to_place[np.isin(to_place, own)]
