@@ -1,12 +1,10 @@
 """One draft + verify cycle of one micro-batch, from the choice of drafters to the committed tokens."""
 
-import itertools
-from collections.abc import Sequence
-
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundContext
+from spinbench.control.drafter_groups import Groups
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
@@ -76,19 +74,9 @@ class Round:
 
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
-        numbers, members = self._setting.numbers, self._setting.members
         drafter = self.drafter if self.ready is None else np.where(self.drafted_ahead, NO_DRAFTER, self.drafter)
-        order = drafter.argsort(kind="stable")
-        bounds = drafter[order].searchsorted(numbers).tolist()
-        groups = [(number, order[start:stop]) for number, (start, stop) in enumerate(itertools.pairwise(bounds))]
-        if members:
-            joint = order[bounds[-1] :]
-            groups = [(n, np.concatenate((own, joint)) if n in members else own) for n, own in groups]
-        groups = [(number, own) for number, own in groups if len(own)]
-        if not groups:
-            return [self._verify_job()]
-        places = np.concatenate([own for _, own in groups]) if members else order[bounds[0] : bounds[-1]]
-        return self._jobs(groups, places, table)
+        groups = self._setting.groups.of(drafter)
+        return self._jobs(groups, table) if groups.parts else [self._verify_job()]
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
         """Take a draft in; returns the verify job when it was the last one missing."""
@@ -163,13 +151,10 @@ class Round:
             time_s[none] = 0.0
         return time_s
 
-    def _jobs(self, groups: Sequence[tuple[int, IntArray]], places: IntArray, table: RequestTable) -> list[Job]:
-        """The jobs of these drafters, with places of their requests; `places` and all arrays have them in a row."""
+    def _jobs(self, groups: Groups, table: RequestTable) -> list[Job]:
         setting = self._setting
-        drafter, alone = self.drafter[places], None
-        if setting.members:
-            of_group = np.repeat([number for number, _ in groups], [len(own) for _, own in groups])
-            drafter, alone = of_group, drafter == of_group
+        parts, places, drafter = groups
+        alone = self.drafter[places] == drafter if setting.members else None
         rows, newest, lengths = self.rows[places], self.context_tokens[places], self.asked_depth[places]
         by_lookup = np.zeros(len(places), np.bool_)
         if setting.copies:
@@ -185,7 +170,7 @@ class Round:
             self.num_speculative_tokens[places] = lengths
         jobs: list[Job] = []
         end = 0
-        for number, own in groups:
+        for number, own in parts:
             part = slice(end, end + len(own))
             end = part.stop
             if any_behind and np.count_nonzero(late := behind[part]):

@@ -7,6 +7,7 @@ import numpy as np
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafter_groups import DrafterGroups
 from spinbench.control.layout import VerificationLayout
 from spinbench.control.token_tree import TreeShape
 
@@ -31,8 +32,7 @@ class RoundSetting:
         self.tree = tree
         self.members = tuple(members)
         self.stop = stop
-        self.numbers: IntArray = np.arange(len(self.drafters) + 1)
-        """Those of the drafters, and of the one that stands for several."""
+        self.groups = DrafterGroups(len(self.drafters), self.members)
         self.has_kv_cache: BoolArray = np.array([drafter.has_kv_cache for drafter in self.drafters], np.bool_)
         self._min_copied_order: IntArray = np.array([drafter.min_copied_order for drafter in self.drafters], np.int64)
         self.copies = any(drafter.copies for drafter in self.drafters)
