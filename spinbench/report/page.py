@@ -12,6 +12,7 @@ from spinbench.report.parts import SectionParts
 from spinbench.report.section import failures, load_sections
 from spinbench.report.shelf import Shelf
 from spinbench.report.verdict import metric_cells, read_verdict
+from spinbench.text_file import write_text
 
 REPORT_FILE, HTML_FILE = "report.md", "report.html"
 """The page, and the same as one file for a browser."""
@@ -46,9 +47,7 @@ def write_report(
         document = Document(title, tuple(parts))
         pages = out / REPORT_FILE, out / HTML_FILE
         for page, text in zip(pages, (markdown_page(document), html_page(document)), strict=True):
-            temporary = page.with_name(f".{page.name}.{os.getpid()}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, page)
+            write_text(page, text)
     except OSError as error:
         raise UserError(f"{out}: cannot write the report: {error.strerror or error}") from error
     return out / REPORT_FILE
