@@ -38,6 +38,11 @@ class Record:
         """Raise UserError for what is wrong with config, folders or trace; loads no model."""
         config = parse_config(point.config, RecordConfig)
         choose_device(config.runtime)
+        if point.folder.absolute() != Path(config.out).absolute():
+            raise UserError(
+                f"hydra puts this in {point.folder}, and out is {config.out}; a table's folder is out: set "
+                f"out={point.folder}, and leave hydra.run.dir and hydra.sweep.dir as they are"
+            )
         _check_folders(point.folder, config)
         sampling(plain_replay(config))
         config.sampling.of_texts()

@@ -188,6 +188,7 @@ def test_the_folder_is_named_by_trace_and_target(spinbench: CommandLine) -> None
         (["merge=nowhere"], "nowhere: no acceptance table here"),
         (["merge=a", "from_run=b"], "merge and from_run are both set"),
         (["out=tiny.jsonl"], "tiny.jsonl: is a file; set out to a folder"),
+        (["hydra.run.dir=b"], "hydra puts this in b, and out is table; a table's folder is out: set out=b"),
         (["out=."], "holds something else (tiny.jsonl); set out to another folder"),
         (["trace.path=none.jsonl"], "none.jsonl: no such file"),
         (["sampling=rejection"], "sampling.kind is rejection: there the text depends on who drafts"),
