@@ -195,13 +195,11 @@ class SamplingSection(Section):
         return SamplingMeta(**self.model_dump(exclude={"kind"}))
 
 
-class ServingConfig(Section):
-    """What is served and how it is decided, on whichever engine and at whichever load."""
+class ServedConfig(Section):
+    """What is served and how it is laid out, whoever drafts: all that is known where that is still to be found."""
 
     models: ModelsSection
     trace: TraceSection
-    selector: Part
-    drafting: Part
     verification: Part
     pipeline: Part
     placement: PlacementSection
@@ -210,9 +208,16 @@ class ServingConfig(Section):
     kv: KvSection
     sampling: SamplingSection
     slo: str | None
+    seed: Annotated[int, Field(ge=0)]
+
+
+class ServingConfig(ServedConfig):
+    """What is served and how it is decided, on whichever engine and at whichever load."""
+
+    selector: Part
+    drafting: Part
     method: Annotated[str, Field(min_length=1)] | None
     repeat: Annotated[int, Field(ge=0)]
-    seed: Annotated[int, Field(ge=0)]
 
 
 class ReplayConfig(ServingConfig):
