@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from spinbench.cli.locations import find_trace
+from spinbench.cli.models_config import ModelsSection
 from spinbench.cli.parts import make_part
-from spinbench.cli.schema import ModelsSection, ReplayConfig
+from spinbench.cli.schema import ReplayConfig
 from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_length import BySelectorDraftLength, DraftLength
 from spinbench.control.draft_length_tree import TreeDraftLength
