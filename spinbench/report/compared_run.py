@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from spinbench.errors import UserError
-from spinbench.metrics.store import SUMMARY_FILE, find_runs, read_run
+from spinbench.metrics.store import find_runs, open_run
 from spinbench.metrics.tables import RunTables
 from spinbench.report.section import runs_that_count
-from spinbench.sweep.json_file import read_json
 from spinbench.sweep.table import flat
 
 REPEAT = "repeat"
@@ -94,21 +91,14 @@ def pair_sides(before: Sequence[ComparedRun], after: Sequence[ComparedRun]) -> C
 
 
 def _load(folder: Path) -> ComparedRun:
-    meta = read_json(folder / "meta.json")
-    if meta.get("kept") == "summary":
-        summary, tables = read_json(folder / SUMMARY_FILE), None
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    else:
-        run = read_run(folder)
-        summary, tables, config = run.summary, run.tables, run.config
-    if not isinstance(config, Mapping):
-        raise UserError(f"{folder / 'config.yaml'}: expected keys and values")
-    settings = flat({str(key): value for key, value in config.items()})
+    run = open_run(folder)
+    settings = flat(run.config)
     repeat = settings.pop(REPEAT, 0)
-    trace = meta.get("trace")
-    settings["(code)"] = meta.get("git_commit")
+    trace = run.meta.get("trace")
+    settings["(code)"] = run.meta.get("git_commit")
     settings["(trace content)"] = trace.get("sha256") if isinstance(trace, Mapping) else None
-    return ComparedRun(folder, str(meta.get("method", "")), settings, int(repeat), summary, tables)
+    tables = run.tables if run.has_tables else None
+    return ComparedRun(folder, str(run.meta.get("method", "")), settings, int(repeat), run.summary, tables)
 
 
 def _varying(runs: Sequence[ComparedRun]) -> set[str]:
