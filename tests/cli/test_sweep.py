@@ -183,6 +183,12 @@ def test_points_are_composed_as_hydra_does(setup: Path) -> None:
     assert len(sweep_points("replay", arguments)) == 16
 
 
+def test_folders_are_named_by_the_values_of_their_points(setup: Path) -> None:
+    named = "hydra.sweep.subdir='${seed}-${drafting.num_speculative_tokens}-${folder_name:${trace.path}}'"
+    points = sweep_points("replay", ["trace.path=a/b,c", "seed=1,2", "hydra.sweep.dir=here", named])
+    assert [str(point.folder) for point in points] == ["here/1-4-a_b", "here/2-4-a_b", "here/1-4-c", "here/2-4-c"]
+
+
 def test_a_sweep_of_other_launchers_is_refused(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["replay", "-m", *given(), "seed=0,1", "+hydra.launcher.n_jobs=2", "hydra.launcher._target_=a.Joblib"])
