@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from spinbench.cli.locations import PACKAGE, find_trace
+from spinbench.cli.parts import is_part
 from spinbench.cli.provenance import versions
 from spinbench.cli.schema import LiveSection, ReplayConfig, SimulationSection
+from spinbench.control.selector.plain import PlainSelector
 from spinbench.dotted_name import is_dotted_name, source_of
 from spinbench.errors import UserError
 from spinbench.sweep.point import point_key
@@ -86,11 +88,14 @@ class InputDigests:
 def _as_it_counts(config: ReplayConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
     """What of a replay's plain config its result follows from.
 
-    Without the paths whose files `InputDigests` stands for, and with the number format that `auto` means here.
+    Without the paths whose files `InputDigests` stands for, with the number format that `auto` means here, and where
+    plain decoding is simulated without draft lengths, whatever they are.
     """
     kept = dict(plain)
     for section, keys in (("trace", ("path",)), ("engine", ("profile", "source"))):
         kept[section] = {key: value for key, value in plain[section].items() if key not in keys}
+    if isinstance(config.engine, SimulationSection) and is_part(config.selector, PlainSelector):
+        del kept["drafting"]
     if isinstance(config.engine, LiveSection):
         from spinbench.cli.device_choice import known_dtype  # needs torch, which a simulation does without
 

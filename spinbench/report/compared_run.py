@@ -14,7 +14,8 @@ from spinbench.sweep.table import flat
 
 REPEAT = "repeat"
 """The config key that tells repeats apart."""
-METHOD_GROUPS = ("selector.", "drafting.", "method")
+DRAFTING = "drafting."
+METHOD_GROUPS = ("selector.", DRAFTING, "method")
 """Keys that make a method, whose name says most of them."""
 
 
@@ -31,6 +32,12 @@ class ComparedRun:
     summary: Mapping[str, Any]
     tables: RunTables | None
     """None where only the summary was kept."""
+    is_simulated_plain: bool = False
+    """Plain decoding in simulated time, which comes out the same whatever its draft length."""
+
+    def value(self, name: str) -> Any:
+        """What tells its setting from others under a key."""
+        return None if self.is_simulated_plain and name.startswith(DRAFTING) else self.settings.get(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +105,8 @@ def _load(folder: Path) -> ComparedRun:
     settings["(code)"] = run.meta.get("git_commit")
     settings["(trace content)"] = trace.get("sha256") if isinstance(trace, Mapping) else None
     tables = run.tables if run.has_tables else None
-    return ComparedRun(folder, str(run.meta.get("method", "")), settings, int(repeat), run.summary, tables)
+    plain = bool(run.meta.get("baseline")) and run.meta.get("engine") == "simulation"
+    return ComparedRun(folder, str(run.meta.get("method", "")), settings, int(repeat), run.summary, tables, plain)
 
 
 def _varying(runs: Sequence[ComparedRun]) -> set[str]:
@@ -125,8 +133,10 @@ def _labels(methods: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> li
 def _by_setting(runs: Sequence[ComparedRun], names: Sequence[str]) -> dict[str, list[ComparedRun]]:
     found: dict[str, list[ComparedRun]] = {}
     for run in sorted(runs, key=lambda run: (run.repeat, str(run.folder))):
-        key = json.dumps([run.settings.get(name) for name in names], sort_keys=True)
-        found.setdefault(key, []).append(run)
+        members = found.setdefault(json.dumps([run.value(name) for name in names], sort_keys=True), [])
+        # older versions simulated it for every K that was swept
+        if not (run.is_simulated_plain and any(one.repeat == run.repeat for one in members)):
+            members.append(run)
     for members in found.values():
         repeats = [run.repeat for run in members]
         if len(set(repeats)) < len(repeats):
