@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from spinbench.cli.main import main
+from spinbench.metrics import store
 from spinbench.metrics.store import Kept
 from spinbench.report.section import REQUIRED_META
 
@@ -30,7 +33,26 @@ def older(folder: Path, method: str, keep: Kept = "all") -> Path:
     return folder
 
 
-def test_a_report_of_old_and_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files of runs that are read, in order: tables and JSON."""
+    paths: list[Path] = []
+    read_parquet, read_json = store._read_parquet, store._read_json
+
+    def parquet(path: Path, columns: list[str]) -> pd.DataFrame:
+        paths.append(path)
+        return read_parquet(path, columns)
+
+    def described(path: Path) -> dict[str, Any]:
+        paths.append(path)
+        return read_json(path)
+
+    monkeypatch.setattr(store, "_read_parquet", parquet)
+    monkeypatch.setattr(store, "_read_json", described)
+    return paths
+
+
+def test_a_report_of_old_and_new(tmp_path: Path, opened: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     older(tmp_path / "plain", "plain")
     older(tmp_path / "spin", "spin")
     newer = {"scheduler": {"max_num_seqs": 4}, "engine": {"kind": "runtime", "graphs": "off"}, "switching": "ahead"}
@@ -40,6 +62,8 @@ def test_a_report_of_old_and_new(tmp_path: Path, capsys: pytest.CaptureFixture[s
     page = (tmp_path / "out" / "report.md").read_text()
     assert all(method in page for method in ("plain", "spin", "random"))
     assert "Lossless: all 48 outputs equal" in page
+    # for the terminal and for the page: 3 tables and 2 files of JSON of each run
+    assert len(opened) == len(set(opened)) == 3 * (3 + 2)
 
 
 @pytest.mark.parametrize("keep", ["all", "summary"])
