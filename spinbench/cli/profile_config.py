@@ -27,6 +27,8 @@ class ProfileConfig(Section):
     max_num_speculative_tokens: Annotated[int, Field(ge=1, le=64)]
     layouts: Annotated[list[LayoutKind], Field(min_length=1)]
     repeats: Positive
+    precision: Annotated[float, Field(ge=0, lt=1)]
+    max_repeats: Positive
 
     @model_validator(mode="after")
     def _consistent(self) -> "ProfileConfig":
@@ -37,6 +39,8 @@ class ProfileConfig(Section):
             raise UserError("layouts must begin with packed: prefills and drafts have no other layout")
         if len(set(self.layouts)) < len(self.layouts):
             raise UserError("layouts names a layout twice")
+        if self.precision and self.max_repeats < self.repeats:
+            raise UserError(f"max_repeats is {self.max_repeats}; it must be at least repeats, {self.repeats}")
         if self.tensor_parallel > 1 and self.device == THIS_MACHINE:
             raise UserError(
                 f"tensor_parallel is {self.tensor_parallel}; with device={THIS_MACHINE} it must be 1: the runtime uses "

@@ -27,7 +27,7 @@ def measure(spinbench: CommandLine, *overrides: str) -> Outcome:
     drafters = f"[{models.good_drafter},prompt_lookup,{models.good_drafter}+prompt_lookup]"
     return spinbench(
         "profile", "models=huggingface", f"models.target={models.target}", f"models.drafters={drafters}",
-        "engine.dtype=float64", "engine.num_threads=1", "repeats=1", "hydra.run.dir=p", *SMALL, *overrides,
+        "engine.dtype=float64", "engine.num_threads=1", "repeats=1", "precision=0", "hydra.run.dir=p", *SMALL, *overrides,
     )  # fmt: skip
 
 
@@ -155,6 +155,7 @@ def test_a_device_of_ones_own(spinbench: CommandLine) -> None:
         (["layouts=[padded]"], "layouts must begin with packed"),
         (["layouts=[packed,woven]"], "layouts[1] is woven; it must be one of packed, padded, grouped, decomposed"),
         (["repeats=0"], "repeats is 0; it must be >= 1"),
+        (["precision=0.1", "max_repeats=3"], "max_repeats is 3; it must be at least repeats, 7"),
         (["max_context_tokens=8"], "max_context_tokens is 8; it must be >= 64"),
         (["max_num_seqs=1", "max_num_batched_tokens=999"], "is room for 64 tokens"),
         (["sampling.top_p=2"], "sampling.top_p is 2"),
