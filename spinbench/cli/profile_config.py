@@ -5,8 +5,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from spinbench.calibration.plan import ProfileLimits
+from spinbench.cli.models_config import ModelsSection
 from spinbench.cli.profile_dtype import THIS_MACHINE
-from spinbench.cli.schema import EngineSection, ModelsSection, Positive, SamplingSection, Section, require_no_profile
+from spinbench.cli.schema import EngineSection, SamplingSection, require_no_profile
+from spinbench.cli.section import Positive, Section
 from spinbench.control.layout import LayoutKind
 from spinbench.errors import UserError
 
