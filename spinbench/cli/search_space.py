@@ -1,7 +1,7 @@
 """The set-ups that `spinbench recommend` chooses among, from a search space in the notation of sweeps."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
