@@ -10,7 +10,7 @@ from spinbench.runtime.model_drafter import ModelDrafter
 from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 
-TRACE = serving.requests(8, max_new_tokens=16)
+TRACE = serving.requests(8, max_new_tokens=12)
 PLACEMENTS = ("shared", "drafters_together", "own_devices")
 SWITCHING = ("random", "round_robin", "epsilon_greedy", "spin", *serving.BANDITS, *serving.PLANNERS)
 
@@ -54,7 +54,7 @@ def test_catch_ups_may_outlive_their_requests(depth, placement, monkeypatch):
     monkeypatch.setattr(ModelDrafter, "catch_up", slow)
     target, models = tiny_models.shared()
     record = serving.serve(
-        target, models, TRACE, selector="random", depth=depth, max_num_seqs=8, num_kv_blocks=20,
+        target, models, TRACE, selector="random", depth=depth, max_num_seqs=8, num_kv_blocks=16,
         placement=placement, switching="ahead",
     )  # fmt: skip
     assert serving.outputs(record) == _plain("greedy")
