@@ -56,7 +56,7 @@ demo: fetch
 
 validation: fetch
 	rm -rf $(VALIDATION)
-	$(SPINBENCH) profile $(VALIDATION_MODELS) $(VALIDATION_LIMITS) repeats=3 hydra.run.dir=$(VALIDATION)/profile
+	$(SPINBENCH) profile $(VALIDATION_MODELS) $(VALIDATION_LIMITS) repeats=3 precision=0.05 max_repeats=9 hydra.run.dir=$(VALIDATION)/profile
 	$(SPINBENCH) validate $(VALIDATION_MODELS) $(VALIDATION_RUNS) simulation.profile=$(VALIDATION)/profile hydra.run.dir=$(VALIDATION)/runs
 
 test: fetch

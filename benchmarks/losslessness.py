@@ -1,6 +1,6 @@
 """Speculative runs against a plain run of the same trace: the share of equal answers, and each divergence's logit gap.
 
-    python -m benchmarks.losslessness runs/lossless/plain runs/lossless/spin ... --out reports/losslessness.md
+    python -m benchmarks.losslessness runs/lossless/plain runs/lossless/spin ... --out reports/losslessness/float32.md
 
 The first folder is the reference. Where two answers part, the target scores the common prefix once more, in float64:
 if the two tokens' logits lie within the tolerance of the runs' dtype, rounding decided between them (a near-tie);

@@ -16,7 +16,9 @@ from spinbench.control.drafter import DrafterInfo
 
 FEW_REPEATS = 4
 SLOW_POINT_S = 1.5
-"""A point that took this long in all is not repeated more than `FEW_REPEATS` times."""
+"""A point that took this long in all is not repeated more than `FEW_REPEATS` times, before all have had theirs."""
+UNSURE_POINT_S = 10.0
+"""Of a point that took this long in all one has to believe what one has."""
 SHORT_PASS_S = 0.01
 """A pass shorter than this is timed several times in a row, at most `MOST_PER_VISIT`."""
 MOST_PER_VISIT = 3
@@ -40,6 +42,10 @@ class MeasurePlan:
     limits: ProfileLimits
     repeats: int
     """Timings of each point, >= 1."""
+    precision: float = 0.0
+    """Points whose median has a larger standard error, as a share of it, are timed further. 0 = none is."""
+    max_repeats: int = 0
+    """Timings of such a point at most."""
 
     @property
     def loop_batches(self) -> list[int]:
@@ -48,7 +54,7 @@ class MeasurePlan:
 
     @property
     def num_timings(self) -> int:
-        """All timings, loop runs counted as one each; slow points may get fewer."""
+        """All timings, loop runs counted as one each; slow points may get fewer, unsure ones more."""
         per_sweep = sum(map(len, self.passes)) + sum(visits(group) * len(group.jobs) for group in self.groups)
         return per_sweep * self.repeats + len(self.loop_batches)
 
@@ -66,13 +72,18 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
             on_progress(label, min(done, total), total)
 
     bench.begin()
-    for sweep in range(plan.repeats):
+    for sweep in range(max(plan.repeats, plan.max_repeats if plan.precision else 0)):
+        if sweep >= plan.repeats:
+            further = _num_unsure(plan, partial, sweep)
+            if not further:
+                break
+            total = done + further + len(plan.loop_batches)
         rng = np.random.default_rng([plan.repeats, sweep])
         for points in plan.passes:
             for index in rng.permutation(len(points)).tolist():
                 point = points[index]
                 key = point_key(point)
-                if not _is_wanted(partial, key, sweep):
+                if not _is_wanted(plan, partial, key, sweep):
                     continue
                 if point.model not in warm or not partial.count(key):
                     bench.pass_s(point)  # the first time a shape comes, kernels are chosen
@@ -83,7 +94,7 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
             group = plan.groups[index]
             for visit in range(visits(group)):
                 wanted = [
-                    job for job in group.jobs if _is_wanted(partial, point_key(job), sweep * visits(group) + visit)
+                    job for job in group.jobs if _is_wanted(plan, partial, point_key(job), sweep, visit, visits(group))
                 ]
                 _time_group(bench, group, wanted, partial)
                 report("jobs", len(wanted))
@@ -117,10 +128,24 @@ def _visit_s(bench: Bench, point: PassPoint) -> float:
     return float(np.median(seconds))
 
 
-def _is_wanted(partial: PartialProfile, key: str, sweep: int) -> bool:
-    count = partial.count(key)
-    slow = count >= FEW_REPEATS and sum(partial.seconds(key)) > SLOW_POINT_S
-    return count <= sweep and not slow
+def _is_wanted(
+    plan: MeasurePlan, partial: PartialProfile, key: str, sweep: int, visit: int = 0, per_sweep: int = 1
+) -> bool:
+    seconds = partial.seconds(key)
+    if len(seconds) > sweep * per_sweep + visit:
+        return False
+    if sweep < plan.repeats:
+        return len(seconds) < FEW_REPEATS or sum(seconds) <= SLOW_POINT_S
+    return sum(seconds) < UNSURE_POINT_S and Timing.of(seconds).standard_error > plan.precision
+
+
+def _num_unsure(plan: MeasurePlan, partial: PartialProfile, sweep: int) -> int:
+    passes = sum(_is_wanted(plan, partial, point_key(point), sweep) for points in plan.passes for point in points)
+    return passes + sum(
+        visits(group) * _is_wanted(plan, partial, point_key(job), sweep, 0, visits(group))
+        for group in plan.groups
+        for job in group.jobs
+    )
 
 
 def _measure_loop(bench: Bench, plan: MeasurePlan, partial: PartialProfile, report: Callable[[str, int], None]) -> None:

@@ -29,6 +29,7 @@ def measure_overlap(
     if not networks:
         return None
     drafter = max(networks, key=lambda one: macs[one.model or ""])
+    bench.begin()  # the serving loop, timed before, had texts of its own
     batches = sorted({1, limits.max_num_seqs})
     factors = np.mean([_factors(bench, _jobs(drafter.name, batch, limits), repeats) for batch in batches], axis=0)
     threads = DRAFTER_THREADS if bench.device.type == "cpu" else None

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from spinbench.calibration.profile_file import write_text
 from spinbench.errors import UserError
+from spinbench.text_file import write_text
 
 SETTING_FILE = "unfinished.json"
 MEASUREMENTS_FILE = "unfinished.csv"

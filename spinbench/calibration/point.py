@@ -1,5 +1,6 @@
 """What is timed: single forward passes, jobs, and the loop between jobs. Torch-free, so that profiles can be read."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -127,6 +128,18 @@ class Timing:
         """Median and spread of some repeats."""
         p10, median, p90 = np.percentile(seconds, [10, 50, 90]).tolist()
         return cls(len(seconds), median, p10, p90)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the median, as a share of it, as if the repeats were drawn from a normal law.
+
+        Its middle 80 % span 2 x 1.2816 standard deviations; a median of many has sqrt(pi / 2) times a mean's error.
+        Infinite for a single one.
+        """
+        if self.repeats == 1:
+            return math.inf
+        deviation_s = (self.p90_s - self.p10_s) / (2 * 1.2816)
+        return math.sqrt(math.pi / 2 / self.repeats) * deviation_s / self.median_s
 
 
 def _spans(starts: Ints, stops: Ints) -> TokenSpans:

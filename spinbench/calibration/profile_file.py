@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-import os
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from spinbench.calibration.table_row import (
     timing_of,
 )
 from spinbench.errors import UserError
+from spinbench.text_file import write_text
 
 META_FILE = "meta.yaml"
 """Written last: a folder without it holds no finished profile."""
@@ -62,18 +63,16 @@ def write_profile(folder: Path, profile: Profile) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / META_FILE).unlink(missing_ok=True)
-        for name, columns, rows in (
-            (PASSES_FILE, PASS_COLUMNS, profile.tables.passes),
-            (JOBS_FILE, JOB_COLUMNS, profile.tables.jobs),
-            (HOST_FILE, GAP_COLUMNS, profile.tables.gaps),
-        ):
-            write_table(
-                folder / name, (*columns, *TIMING_COLUMNS), [row_cells(point, timing) for point, timing in rows]
-            )
-        text = yaml.safe_dump(profile.meta.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        write_text(folder / META_FILE, text)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the profile: {error.strerror or error}") from error
+    for name, columns, rows in (
+        (PASSES_FILE, PASS_COLUMNS, profile.tables.passes),
+        (JOBS_FILE, JOB_COLUMNS, profile.tables.jobs),
+        (HOST_FILE, GAP_COLUMNS, profile.tables.gaps),
+    ):
+        write_table(folder / name, (*columns, *TIMING_COLUMNS), [row_cells(point, timing) for point, timing in rows])
+    text = yaml.safe_dump(profile.meta.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text(folder / META_FILE, text)
 
 
 def read_profile(folder: Path) -> Profile:
@@ -109,26 +108,12 @@ def profile_sha256(folder: Path) -> str:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """A CSV file, replaced as a whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, replaced as a whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """A CSV file, replaced as a whole. Raises UserError if it cannot be written."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _read_meta(path: Path) -> ProfileMeta:

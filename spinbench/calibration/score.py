@@ -43,7 +43,7 @@ def score_profile(profile: Profile) -> list[Score]:
 
 
 def write_scores(folder: Path, scores: Sequence[Score]) -> None:
-    """Leave `scores.csv` in a profile's folder."""
+    """Leave `scores.csv` in a profile's folder. Raises UserError if it cannot be written."""
     columns = [field.name for field in fields(Score)]
     rows = [
         {name: f"{value:.3f}" if isinstance(value, float) else value for name, value in asdict(score).items()}

@@ -24,6 +24,7 @@ from spinbench.report.figures.capacity import capacity_plot
 from spinbench.sweep.folder import SweepFolder
 from spinbench.sweep.json_file import read_json, write_json
 from spinbench.sweep.table import write_table
+from spinbench.text_file import write_text
 
 QUESTION_FILE = "question.json"
 """What the folder's runs were made for, written first."""
@@ -96,9 +97,7 @@ class FindCapacity:
         method = config.method or method_label(point.choices["selector"], config)
         plot = capacity_plot(rows, capacity, config.slo, method)
         plot.save(point.folder / FIGURES)
-        temporary = point.folder / ".capacity.csv.tmp"
-        rows.to_csv(temporary, index=False, float_format="%.6g")
-        temporary.replace(point.folder / "capacity.csv")
+        write_text(point.folder / "capacity.csv", rows.to_csv(index=False, float_format="%.6g"))
         result = {
             "request_rate": capacity.request_rate,
             "fails_at": capacity.fails_at,

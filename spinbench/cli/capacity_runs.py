@@ -7,7 +7,7 @@ from typing import Any
 
 from spinbench.cli.capacity_config import CapacityConfig, replay_config, replay_overrides
 from spinbench.cli.hydra_app import Point
-from spinbench.cli.input_digests import InputDigests, code_version, without_paths
+from spinbench.cli.input_digests import InputDigests, code_version
 from spinbench.cli.provenance import command_line
 from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import ReplayConfig, parse_config
@@ -17,7 +17,7 @@ from spinbench.errors import UserError
 from spinbench.metrics.capacity import Load
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder
 from spinbench.sweep.json_file import read_json
-from spinbench.sweep.point import SweepPoint, folder_name, point_key
+from spinbench.sweep.point import SweepPoint, folder_name
 from spinbench.sweep.worker import forget_failure, work
 
 
@@ -58,7 +58,7 @@ class CapacityRuns:
     def _sweep_point(self, rate_rps: float, draw: int) -> SweepPoint:
         plain = replay_config(self._plain, rate_rps, draw)
         config = parse_config(plain, ReplayConfig)
-        key = point_key(without_paths(plain), self._code, self._digests.of(config))
+        key = self._digests.key(config, plain, self._code)
         label = "all_at_once" if math.isinf(rate_rps) else f"rate={rate_rps:g},draw={draw}"
         choices = {**self._point.choices, "arrivals": "all_at_once" if math.isinf(rate_rps) else "poisson"}
         overrides = replay_overrides(self._plain, self._point.overrides, rate_rps, draw)

@@ -6,6 +6,7 @@ differ only in values share one composition.
 """
 
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+OF_THE_POINT = re.compile(r"\$\{(?!hydra\b)[A-Za-z_][\w.]*\}")
+"""A key of the point's own config in the name of a folder."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class _Composer:
         config: DictConfig = pickle.loads(blank)
         values = [one for text, one in zip(overrides, parsed, strict=True) if text not in choices]
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        folder = self._folder(whole, number, overrides, parsed)
+        folder = self._folder(whole, config, number, overrides, parsed)
         named = {str(group): choice for group, choice in whole.hydra.runtime.choices.items()}
         return Composed(config, folder, named, tuple(overrides))
 
@@ -90,16 +94,22 @@ class _Composer:
             self._composed[choices] = whole, pickle.dumps(blank)
         return self._composed[choices]
 
-    def _folder(self, whole: DictConfig, number: int, overrides: Sequence[str], parsed: list[Override]) -> Path:
+    def _folder(
+        self, whole: DictConfig, config: DictConfig, number: int, overrides: Sequence[str], parsed: list[Override]
+    ) -> Path:
         OmegaConf.set_readonly(whole.hydra, False)
         job = whole.hydra.job
+        names = repr(OmegaConf.to_container(whole.hydra.sweep, resolve=False))
         with open_dict(whole):
+            if OF_THE_POINT.search(names):
+                for key in config:
+                    whole[key] = config[key]
             job.id = job.num = number
             naming = job.config.override_dirname
             job.override_dirname = get_overrides_dirname(
                 overrides=parsed, kv_sep=naming.kv_sep, item_sep=naming.item_sep, exclude_keys=naming.exclude_keys
             )
             whole.hydra.overrides.task = list(overrides)
-        if "${hydra:" in repr(OmegaConf.to_container(whole.hydra.sweep, resolve=False)):
+        if "${hydra:" in names:
             HydraConfig.instance().set_config(whole)
         return Path(str(whole.hydra.sweep.dir)) / str(whole.hydra.sweep.subdir)

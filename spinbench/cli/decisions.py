@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from spinbench.cli.locations import find_trace
+from spinbench.cli.models_config import ModelsSection
 from spinbench.cli.parts import make_part
-from spinbench.cli.schema import ModelsSection, ReplayConfig
+from spinbench.cli.schema import ReplayConfig
 from spinbench.control.cost_model import CostModel
-from spinbench.control.draft_length import BySelectorDraftLength, DraftLength
+from spinbench.control.draft_length import BySelectorDraftLength, DraftLength, FixedDraftLength
 from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest, check_request_fits
@@ -19,6 +20,7 @@ from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.placement import Placement
 from spinbench.control.router.protocol import Router
 from spinbench.control.selector.oracle import OracleSelector
+from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP, is_ngram, kind_of
@@ -102,6 +104,8 @@ def loop_setting(
         if isinstance(draft_length, TreeDraftLength):
             raise UserError("selector=oracle knows the best chains, not trees: set drafting=fixed")
         draft_length = selector
+    if isinstance(selector, PlainSelector):
+        draft_length = FixedDraftLength(0)  # no room is kept for drafts that never come
     layout_setting = LayoutSetting(cost_model.target.rectangle if cost_model else {})
     made = LoopSetting(
         drafters=infos,

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from spinbench.cli.locations import PACKAGE, find_trace
+from spinbench.cli.parts import is_part
 from spinbench.cli.provenance import versions
-from spinbench.cli.schema import ReplayConfig, SimulationSection
+from spinbench.cli.schema import LiveSection, ReplayConfig, SimulationSection
+from spinbench.control.selector.plain import PlainSelector
 from spinbench.dotted_name import is_dotted_name, source_of
 from spinbench.errors import UserError
+from spinbench.sweep.point import point_key
 from spinbench.workload.acceptance.drafter_name import model_of
 
 SHOWS_ONLY = ("report", "conf", "traces", "__pycache__")
@@ -58,6 +61,13 @@ class InputDigests:
         inputs["classes"] = self._of_classes(config)
         return inputs
 
+    def key(self, config: ReplayConfig, plain: Mapping[str, Any], code: Mapping[str, Any]) -> str:
+        """The key of a point of a sweep: of its config, checked and as plain values, its files, and what runs.
+
+        Raises UserError when a file cannot be read, or there is no such device.
+        """
+        return point_key(_as_it_counts(config, plain), code, self.of(config))
+
     def _of_classes(self, config: ReplayConfig) -> dict[str, str]:
         parts = (config.selector, config.drafting, config.verification, config.pipeline, config.router)
         names = [str(part.get("_target_", "")) for part in parts]
@@ -75,11 +85,21 @@ class InputDigests:
         return self._known[key]
 
 
-def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A replay's plain config without the keys whose files `InputDigests` stands for."""
-    kept = dict(config)
+def _as_it_counts(config: ReplayConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a replay's plain config its result follows from.
+
+    Without the paths whose files `InputDigests` stands for, with the number format that `auto` means here, and where
+    plain decoding is simulated without draft lengths, whatever they are.
+    """
+    kept = dict(plain)
     for section, keys in (("trace", ("path",)), ("engine", ("profile", "source"))):
-        kept[section] = {key: value for key, value in config[section].items() if key not in keys}
+        kept[section] = {key: value for key, value in plain[section].items() if key not in keys}
+    if isinstance(config.engine, SimulationSection) and is_part(config.selector, PlainSelector):
+        del kept["drafting"]
+    if isinstance(config.engine, LiveSection):
+        from spinbench.cli.device_choice import known_dtype  # needs torch, which a simulation does without
+
+        kept["engine"]["dtype"] = known_dtype(config.engine)
     return kept
 
 

@@ -36,6 +36,11 @@ def make_part(key: str, section: Mapping[str, Any], **given: object) -> Any:
         raise UserError(f"{key}: {' '.join(str(error).split())}") from error
 
 
+def is_part(section: Mapping[str, Any], kind: type) -> bool:
+    """Whether `section` of a config describes an object of that very class."""
+    return section.get("_target_") == f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _wanted(made: Any, given: Mapping[str, object]) -> dict[str, object]:
     """Those of the offered objects that a class takes: a fixed draft length needs to know nothing of the run."""
     if not callable(made):

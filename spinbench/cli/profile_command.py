@@ -174,7 +174,9 @@ def _plan(config: ProfileConfig, models: LoadedModels) -> MeasurePlan:
     passes = [pass_points(meta.name, meta.name == target, config.layouts, limits) for meta in models.metas]
     groups = job_groups([meta for meta, _, _ in models.drafters], config.layouts, limits)
     infos = tuple(info for _, info, _ in models.drafters)
-    return MeasurePlan(tuple(map(tuple, passes)), tuple(groups), infos, limits, config.repeats)
+    return MeasurePlan(
+        tuple(map(tuple, passes)), tuple(groups), infos, limits, config.repeats, config.precision, config.max_repeats
+    )
 
 
 def _check_reach(limits: ProfileLimits, models: LoadedModels, device: torch.device) -> None:

@@ -5,8 +5,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from spinbench.calibration.plan import ProfileLimits
+from spinbench.cli.models_config import ModelsSection
 from spinbench.cli.profile_dtype import THIS_MACHINE
-from spinbench.cli.schema import EngineSection, ModelsSection, Positive, SamplingSection, Section, require_no_profile
+from spinbench.cli.schema import EngineSection, SamplingSection, require_no_profile
+from spinbench.cli.section import Positive, Section
 from spinbench.control.layout import LayoutKind
 from spinbench.errors import UserError
 
@@ -25,6 +27,8 @@ class ProfileConfig(Section):
     max_num_speculative_tokens: Annotated[int, Field(ge=1, le=64)]
     layouts: Annotated[list[LayoutKind], Field(min_length=1)]
     repeats: Positive
+    precision: Annotated[float, Field(ge=0, lt=1)]
+    max_repeats: Positive
 
     @model_validator(mode="after")
     def _consistent(self) -> "ProfileConfig":
@@ -35,6 +39,8 @@ class ProfileConfig(Section):
             raise UserError("layouts must begin with packed: prefills and drafts have no other layout")
         if len(set(self.layouts)) < len(self.layouts):
             raise UserError("layouts names a layout twice")
+        if self.precision and self.max_repeats < self.repeats:
+            raise UserError(f"max_repeats is {self.max_repeats}; it must be at least repeats, {self.repeats}")
         if self.tensor_parallel > 1 and self.device == THIS_MACHINE:
             raise UserError(
                 f"tensor_parallel is {self.tensor_parallel}; with device={THIS_MACHINE} it must be 1: the runtime uses "

@@ -4,21 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spinbench.cli.schema import (
-    KvSection,
-    ModelsSection,
-    Part,
-    PlacementSection,
-    RuntimeSection,
-    SamplingSection,
-    SchedulerSection,
-    SimulationSection,
-    TraceSection,
-)
+from spinbench.cli.schema import RuntimeSection, ServedConfig, SimulationSection
 from spinbench.cli.search_space import SearchSection
 from spinbench.cli.section import Positive, Section
 from spinbench.cli.sweep_config import LauncherSection
-from spinbench.control.switching import SwitchingKind
 from spinbench.workload.arrivals import ArrivalPattern
 
 Confirm = Literal["auto", "never", "always"]
@@ -41,9 +30,10 @@ class WhatIfSection(Section):
     categories: bool
 
 
-class RecommendConfig(Section):
-    """Everything that `spinbench recommend` is told."""
+class RecommendConfig(ServedConfig):
+    """Everything that `spinbench recommend` is told: a replay's own words, without who drafts how much."""
 
+    arrivals: ArrivalPattern
     search: SearchSection
     halving: HalvingSection
     what_if: WhatIfSection
@@ -53,19 +43,6 @@ class RecommendConfig(Section):
     launcher: LauncherSection
     simulation: SimulationSection
     runtime: RuntimeSection
-    # the question, in a replay's own words
-    models: ModelsSection
-    trace: TraceSection
-    arrivals: ArrivalPattern
-    verification: Part
-    pipeline: Part
-    placement: PlacementSection
-    switching: SwitchingKind
-    scheduler: SchedulerSection
-    kv: KvSection
-    sampling: SamplingSection
-    slo: str | None
-    seed: Annotated[int, Field(ge=0)]
 
 
 OWN_KEYS = ("search", "halving", "what_if", "validations", "confirm", "repeats", "launcher", "simulation", "runtime")

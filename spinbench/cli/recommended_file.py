@@ -9,7 +9,7 @@ import yaml
 from spinbench.cli.hydra_app import compose_points
 from spinbench.cli.override_text import differing_values
 from spinbench.cli.search_space import SetUp
-from spinbench.sweep.text_file import write_text
+from spinbench.text_file import write_text
 
 CONFIG_FOLDER = "conf"
 EXPERIMENT = "recommended"

@@ -14,6 +14,7 @@ from spinbench.cli.provenance import versions
 from spinbench.cli.record_config import RecordConfig, plain_replay
 from spinbench.cli.record_texts import RecordedTexts
 from spinbench.cli.record_work import RecordWork, digest
+from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel
 from spinbench.runtime.teacher_forcing import ngram_columns, score_texts
 from spinbench.runtime.written_texts import WrittenTexts
@@ -51,6 +52,24 @@ def table_without_drafters(
         {},
         lookup_agreed=lookup.lookup_agreed,
     )
+
+
+def with_lookup_agreed(table: AcceptanceTable, assembly: Assembly) -> AcceptanceTable:
+    """The table with how far copies agree, which those of before format 3 lack; itself where it has that.
+
+    Raises UserError where prompt lookup finds other matches than are recorded: then the prompts are others.
+    """
+    if table.lookup_agreed is not None:
+        return table
+    requests = table.requests
+    lookup = lookup_columns([assembly.prompts[name] for name in requests.ids], table.token_ids, requests.offsets)
+    if not np.array_equal(lookup.match_order, table.match_order):
+        raise UserError(
+            f"{table.where}: prompt lookup finds other matches in these prompts than it recorded "
+            "(models.use_chat_template?); record it again"
+        )
+    meta = table.meta.model_copy(update={"lookup_agreed": True})
+    return _stamped(replace(table, meta=meta, lookup_agreed=lookup.lookup_agreed))
 
 
 def record_drafter(

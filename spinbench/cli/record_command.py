@@ -10,7 +10,7 @@ from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, uninterrupted
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.progress import show_stage
-from spinbench.cli.record_columns import record_drafter, table_without_drafters
+from spinbench.cli.record_columns import record_drafter, table_without_drafters, with_lookup_agreed
 from spinbench.cli.record_config import RecordConfig, plain_replay
 from spinbench.cli.record_summary import PROFILES_FOLDER, print_table, walks, write_profiles
 from spinbench.cli.record_texts import check_table_texts, served_texts, texts_of_run
@@ -38,6 +38,11 @@ class Record:
         """Raise UserError for what is wrong with config, folders or trace; loads no model."""
         config = parse_config(point.config, RecordConfig)
         choose_device(config.runtime)
+        if point.folder.absolute() != Path(config.out).absolute():
+            raise UserError(
+                f"hydra puts this in {point.folder}, and out is {config.out}; a table's folder is out: set "
+                f"out={point.folder}, and leave hydra.run.dir and hydra.sweep.dir as they are"
+            )
         _check_folders(point.folder, config)
         sampling(plain_replay(config))
         config.sampling.of_texts()
@@ -75,7 +80,7 @@ class Record:
             drafters = [self._shelf.drafter(name) for name in models_of(tuple(config.models.drafters))]
         if before is not None:
             _check_table(before, config, assembly, law)
-            table = before
+            table = with_lookup_agreed(before, assembly)
         elif config.from_run is not None:
             texts = texts_of_run(Path(config.from_run), assembly, law)
             table = table_without_drafters(config, assembly, law, texts)

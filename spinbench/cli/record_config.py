@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from spinbench.cli.device_choice import with_known_dtype
+from spinbench.cli.models_config import ModelsSection
 from spinbench.cli.schema import (
     EngineSection,
     KvSection,
-    ModelsSection,
     PlacementSection,
     ReplayConfig,
     RuntimeSection,

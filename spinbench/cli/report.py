@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from spinbench.errors import UserError
-from spinbench.report.page import HTML_FILE, write_report
+from spinbench.report.page import HTML_FILE, write_pages
+from spinbench.report.section import failures, load_sections
 from spinbench.report.terminal import print_table
 from spinbench.report.verdict import find_validation
 
@@ -20,8 +21,9 @@ def main(arguments: list[str]) -> int:
     out: Path = args.output or (folders[0] / "report" if len(folders) == 1 else Path("report"))
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder with -o")
-    print_table(folders)
-    page = write_report(folders, out, args.validation or find_validation(folders), args.title)
+    loaded = load_sections(folders)
+    print_table(loaded)
+    page = write_pages(loaded, failures(folders), out, args.validation or find_validation(folders), args.title)
     html = escape(str(page.with_name(HTML_FILE)))
     Console().print(f"report in {escape(str(page))} and, for a browser, {html}", highlight=False, soft_wrap=True)
     return 0

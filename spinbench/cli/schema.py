@@ -7,20 +7,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
 from spinbench.cli.config_error import explain_validation_error
 from spinbench.cli.hydra_error import explain_omegaconf_error
+from spinbench.cli.models_config import ModelsSection
 from spinbench.cli.section import Positive, Section, kind_tag
 from spinbench.cli.sink_config import SinkSection
 from spinbench.cli.sweep_config import LauncherSection, SweepSection
-from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.placement import PlacementKind
 from spinbench.control.switching import SwitchingKind
 from spinbench.dotted_name import DOTTED_NAME
 from spinbench.errors import UserError
 from spinbench.metrics.store import Kept
-from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
 from spinbench.workload.acceptance.table_meta import SamplingMeta
 from spinbench.workload.arrivals import ArrivalPattern
 from spinbench.workload.readers.registry import TraceFormat
@@ -29,7 +28,6 @@ from spinbench.workload.trace_options import TraceOptions
 
 KnownDtype = Literal["float32", "bfloat16", "float64"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float64"]
-MatchLength = Annotated[int, Field(ge=1, le=NgramIndex.MAX_ORDER)]
 Part = dict[str, Any]
 """A `_target_` and its parameters, checked by the class that it names."""
 
@@ -109,40 +107,6 @@ def require_one_process(engine: EngineSection) -> None:
         )
 
 
-class PromptLookupSection(Section):
-    """The n-grams of prompt lookup."""
-
-    max_match_tokens: MatchLength
-    min_match_tokens: MatchLength
-    min_match_tokens_before_model: MatchLength
-
-
-class ModelsSection(Section):
-    """The target and its candidate drafters."""
-
-    target: Annotated[str, Field(min_length=1)]
-    drafters: list[Annotated[str, Field(min_length=1)]]
-    prompt_lookup: PromptLookupSection
-    use_chat_template: bool
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "ModelsSection":
-        twice = next((name for name in self.drafters if self.drafters.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(f"models.drafters names {twice!r} twice; each drafter can be there once")
-        lookup = self.prompt_lookup
-        keys = ["min_match_tokens"]
-        if any(name.endswith(LOOKUP_SUFFIX) for name in self.drafters):
-            keys.append("min_match_tokens_before_model")
-        for key in keys:
-            if getattr(lookup, key) > lookup.max_match_tokens:
-                raise UserError(
-                    f"models.prompt_lookup.{key} is {getattr(lookup, key)}; it must be at most max_match_tokens "
-                    f"({lookup.max_match_tokens})"
-                )
-        return self
-
-
 @dataclass(frozen=True, kw_only=True)
 class TraceSection(TraceOptions):
     """A trace file and the part of it that is replayed."""
@@ -195,13 +159,11 @@ class SamplingSection(Section):
         return SamplingMeta(**self.model_dump(exclude={"kind"}))
 
 
-class ServingConfig(Section):
-    """What is served and how it is decided, on whichever engine and at whichever load."""
+class ServedConfig(Section):
+    """What is served and how it is laid out, whoever drafts: all that is known where that is still to be found."""
 
     models: ModelsSection
     trace: TraceSection
-    selector: Part
-    drafting: Part
     verification: Part
     pipeline: Part
     placement: PlacementSection
@@ -210,9 +172,16 @@ class ServingConfig(Section):
     kv: KvSection
     sampling: SamplingSection
     slo: str | None
+    seed: Annotated[int, Field(ge=0)]
+
+
+class ServingConfig(ServedConfig):
+    """What is served and how it is decided, on whichever engine and at whichever load."""
+
+    selector: Part
+    drafting: Part
     method: Annotated[str, Field(min_length=1)] | None
     repeat: Annotated[int, Field(ge=0)]
-    seed: Annotated[int, Field(ge=0)]
 
 
 class ReplayConfig(ServingConfig):

@@ -10,6 +10,7 @@ from pydantic import Field
 from spinbench.cli.hydra_app import Point, compose_points
 from spinbench.cli.override_text import with_overrides
 from spinbench.cli.override_value import key_of, override_value
+from spinbench.cli.parts import is_part
 from spinbench.cli.schema import resolved
 from spinbench.cli.section import Section
 from spinbench.control.draft_length import FixedDraftLength
@@ -89,9 +90,9 @@ def expand(search: SearchSection, question: Sequence[str]) -> list[SetUp]:
 def _only_what_it_asks(one: SetUp) -> SetUp:
     """Without the drafters that a set-up never asks: what is loaded costs memory."""
     config = one.point.config
-    if _is_of(config, "selector", PlainSelector):
+    if is_part(config["selector"], PlainSelector):
         drafters: list[str] = []
-    elif _is_of(config, "selector", FixedSelector):
+    elif is_part(config["selector"], FixedSelector):
         drafters = [name for name in config["models"]["drafters"] if name == config["selector"]["drafter"]]
         if not drafters:
             return one  # a name that is not among them: whoever checks it says so, and what there is
@@ -130,17 +131,13 @@ def _words(texts: Sequence[str], where: str) -> list[str]:
 
 def _name(one: SetUp, shared: set[str]) -> str:
     words = [word for word in one.overrides if word not in shared]
-    if any(_is_of(one.point.config, "selector", kind) for kind in (PlainSelector, FixedSelector)):
+    if any(is_part(one.point.config["selector"], kind) for kind in (PlainSelector, FixedSelector)):
         words = [word for word in words if key_of(word) != "models.drafters"]  # the selector says it
     return " ".join(words or one.overrides)
 
 
 def _role(point: Point) -> Role:
-    if _is_of(point.config, "selector", PlainSelector):
+    if is_part(point.config["selector"], PlainSelector):
         return "plain"
-    single = _is_of(point.config, "selector", FixedSelector) and _is_of(point.config, "drafting", FixedDraftLength)
+    single = is_part(point.config["selector"], FixedSelector) and is_part(point.config["drafting"], FixedDraftLength)
     return "single" if single else "other"
-
-
-def _is_of(config: Mapping[str, Any], key: str, kind: type) -> bool:
-    return config[key].get("_target_") == f"{kind.__module__}.{kind.__qualname__}"

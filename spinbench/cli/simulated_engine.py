@@ -270,7 +270,7 @@ def _agreement_warnings(setting: LoopSetting, streams: AcceptanceStreams, source
         return ()
     return (
         f"acceptance table {source} is of before format 3 and does not tell how far copies agree: this selector "
-        "decides without, as it would not on the runtime; record it again",
+        "decides without, as it would not on the runtime; spinbench record merge=FOLDER adds that",
     )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spinbench.cli.hydra_app import Point
-from spinbench.cli.input_digests import InputDigests, code_version, without_paths
+from spinbench.cli.input_digests import InputDigests, code_version
 from spinbench.cli.launch import launch
 from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import NOT_OF_A_RUN, ReplayConfig
@@ -15,7 +15,7 @@ from spinbench.cli.sweep_config import LauncherSection, SweepSection
 from spinbench.cli.sweep_progress import show_sweep
 from spinbench.metrics.store import Kept
 from spinbench.sweep.folder import SweepFolder
-from spinbench.sweep.point import SweepPoint, folder_name, point_key
+from spinbench.sweep.point import SweepPoint, folder_name
 from spinbench.sweep.table import write_table
 
 
@@ -43,7 +43,7 @@ class PointKeys:
         if is_simulation not in self._codes:
             self._codes[is_simulation] = code_version(is_simulation)
         run = {key: value for key, value in plain.items() if key not in NOT_OF_A_RUN}
-        key = point_key(without_paths(run), self._codes[is_simulation], self._digests.of(config))
+        key = self._digests.key(config, run, self._codes[is_simulation])
         kept = tuple(one for one in point.overrides if not _is_of_sweep(one))
         return SweepPoint(key, folder_name(label, key), run, point.choices, kept)
 

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from spinbench.cli.hydra_app import Point
-from spinbench.cli.input_digests import InputDigests, without_paths
+from spinbench.cli.input_digests import InputDigests
 from spinbench.cli.interrupt import Interrupted
 from spinbench.cli.replay_command import Replay, Saved, ShowProgress
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.errors import UserError
 from spinbench.metrics.store import Kept
-from spinbench.sweep.point import SweepPoint, point_key
+from spinbench.sweep.point import SweepPoint
+
+_CHANGED = "a file that it is made from was changed since the command began; give the command again"
+_OTHER_MACHINE = " (or engine.dtype=auto means another format on this machine than on the command's: name one)"
 
 
 class PointWork:
@@ -31,8 +34,8 @@ class PointWork:
     def serve(self, point: SweepPoint, folder: Path, show: ShowProgress) -> Saved:
         """As `run`, with all that the run says of itself."""
         config = parse_config({**point.config, "keep": self._keep}, ReplayConfig)
-        if point_key(without_paths(point.config), self._code, self._digests.of(config)) != point.key:
-            raise UserError("a file that it is made from was changed since the command began; give the command again")
+        if self._digests.key(config, point.config, self._code) != point.key:
+            raise UserError(_CHANGED + (_OTHER_MACHINE if getattr(config.engine, "dtype", "") == "auto" else ""))
         saved = self._replay.serve(config, Point(point.config, folder, point.choices, point.overrides), show)
         if saved is None:
             raise RuntimeError("a sweep's points are of one process each, and this one keeps nothing")

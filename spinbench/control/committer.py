@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.job import Body
@@ -43,12 +41,11 @@ class Committer:
         self._text.append(rows, token_ids, emitted)
         num_tokens = table.num_tokens[rows] + emitted
         table.num_tokens[rows] = num_tokens
-        self._emitted_tokens += int(emitted.sum())
         finished = num_tokens >= table.max_tokens[rows]
         stopped = self._ends.at_last(rows, token_ids, emitted)
         if stopped is not None:
             finished |= stopped
-        places = np.flatnonzero(finished)
+        places = finished.nonzero()[0]
         for place in places.tolist():
             row = int(rows[place])
             self._scheduler.finish(row)
@@ -58,5 +55,6 @@ class Committer:
             self._finished_requests += len(places)
             self._body.release(rows[places])
         if self._on_progress:
+            self._emitted_tokens += int(emitted.sum())
             self._on_progress(Progress(self._finished_requests, self._emitted_tokens))
         return finished

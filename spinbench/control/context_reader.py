@@ -21,6 +21,9 @@ class ContextReader:
         """`compares_drafts` says whether to look how far copies agree, which takes the host some time."""
         self._table = table
         self._text = text
+        self._no_confidence, self._nothing_to_compare = np.zeros(len(table)), np.full(len(table), NOTHING_TO_COMPARE)
+        for constant in (self._no_confidence, self._nothing_to_compare):
+            constant.flags.writeable = False
         self._stateless = np.flatnonzero([not drafter.has_kv_cache for drafter in drafters])
         self._asks_ngrams = any(drafter.asks_ngrams for drafter in drafters)
         self._compares_copies = compares_drafts and any(drafter.copies for drafter in drafters)
@@ -28,24 +31,26 @@ class ContextReader:
     def read(self, rows: IntArray, num_waiting: int) -> RoundContext:
         """The context of these requests; `num_waiting` others are queued."""
         table = self._table
-        context_tokens = table.num_tokens[rows]
-        output_tokens = context_tokens - table.num_prompt_tokens[rows]
-        missing_kv_tokens = context_tokens[:, None] - table.planned_kv_tokens(rows, slice(None))
-        missing_kv_tokens[:, self._stateless] = 0
+        counts = table.read(rows)
+        context_tokens = counts.num_tokens
+        output_tokens = context_tokens - counts.num_prompt_tokens
+        missing_kv_tokens = context_tokens[:, None] - table.planned_kv_tokens_of_all(rows)
+        if len(self._stateless):
+            missing_kv_tokens[:, self._stateless] = 0
         return RoundContext(
             rows=rows,
-            category=table.category[rows],
-            num_rounds=table.num_rounds[rows],
+            category=counts.category,
+            num_rounds=counts.num_rounds,
             context_tokens=context_tokens,
             output_tokens=output_tokens,
-            remaining_tokens=table.max_tokens[rows] - context_tokens,
+            remaining_tokens=counts.max_tokens - context_tokens,
             lookup_match_order=self._text.match_order(rows, output_tokens),
             lookup_agreed=self._lookup_agreed(rows, output_tokens),
             ngram_confidence=self._ngram_confidence(rows, output_tokens),
             newest_token_ids=self._text.newest_token_ids(rows, output_tokens),
-            last_drafter=table.last_drafter[rows],
-            last_drafted=table.last_drafted[rows],
-            last_accepted=table.last_accepted[rows],
+            last_drafter=counts.last_drafter,
+            last_drafted=counts.last_drafted,
+            last_accepted=counts.last_accepted,
             last_confidence=table.last_confidence[rows],
             missing_kv_tokens=missing_kv_tokens,
             num_waiting=num_waiting,
@@ -54,9 +59,9 @@ class ContextReader:
     def _ngram_confidence(self, rows: IntArray, output_tokens: IntArray) -> FloatArray:
         if self._asks_ngrams:
             return self._text.ngram_hindsight(rows, output_tokens, 1)[0][:, 0]
-        return np.zeros(len(rows))
+        return self._no_confidence[: len(rows)]
 
     def _lookup_agreed(self, rows: IntArray, output_tokens: IntArray) -> IntArray:
         if self._compares_copies:
             return self._text.lookup_agreed(rows, output_tokens)
-        return np.full(len(rows), NOTHING_TO_COMPARE)
+        return self._nothing_to_compare[: len(rows)]

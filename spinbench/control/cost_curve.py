@@ -29,6 +29,9 @@ class Curve:
     """Rising."""
     seconds: tuple[float, ...]
     """Not negative, not falling."""
+    max_count: int = field(init=False, repr=False, compare=False)
+    """Largest count that was measured."""
+    _top: int = field(init=False, repr=False, compare=False)
     _table: list[float] = field(init=False, repr=False, compare=False)
     _slope_s: float = field(init=False, repr=False, compare=False)
 
@@ -45,18 +48,15 @@ class Curve:
         slope = seconds[-1] / counts[-1]
         if len(counts) > 1:
             slope = max(slope, (seconds[-1] - seconds[-2]) / (counts[-1] - counts[-2]))
+        object.__setattr__(self, "max_count", counts[-1])
         top = min(counts[-1], MAX_TABLE_COUNT)
+        object.__setattr__(self, "_top", top)
         object.__setattr__(self, "_table", np.interp(np.arange(top + 1), counts, seconds).tolist())
         object.__setattr__(self, "_slope_s", slope)
 
-    @property
-    def max_count(self) -> int:
-        """Largest count that was measured."""
-        return self.counts[-1]
-
     def of(self, count: int) -> float:
         """Seconds for `count`."""
-        if count < len(self._table):
+        if count <= self._top:
             return self._table[count]
         counts, seconds = self.counts, self.seconds
         if count >= counts[-1]:
@@ -116,21 +116,30 @@ class RaggedAttention:
     def requests_s(self, starts: Sequence[int], stops: Sequence[int]) -> float:
         """Requests whose tokens `start` to `stop` are run."""
         # decode and extend are linear in keys, rows and cells, so that only whole numbers are added up one by one
-        whole_s, extended, further_rows, keys, further_cells = 0.0, 0, 0, 0, 0
+        whole_s, extended, further_rows, keys, further_cells = 0.0, 0, 0, sum(stops), 0
         for start, stop in zip(starts, stops, strict=True):
             further = stop - start - 1
-            if not further:
-                keys += stop
-            elif start:
-                extended += 1
-                further_rows += further
-                keys += stop
-                further_cells += further * stop
-            else:
-                whole_s += self.whole.of(further + 1)
+            if further:
+                if start:
+                    extended += 1
+                    further_rows += further
+                    further_cells += further * stop
+                else:
+                    keys -= stop
+                    whole_s += self.whole.of(stop)
+        return self.sums_s(len(stops), keys, extended, further_rows, further_cells, whole_s)
+
+    def sums_s(
+        self, count: int, keys: int, extended: int, further_rows: int, further_cells: int, whole_s: float = 0.0
+    ) -> float:
+        """The same of `count` requests by what they add up to, which is how a job may know them.
+
+        `keys` of all that are not whole contexts; of the `extended` ones, with more than one row, the rows beyond the
+        first and those times the request's keys; `whole_s` is what whole contexts add.
+        """
         return (
             whole_s
-            + len(stops) * self.request_s
+            + count * self.request_s
             + keys * self.key_s
             + extended * self.extend_request_s
             + further_rows * self.extend_row_s

@@ -5,6 +5,7 @@ passes + host time, affine in passes and requests. Every coefficient is at least
 prediction is negative, and none falls when a job grows.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -107,9 +108,9 @@ class CostModel:
         """Seconds from a job's start to its end on its lane."""
         if isinstance(job, DraftJob):
             return self._draft_job_s(job)
-        starts, stops = job.spans.start.tolist(), job.spans.stop.tolist()
         if isinstance(job, VerifyJob):
-            return self._verify_job_s(job, starts, stops)
+            return self._verify_job_s(job)
+        starts, stops = job.spans.start.tolist(), job.spans.stop.tolist()
         rows = sum(stops) - sum(starts)
         if isinstance(job, PrefillJob):
             passes_s = self._ragged_s(self.target, starts, stops, rows, len(stops))
@@ -122,7 +123,7 @@ class CostModel:
     def gap_s(self, job: Job) -> float:
         """Seconds between the end of this job and the start of the next, in which the loop takes its result in."""
         gap = self.gaps.get(KINDS[type(job)])
-        return 0.0 if gap is None else gap.gap_s + gap.request_s * len(job.spans)
+        return 0.0 if gap is None else gap.gap_s + gap.request_s * len(job.spans.rows)
 
     def draft_s(
         self,
@@ -184,46 +185,51 @@ class CostModel:
         passes_s: Any = self._rows_s(model, num_requests * rows, num_requests * rows) + attention_s
         return cost.of(passes_s, num_requests, 1)
 
-    def _verify_job_s(self, job: VerifyJob, starts: list[int], stops: list[int]) -> float:
-        layout, count = job.layout, len(stops)
-        model, cost = self.target, self._verify_cost(layout.kind)
-        own_rows = sum(stops) - sum(starts)
+    def _verify_job_s(self, job: VerifyJob) -> float:
+        layout, spans = job.layout, job.spans
+        model, cost, count = self.target, self._verify_cost(layout.kind), len(spans.rows)
+        self._check_range(model, count, int(np.maximum.reduce(spans.stop)))
         if layout.kind == "packed":
-            return cost.of(self._ragged_s(model, starts, stops, own_rows, own_rows), count, 1)
-        self._check_range(model, count, max(stops))
+            rows, keys = layout.query_tokens, layout.key_tokens
+            if np.count_nonzero(spans.start) == count:
+                extended = int(np.count_nonzero(spans.num_tokens > 1))
+                attention_s = model.ragged.sums_s(count, keys, extended, rows - count, layout.useful_cells - keys)
+            else:
+                attention_s = model.ragged.requests_s(spans.start.tolist(), spans.stop.tolist())
+            return cost.of(self._rows_s(model, rows, rows) + model.ragged.pass_s + attention_s, count, 1)
+        own_rows = int(spans.num_tokens.sum())
         passes_s = self._rows_s(model, count * layout.query_width or own_rows, own_rows)
         passes_s += self._rectangle(layout.kind).of(layout.shape)
         return cost.of(passes_s, count, 1)
 
     def _draft_job_s(self, job: DraftJob) -> float:
         drafter = self.drafters[job.drafter]
-        starts, stops = job.spans.start.tolist(), job.spans.stop.tolist()
-        lengths, by_lookup = job.num_speculative_tokens.tolist(), job.by_lookup.tolist()
-        copied = sum(by_lookup)
+        spans, depth, copied = job.spans, job.num_speculative_tokens, int(np.count_nonzero(job.by_lookup))
         total = 0.0
         if copied:
             total += _present(drafter, drafter.lookup, DraftJob).of(0.0, copied, 0)
-            if copied == len(by_lookup):
+            if copied == len(spans.rows):
                 return total
-            drafting = [place for place, copies in enumerate(by_lookup) if not copies]
-            starts, stops = [starts[place] for place in drafting], [stops[place] for place in drafting]
-            lengths = [lengths[place] for place in drafting]
+            spans, depth = spans.only(~job.by_lookup), depth[~job.by_lookup]
+        starts, stops, lengths = spans.start.tolist(), spans.stop.tolist(), depth.tolist()
         draft, count, longest = _present(drafter, drafter.draft, DraftJob), len(stops), max(lengths)
         if drafter.model is None:
             return total + draft.of(0.0, count, longest)
         model = drafter.model
-        passes_s = self._ragged_s(model, starts, stops, sum(stops) - sum(starts), count)
+        keys = sum(stops)
+        passes_s = self._ragged_s(model, starts, stops, keys - sum(starts), count)
         if job.tree is not None:
-            further_s = self._tree_steps_s(model, job.tree, np.array(lengths), np.array(stops))
+            further_s = self._tree_steps_s(model, job.tree, depth, spans.stop)
             return total + draft.of(passes_s + further_s, count, longest)
         attention, passes_s = model.ragged, passes_s + (longest - 1) * model.ragged.pass_s
         # one row a step, with stop + 1 to stop + length - 1 keys: length / 2 more than stop in the mean
         if longest == min(lengths):
             passes_s += (longest - 1) * self._rows_s(model, count, count)
-            passes_s += (longest - 1) * count * attention.decode_s(sum(stops) / count + longest / 2)
+            passes_s += (longest - 1) * count * attention.decode_s(keys / count + longest / 2)
         else:
+            rising = sorted(lengths)
             for step in range(1, longest):
-                active = sum(length > step for length in lengths)
+                active = count - bisect_right(rising, step)
                 passes_s += self._rows_s(model, active, active)
             for stop, length in zip(stops, lengths, strict=True):
                 passes_s += (length - 1) * attention.decode_s(stop + length / 2)
@@ -251,11 +257,12 @@ class CostModel:
 
     def _rows_s(self, model: ModelCost, num_rows: int, num_head_rows: int) -> float:
         """A pass without its attention."""
-        if num_rows > model.forward.max_count:
-            self._warn(model, "forward pass", "rows", num_rows, model.forward.max_count)
-        if num_head_rows > model.head.max_count:
-            self._warn(model, "head", "rows of logits", num_head_rows, model.head.max_count)
-        return model.forward.of(num_rows) + model.head.of(num_head_rows)
+        forward, head = model.forward, model.head
+        if num_rows > forward.max_count:
+            self._warn(model, "forward pass", "rows", num_rows, forward.max_count)
+        if num_head_rows > head.max_count:
+            self._warn(model, "head", "rows of logits", num_head_rows, head.max_count)
+        return forward.of(num_rows) + head.of(num_head_rows)
 
     def _check_range(self, model: ModelCost, num_requests: int, longest: int) -> None:
         if longest > model.max_context_tokens:

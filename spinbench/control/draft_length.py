@@ -57,7 +57,7 @@ class FixedDraftLength:
 
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
         """K everywhere, 0 without a drafter."""
-        return np.where(drafters == NO_DRAFTER, 0, self.max_num_speculative_tokens)
+        return (drafters != NO_DRAFTER) * self.max_num_speculative_tokens
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Nothing to learn."""

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.ngram_index import NgramIndex
 from spinbench.workload.acceptance.drafter_name import DrafterKind
+
+NEVER_COPIED = NgramIndex.MAX_ORDER + 1
+"""Longer than any match that is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,13 @@ class DrafterInfo:
         """Whether it copies where it can."""
         return self.kind in ("prompt_lookup", "lookup_then_model", "lookup_then_ngram")
 
+    @property
+    def min_copied_order(self) -> int:
+        """Shortest match from which it copies, in tokens; 0 = always, `NEVER_COPIED` = it cannot."""
+        if self.kind == "prompt_lookup":
+            return 0
+        return self.min_match_tokens if self.copies else NEVER_COPIED
+
     def drafts_by_lookup(self, match_order: IntArray) -> BoolArray:
         """Whether it copies, rather than asks a model, for requests whose newest tokens match `match_order` long."""
-        if self.kind in ("lookup_then_model", "lookup_then_ngram"):
-            return match_order >= self.min_match_tokens
-        make = np.ones if self.kind == "prompt_lookup" else np.zeros
-        return make(len(match_order), np.bool_)
+        return match_order >= self.min_copied_order

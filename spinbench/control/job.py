@@ -4,7 +4,7 @@ A job names its requests by *row*: their place in the run's `RequestTable`. What
 with one entry per request, so that no engine spends Python time on a single token.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -37,15 +37,13 @@ class TokenSpans:
         return TokenSpans(self.rows[places], self.start[places], self.stop[places])
 
 
-@dataclass(frozen=True, slots=True)
-class PrefillJob:
+class PrefillJob(NamedTuple):
     """Run whole contexts through the target and emit the first new token of each. Result: `PrefillResult`."""
 
     spans: TokenSpans
 
 
-@dataclass(frozen=True, slots=True)
-class CatchUpJob:
+class CatchUpJob(NamedTuple):
     """Fill in a drafter's missing KV for requests that it has not followed. Result: `None`, or `ScoreResult`."""
 
     drafter: int
@@ -55,8 +53,7 @@ class CatchUpJob:
     really stands there is known. None = do not ask."""
 
 
-@dataclass(frozen=True, slots=True)
-class DraftJob:
+class DraftJob(NamedTuple):
     """One drafter drafts for its group of requests. The body keeps the drafted tokens. Result: `DraftResult`."""
 
     drafter: int
@@ -91,8 +88,7 @@ class DraftJob:
 
     def only(self, places: IntArray | BoolArray) -> "DraftJob":
         """The job for some of the requests."""
-        return replace(
-            self,
+        return self._replace(
             spans=self.spans.only(places),
             num_speculative_tokens=self.num_speculative_tokens[places],
             by_lookup=self.by_lookup[places],
@@ -103,6 +99,8 @@ class DraftJob:
         """Tokens that the model was run for, kept or not, int [requests]; 0 for a copy."""
         if result.num_steps is not None:
             return result.num_steps
+        if not np.count_nonzero(self.by_lookup):
+            return self.num_speculative_tokens
         return np.where(self.by_lookup, 0, self.num_speculative_tokens)
 
     def as_run(self, result: "DraftResult") -> "DraftJob":
@@ -110,11 +108,10 @@ class DraftJob:
         if result.num_steps is None:
             return self
         lengths = np.where(self.by_lookup, self.num_speculative_tokens, result.num_steps)
-        return replace(self, num_speculative_tokens=lengths, stop=None)
+        return self._replace(num_speculative_tokens=lengths, stop=None)
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyJob:
+class VerifyJob(NamedTuple):
     """The target scores newest and drafted tokens of a micro-batch. Result: `VerifyResult`."""
 
     spans: TokenSpans
@@ -180,7 +177,7 @@ Result = PrefillResult | ScoreResult | DraftResult | VerifyResult | None
 
 def job_as_run(job: Job, result: Result) -> Job:
     """The job as far as it was done: a draft may have ended early."""
-    return job.as_run(result) if isinstance(job, DraftJob) and isinstance(result, DraftResult) else job
+    return job.as_run(result) if isinstance(result, DraftResult) and isinstance(job, DraftJob) else job
 
 
 class JobTimes(Protocol):
@@ -204,8 +201,7 @@ class KnownTimes(NamedTuple):
     end_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class JobDone:
+class JobDone(NamedTuple):
     """A job's result is there; it occupied `lane` for these `times`, which need not be over yet."""
 
     job: Job

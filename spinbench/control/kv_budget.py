@@ -71,7 +71,7 @@ class KvBudget:
         """Give every request blocks for its `num_tokens`; False, and nothing changed, if there are too few for all."""
         held = self._table.num_blocks[rows]
         need = np.maximum(-(-num_tokens // self._block_size) - held, 0)
-        total = int(need.sum())
+        total = int(np.add.reduce(need))
         if total > self.num_free_blocks:
             return False
         if total:

@@ -10,4 +10,4 @@ TARGET_LANE = "target"
 
 def lane_name(job: Job, drafters: Sequence[DrafterInfo]) -> str:
     """The lane that does a job."""
-    return drafters[job.drafter].name if isinstance(job, DraftJob | CatchUpJob) else TARGET_LANE
+    return drafters[job.drafter].name if isinstance(job, (DraftJob, CatchUpJob)) else TARGET_LANE

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -42,8 +42,7 @@ class Rectangle:
         return self.num_query_tokens * self.key_width
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LayoutPlan:
+class LayoutPlan(NamedTuple):
     """What is launched. A cell is one (query row x key) position; `useful + padded = launched`."""
 
     kind: LayoutKind
@@ -101,7 +100,8 @@ class PackedLayout:
     def plan(self, query_tokens: IntArray, key_tokens: IntArray) -> LayoutPlan:
         """Rows as they are."""
         useful = int(query_tokens @ key_tokens)
-        return LayoutPlan("packed", 0, useful, 0, int(query_tokens.sum()), int(key_tokens.sum()))
+        rows, keys = np.add.reduce(query_tokens), np.add.reduce(key_tokens)
+        return LayoutPlan("packed", 0, useful, 0, int(rows), int(keys))
 
 
 class PaddedLayout:

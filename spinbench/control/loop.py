@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -36,11 +37,14 @@ from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
 from spinbench.control.round import Round
+from spinbench.control.round_setting import RoundSetting
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
 from spinbench.workload.arrivals import Arrivals
+
+Hindsight = TypeVar("Hindsight")
 
 
 class ServingLoop:
@@ -64,15 +68,21 @@ class ServingLoop:
         self._arrivals = arrivals
         self._table = table
         self._text = text
-        self._stop = setting.stop
-        # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
-        self._has_kv_cache = np.array([*(drafter.has_kv_cache for drafter in setting.drafters), False], np.bool_)
         self._ends = EndTokens(setting.eos_token_ids, table)
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size, setting.branch_tokens)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
         self._recorder = Recorder(table, text, setting.drafter_names, body.now())
         compares = isinstance(setting.selector, LearnsByContext)
         self._reader = ContextReader(table, text, setting.drafters, compares_drafts=compares)
+        self._headroom_tokens = setting.max_num_draft_tokens + 1
+        self._of_rounds = RoundSetting(
+            setting.drafters,
+            setting.layout,
+            measure_confidence=setting.selector.needs_confidence,
+            tree=setting.tree,
+            members=setting.merged,
+            stop=setting.stop,
+        )
         self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
@@ -97,9 +107,9 @@ class ServingLoop:
     def run(self) -> RunRecord:
         """Serve until every request is finished. Ctrl-C ends the run early with an incomplete record."""
         try:
-            while self._arrivals or self._scheduler.num_outstanding:
-                deadline_s = None if self._must_wait else self.advance()
-                if self._must_wait:
+            while (waits := self._must_wait) or self._scheduler.num_outstanding or self._arrivals:
+                deadline_s = None if waits else self.advance()
+                if deadline_s is not None and self._must_wait:
                     deadline_s = None
                 self.take(self._body.next_event(deadline_s), deadline_s)
             end_s = self._body.now()
@@ -176,8 +186,8 @@ class ServingLoop:
             return
         places = depth - len(self._rounds)
         if places > 0 and (overlaps or not self._prefilling) and self._scheduler.running:
-            running = np.array(self._scheduler.running, np.int64)
-            idle = running[self._table.in_round[running] == IDLE]
+            running = self._scheduler.running_rows
+            idle = running[self._table.in_round[running] == IDLE] if overlaps else running
             rows = next_to_start(idle, self._table.last_round, places * share_of_batch(len(running), depth))
             if len(rows) and not self._asks_all(rows):
                 self._start_rounds(rows, min(places, num_parts(len(rows), len(running), depth)))
@@ -191,7 +201,9 @@ class ServingLoop:
         return bool(jobs)
 
     def _start_prefill(self) -> None:
-        admitted = self._scheduler.admit(self._body.now(), self._setting.max_num_draft_tokens + 1)
+        if not self._scheduler.waiting:
+            return
+        admitted = self._scheduler.admit(self._body.now(), self._headroom_tokens)
         if admitted:
             self._prefilling = True
             rows = np.array(admitted, np.int64)
@@ -233,20 +245,8 @@ class ServingLoop:
     def _start_round(
         self, context: RoundContext, drafters: IntArray, lengths: IntArray, ready: ReadyDrafts | None
     ) -> Round:
-        setting, table = self._setting, self._table
-        round_ = Round(
-            self._num_rounds,
-            context,
-            drafters,
-            lengths,
-            setting.drafters,
-            setting.layout,
-            setting.selector.needs_confidence,
-            setting.tree,
-            setting.merged,
-            self._stop,
-            ready,
-        )
+        table = self._table
+        round_ = Round(self._num_rounds, context, drafters, lengths, self._of_rounds, ready)
         self._num_rounds += 1
         self._rounds[round_.index] = round_
         table.in_round[context.rows] = table.last_round[context.rows] = round_.index
@@ -273,16 +273,15 @@ class ServingLoop:
             return
         # all requests of a job are in the same round, or in none while all drafters are asked for the one that follows
         round_ = self._rounds.get(int(self._table.in_round[job.spans.rows[0]]))
-        between = self._num_rounds if self._num_scoring else -1
-        self._recorder.add_span(done, round_.index if round_ else between)
-        if isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and round_:
-            self._verified(done, round_, result)
-        elif isinstance(job, DraftJob) and isinstance(result, DraftResult) and round_:
+        self._recorder.add_span(done, round_.index if round_ else self._num_rounds if self._num_scoring else -1)
+        if isinstance(job, DraftJob) and isinstance(result, DraftResult) and round_:
             verify = round_.draft_done(done, job, result)
             if verify is not None:
                 self._submit(verify, round_)
+        elif isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and round_:
+            self._verified(done, round_, result)
         elif isinstance(job, CatchUpJob):
-            self._table.drafter_kv_tokens[job.spans.rows, job.drafter] = job.spans.stop
+            self._table.hold_kv(job.spans.rows, job.drafter, job.spans.stop)
             if isinstance(result, ScoreResult) and self._full:
                 self._full.scored(job, result)
                 self._num_scoring -= 1
@@ -304,15 +303,13 @@ class ServingLoop:
         emitted = self._ends.cut(rows, result)
         accepted = emitted - 1
         drafter, drafted = round_.drafter, round_.draft_depth
-        ran = (round_.draft_steps > 0) & self._has_kv_cache[drafter]
+        ran = self._of_rounds.keeps_kv(drafter, round_.draft_steps > 0)
         round_.note_kv(table, ran, accepted, result)
         if self._full:
             by_model = ran & (drafted > 0)
-            output_tokens = round_.context_tokens - table.num_prompt_tokens[rows]
-            columns = rows, drafter, output_tokens, drafted, accepted
+            columns = rows, drafter, round_.output_tokens, drafted, accepted
             self._full.note_drafts(*(column[by_model] for column in columns))
         table.last_drafter[rows] = drafter
-        table.last_model_drafter[rows[ran]] = drafter[ran]
         table.last_drafted[rows] = drafted
         table.last_accepted[rows] = accepted
         table.last_confidence[rows] = round_.confidence
@@ -321,22 +318,20 @@ class ServingLoop:
         del self._rounds[round_.index]
         self._recorder.add_round(round_, accepted, done)
         self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
-        output_tokens = table.num_output_tokens(rows)
         finished = self._committer.commit(rows, result.token_ids, emitted, done.end_s)
-        places = rows, output_tokens, int(emitted.max())
         if self._draft_ahead:
             bonus = result.token_ids[np.arange(len(rows)), accepted]
             self._draft_ahead.verified(round_, accepted, bonus, finished)
         outcome = RoundOutcome(
             rows=rows,
             drafter=drafter,
-            by_lookup=round_.by_lookup & (drafted > 0),
+            by_lookup=round_.by_lookup & (drafted > 0) if self._of_rounds.copies else round_.by_lookup,
             drafted_ahead=round_.drafted_ahead,
             drafted=drafted,
             draft_steps=round_.draft_steps,
             accepted=accepted,
-            lookup_hindsight=partial(self._text.lookup_hindsight, *places),
-            ngram_hindsight=partial(self._text.ngram_hindsight, *places),
+            lookup_hindsight=partial(_over_emitted, self._text.lookup_hindsight, rows, round_.output_tokens, emitted),
+            ngram_hindsight=partial(_over_emitted, self._text.ngram_hindsight, rows, round_.output_tokens, emitted),
             draft_time_s=round_.draft_time_s,
             verify_time_s=done.end_s - done.start_s,
             group_size=round_.group_size,
@@ -346,3 +341,13 @@ class ServingLoop:
         setting.selector.observe(outcome)
         if setting.draft_length is not setting.selector:  # a selector that chooses K is both
             setting.draft_length.observe(outcome)
+
+
+def _over_emitted(
+    hindsight: Callable[[IntArray, IntArray, int], Hindsight],
+    rows: IntArray,
+    num_output_tokens: IntArray,
+    emitted: IntArray,
+) -> Hindsight:
+    """What a text knows at the tokens that a round emitted, which few ask for."""
+    return hindsight(rows, num_output_tokens, int(emitted.max()))

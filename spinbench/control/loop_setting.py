@@ -118,6 +118,8 @@ class LoopSetting:
 
     def num_draft_tokens(self, depth: IntArray) -> IntArray:
         """Tokens at the most that are verified beside the newest one, where paths have `depth` tokens."""
+        if not self.has_trees:
+            return depth
         nodes = depth if self.tree is None else self.tree.num_nodes(depth)
         return nodes * max(1, len(self.merged))
 

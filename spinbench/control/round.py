@@ -1,19 +1,14 @@
 """One draft + verify cycle of one micro-batch, from the choice of drafters to the committed tokens."""
 
-import itertools
-from collections.abc import Sequence
-
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
-from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.context import RoundContext
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafter_groups import Groups
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
-from spinbench.control.layout import VerificationLayout
 from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
-from spinbench.control.token_tree import TreeShape
+from spinbench.control.round_setting import RoundSetting
 
 MAX_UNSEEN_TOKENS = 16
 """Known tokens that a drafter takes in with its first draft step. After a round of its own it lacks two at the most
@@ -33,15 +28,10 @@ class Round:
         context: RoundContext,
         drafter: IntArray,
         num_speculative_tokens: IntArray,
-        drafters: Sequence[DrafterInfo],
-        layout: VerificationLayout,
-        measure_confidence: bool,
-        tree: TreeShape | None = None,
-        members: Sequence[int] = (),
-        stop: ConfidenceStop | None = None,
+        setting: RoundSetting,
         ready: ReadyDrafts | None = None,
     ) -> None:
-        """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all `members`.
+        """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all members.
 
         `ready` has the drafts that were made ahead, whose drafters and lengths are among the other ones.
         """
@@ -56,6 +46,7 @@ class Round:
         """Those on the longest path."""
         self.drafter = np.where(num_speculative_tokens > 0, drafter, NO_DRAFTER)
         self.context_tokens = context.context_tokens
+        self.output_tokens = context.output_tokens
         self.lookup_match_order = context.lookup_match_order
         self.by_lookup = np.zeros(count, np.bool_)
         self.catch_up_tokens: IntArray = counts[1]
@@ -75,12 +66,7 @@ class Round:
         """Whose draft was there when the round began."""
         if ready is not None:
             self._take_in(ready)
-        self._drafters = drafters
-        self._layout = layout
-        self._measure_confidence = measure_confidence
-        self._tree = tree
-        self._members = members
-        self._stop = stop
+        self._setting = setting
         self._pending: dict[int, IntArray] = {}
         """Per drafter that still drafts, the places of its requests in the arrays."""
         self._merging: list[tuple[int, IntArray]] = []
@@ -88,22 +74,17 @@ class Round:
 
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
-        jobs: list[Job] = []
         drafter = self.drafter if self.ready is None else np.where(self.drafted_ahead, NO_DRAFTER, self.drafter)
-        order = drafter.argsort(kind="stable")
-        bounds = np.searchsorted(drafter[order], np.arange(len(self._drafters) + 1)).tolist()
-        for drafter, (start, stop) in enumerate(itertools.pairwise(bounds)):
-            places = order[start:stop]
-            if drafter in self._members:
-                places = np.concatenate((places, order[bounds[-1] :]))
-            if len(places):
-                jobs.extend(self._jobs_of_group(drafter, places, table))
-        return jobs or [self._verify_job()]
+        groups = self._setting.groups.of(drafter)
+        return self._jobs(groups, table) if groups.parts else [self._verify_job()]
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
         """Take a draft in; returns the verify job when it was the last one missing."""
         places = self._pending.pop(job.drafter)
-        self.drafted[places] += result.num_drafted
+        if self._setting.members:  # several drafters may draft for a request
+            self.drafted[places] += result.num_drafted
+        else:
+            self.drafted[places] = result.num_drafted
         self.draft_steps[places] = job.num_steps(result)
         if result.confidence is not None:
             self.confidence[places] = result.confidence
@@ -132,7 +113,7 @@ class Round:
     def _ask_times(self) -> None:
         for places, done in self._untimed:
             start_s, end_s = done.start_s, done.end_s
-            if self._members:  # several drafters may draft for a request
+            if self._setting.members:  # several drafters may draft for a request
                 start_s = np.fmin(self._draft_start_s[places], start_s)
                 end_s = np.fmax(self._draft_end_s[places], end_s)
             self._draft_start_s[places], self._draft_end_s[places] = start_s, end_s
@@ -141,6 +122,8 @@ class Round:
     @property
     def draft_depth(self) -> IntArray:
         """Tokens on the longest drafted path of each request: as many can be accepted."""
+        if self.ready is None and not self._setting.has_trees:
+            return self.drafted
         return np.minimum(self.drafted, self.asked_depth)
 
     def note_kv(self, table: RequestTable, ran: BoolArray, accepted: IntArray, result: VerifyResult) -> None:
@@ -150,54 +133,77 @@ class Round:
 
         `ran` are the requests for which one drafter's model was run.
         """
-        held = self.context_tokens + np.minimum(accepted, self.draft_steps - 1)
-        table.drafter_kv_tokens[self.rows[ran], self.drafter[ran]] = held[ran]
+        rows, drafter, held = self.rows, self.drafter, self.context_tokens + np.minimum(accepted, self.draft_steps - 1)
+        if np.count_nonzero(ran) < len(ran):
+            rows, drafter, held = rows[ran], drafter[ran], held[ran]
+        table.hold_kv(rows, drafter, held)
+        table.last_model_drafter[rows] = drafter
         for drafter, places in self._merging:
             own = accepted[places] if result.accepted_of is None else result.accepted_of[places, drafter]
             held = np.minimum(np.minimum(own, accepted[places]), self.asked_depth[places] - 1)
-            table.drafter_kv_tokens[self.rows[places], drafter] = self.context_tokens[places] + held
+            table.hold_kv(self.rows[places], drafter, self.context_tokens[places] + held)
 
     @property
     def draft_time_s(self) -> FloatArray:
         """Duration of each request's draft job, 0 without one."""
-        return np.where(self.drafter == NO_DRAFTER, 0.0, self.draft_end_s - self.draft_start_s)
+        time_s, none = self.draft_end_s - self.draft_start_s, self.drafter == NO_DRAFTER
+        if np.count_nonzero(none):
+            time_s[none] = 0.0
+        return time_s
 
-    def _jobs_of_group(self, drafter: int, places: IntArray, table: RequestTable) -> list[Job]:
-        jobs: list[Job] = []
-        info = self._drafters[drafter]
-        rows, newest = self.rows[places], self.context_tokens[places]
-        by_lookup = info.drafts_by_lookup(self.lookup_match_order[places])
-        has_kv_cache, joins = info.has_kv_cache, False
-        if self._members:
-            alone = self.drafter[places] == drafter
-            self.by_lookup[places] = by_lookup & alone
-            joins = not alone.all()
-            if joins:
-                by_model = ~by_lookup if has_kv_cache else np.zeros_like(by_lookup)
-                self._merging.append((drafter, places[by_model & ~alone]))
-        elif info.copies:
-            self.by_lookup[places] = by_lookup
-        start = newest  # where nothing has a KV cache, nothing has to be taken in
-        if has_kv_cache:
-            held = table.planned_kv_tokens(rows, drafter)
-            start = np.where(by_lookup, newest, held) if info.copies else held
+    def _jobs(self, groups: Groups, table: RequestTable) -> list[Job]:
+        setting = self._setting
+        parts, places, drafter = groups
+        alone = self.drafter[places] == drafter if setting.members else None
+        rows, newest, lengths = self.rows[places], self.context_tokens[places], self.asked_depth[places]
+        by_lookup = np.zeros(len(places), np.bool_)
+        if setting.copies:
+            by_lookup = setting.drafts_by_lookup(drafter, self.lookup_match_order[places])
+            self.by_lookup[places] = by_lookup if alone is None else by_lookup & alone
+        start = setting.start_of_drafts(drafter, by_lookup, newest, table.planned_kv_tokens(rows, drafter))
         behind = newest - start > MAX_UNSEEN_TOKENS
-        if behind.any():
-            spans = TokenSpans(rows[behind], start[behind], newest[behind] - 1)
-            self.catch_up_tokens[places[behind]] += spans.num_tokens
-            jobs.append(CatchUpJob(drafter, spans))
-            start = np.where(behind, newest - 1, start)
-        spans, lengths = TokenSpans(rows, start, newest), self.asked_depth[places]
-        # what has no KV cache names one token at a time: a chain
-        tree = self._tree if has_kv_cache else None
-        job = DraftJob(drafter, spans, lengths, by_lookup, self._measure_confidence, tree, joins, self._stop)
-        self.num_speculative_tokens[places] += job.num_nodes
-        jobs.append(job)
-        self._pending[drafter] = places
+        any_behind, first = bool(np.count_nonzero(behind)), start
+        if any_behind:
+            first = np.where(behind, newest - 1, start)
+            np.add.at(self.catch_up_tokens, places, first - start)
+        if not setting.has_trees:
+            self.num_speculative_tokens[places] = lengths
+        jobs: list[Job] = []
+        end = 0
+        for number, own in parts:
+            part = slice(end, end + len(own))
+            end = part.stop
+            if any_behind and np.count_nonzero(late := behind[part]):
+                jobs.append(CatchUpJob(number, TokenSpans(rows[part][late], start[part][late], first[part][late])))
+            # what has no KV cache names one token at a time: a chain
+            tree = setting.tree if setting.tree and setting.has_kv_cache[number] else None
+            joins = alone is not None and self._joins(number, own, by_lookup[part], alone[part])
+            job = DraftJob(
+                number,
+                TokenSpans(rows[part], first[part], newest[part]),
+                lengths[part],
+                by_lookup[part],
+                setting.measure_confidence,
+                tree,
+                joins,
+                setting.stop,
+            )
+            if setting.has_trees:
+                self.num_speculative_tokens[own] += job.num_nodes
+            jobs.append(job)
+            self._pending[number] = own
         return jobs
+
+    def _joins(self, drafter: int, places: IntArray, by_lookup: BoolArray, alone: BoolArray) -> bool:
+        """Whether any of these requests is drafted for by several; notes for whom of them a model is run."""
+        if alone.all():
+            return False
+        by_model = ~by_lookup & self._setting.has_kv_cache[drafter]
+        self._merging.append((drafter, places[by_model & ~alone]))
+        return True
 
     def _verify_job(self) -> VerifyJob:
         stop = self.context_tokens + self.drafted
         spans = TokenSpans(self.rows, self.context_tokens - 1, stop)
-        plan = self._layout.plan(spans.num_tokens, stop)
+        plan = self._setting.layout.plan(spans.num_tokens, stop)
         return VerifyJob(spans, plan, None if self.ready is None else self.drafted_ahead)

@@ -21,6 +21,16 @@ class Scheduler:
         self._max_num_batched_tokens = max_num_batched_tokens
         self.waiting: deque[int] = deque()
         self.running: list[int] = []
+        self._running_rows: IntArray | None = None
+        self._all_run: BoolArray = np.ones(max_num_seqs, np.bool_)
+        self._all_run.flags.writeable = False
+
+    @property
+    def running_rows(self) -> IntArray:
+        """Those running, as an array, which is not to be changed."""
+        if self._running_rows is None:
+            self._running_rows = np.array(self.running, np.int64)
+        return self._running_rows
 
     @property
     def num_outstanding(self) -> int:
@@ -54,6 +64,8 @@ class Scheduler:
                 table.first_scheduled_s[row] = now_s
             batched_tokens += num_tokens
             admitted.append(row)
+        if admitted:
+            self._running_rows = None
         return admitted
 
     def reserve(self, rows: IntArray, num_tokens: IntArray) -> tuple[BoolArray, list[int]]:
@@ -65,10 +77,10 @@ class Scheduler:
         was preempted.
         """
         if self._kv_budget.grow_all(rows, num_tokens):
-            return np.ones(len(rows), np.bool_), []
+            return self._all_run[: len(rows)], []
         preempted: list[int] = []
         for row, count in zip(rows.tolist(), num_tokens.tolist(), strict=True):
-            while row in self.running and not self._kv_budget.grow(row, count):
+            while row not in preempted and not self._kv_budget.grow(row, count):
                 preempted.append(self._preempt())
         return ~np.isin(rows, preempted), preempted
 
@@ -85,11 +97,13 @@ class Scheduler:
     def finish(self, row: int) -> None:
         """Take a finished request out and free its blocks."""
         self.running.remove(row)
+        self._running_rows = None
         self._kv_budget.release(row)
 
     def _preempt(self) -> int:
         youngest_first = reversed(range(len(self.running)))
         row = self.running.pop(next(at for at in youngest_first if self._table.in_round[self.running[at]] == IDLE))
+        self._running_rows = None
         self._kv_budget.release(row)
         self._table.num_preemptions[row] += 1
         self.waiting.appendleft(row)

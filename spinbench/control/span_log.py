@@ -96,17 +96,19 @@ class _Chunk(NamedTuple):
 
 
 def _chunk(spans: Sequence[tuple[JobDone, int]]) -> _Chunk:
-    jobs = [done.job for done, _ in spans]
+    jobs = [job_as_run(done.job, done.result) for done, _ in spans]
     rows = [job.spans.rows for job in jobs]
+    times = [(done.start_s, done.end_s) for done, _ in spans]
+    start_s, end_s = np.array(times, np.float64).reshape(-1, 2).T
     return _Chunk(
         [done.lane for done, _ in spans],
         [kind_of(job) for job in jobs],
-        np.array([done.start_s for done, _ in spans], np.float64),
-        np.array([done.end_s for done, _ in spans], np.float64),
+        start_s,
+        end_s,
         np.array([index for _, index in spans], np.int64),
         np.array([len(each) for each in rows], np.int64),
         np.concatenate(rows, dtype=np.int32) if rows else np.empty(0, np.int32),
-        _work([job_as_run(done.job, done.result) for done, _ in spans]),
+        _work(jobs),
     )
 
 
@@ -130,16 +132,17 @@ def _work(jobs: Sequence[Job]) -> _Work:
     """
     if not jobs:
         return _Work(*(np.empty(0, np.int64) for _ in _Work._fields))
-    start = np.concatenate([job.spans.start for job in jobs])
-    stop = np.concatenate([job.spans.stop for job in jobs])
-    sizes = np.array([len(job.spans) for job in jobs])
+    spans = [job.spans for job in jobs]
+    start, stop = np.concatenate([each.start for each in spans]), np.concatenate([each.stop for each in spans])
+    sizes = np.array([len(each.rows) for each in spans])
     first = np.cumsum(sizes) - sizes
+    of_drafts = [isinstance(job, DraftJob) for job in jobs]
     drafts = [job for job in jobs if isinstance(job, DraftJob)]
     steps = np.zeros_like(stop)
     if drafts:
         lengths = np.concatenate([job.num_speculative_tokens for job in drafts])
         copied = np.concatenate([job.by_lookup for job in drafts])
-        is_draft = np.repeat([isinstance(job, DraftJob) for job in jobs], sizes)
+        is_draft = np.repeat(of_drafts, sizes)
         steps[is_draft] = np.where(copied, 0, lengths - 1)
     rows_of_steps = steps  # one row each, and of trees those of a depth
     keys_of_steps = cells_of_steps = steps * stop + steps * (steps + 1) // 2

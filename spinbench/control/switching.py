@@ -66,7 +66,7 @@ class CatchUpAhead:
         _, round_index, num_kv_drops = submitted
         rows, table = job.spans.rows, self._table
         kept = table.num_kv_drops[rows] == num_kv_drops
-        table.drafter_kv_tokens[rows[kept], job.drafter] = job.spans.stop[kept]
+        table.hold_kv(rows[kept], job.drafter, job.spans.stop[kept])
         return round_index
 
     def _job(self, drafter: int, spans: TokenSpans, round_index: int) -> CatchUpJob:

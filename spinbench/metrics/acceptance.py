@@ -25,13 +25,13 @@ def position_rates(rounds: pd.DataFrame) -> PositionRates:
 
     Of a token tree a position is a depth.
     """
-    drafts = rounds[rounds["drafted"] > 0]
-    drafted, accepted = drafts["draft_depth"].to_numpy(), drafts["accepted"].to_numpy()
+    drafts = rounds["drafted"].to_numpy() > 0
+    drafted, accepted = (rounds[column].to_numpy()[drafts] for column in ("draft_depth", "accepted"))
     positions = range(1, int(drafted.max(initial=0)) + 1)
     kept = [int(np.count_nonzero(accepted >= i)) for i in positions]
     reached = [int(np.count_nonzero((accepted >= i - 1) & (drafted >= i))) for i in positions]
     return PositionRates(
-        marginal=tuple(count / len(drafts) for count in kept),
+        marginal=tuple(count / len(drafted) for count in kept),
         conditional=tuple(k / r if r else None for k, r in zip(kept, reached, strict=True)),
         reached=tuple(reached),
     )
@@ -44,6 +44,8 @@ def acceptance_length_by_drafter(rounds: pd.DataFrame) -> dict[str, float]:
 
 def acceptance_length_by_category(tables: RunTables) -> dict[str, float]:
     """Tokens emitted per (round, request) of each category of requests, whatever drafted."""
+    if tables.requests["category"].isna().all():
+        return {}
     return {
         str(name): float(mean) for name, mean in with_category(tables).groupby("category")["emitted"].mean().items()
     }

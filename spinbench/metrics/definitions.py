@@ -40,7 +40,7 @@ class Measured:
     latencies: LatencySamples
     positions: PositionRates
     drafts: pd.DataFrame
-    """The (round, request) rows in which at least one token was drafted."""
+    """Tokens drafted and accepted of the (round, request) rows in which at least one was drafted."""
     drafted_ahead: pd.DataFrame
     """The jobs that drafted ahead."""
     switch_stalls_ms: np.ndarray
@@ -302,7 +302,7 @@ def _measure(tables: RunTables, slo_ms: Mapping[str, float] | None) -> Measured:
         completed=completed_requests(tables.requests),
         latencies=latency_samples(tables),
         positions=position_rates(tables.rounds),
-        drafts=tables.rounds[tables.rounds["drafted"] > 0],
+        drafts=tables.rounds.loc[tables.rounds["drafted"] > 0, ["drafted", "accepted"]],
         drafted_ahead=tables.spans[tables.spans["kind"] == "draft_ahead"],
         switch_stalls_ms=switch_stalls_ms(tables),
         slo_ms=slo_ms,

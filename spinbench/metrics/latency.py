@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spinbench.metrics.order import by_request_and_time
 from spinbench.metrics.tables import RunTables
 
 LATENCIES = {
@@ -58,27 +59,25 @@ def _emission_gaps_s(tables: RunTables, done: pd.DataFrame) -> np.ndarray:
     A request emits at its first token, at the end of each of its rounds, and at the end of each prefill that rebuilt
     its KV after a preemption (which yields a token as well).
     """
-    events = pd.concat(
-        [
-            done[["request_id", "first_token_s"]].set_axis(["request_id", "time_s"], axis=1),
-            tables.rounds[["request_id", "verify_end_s"]].set_axis(["request_id", "time_s"], axis=1),
-            _repeated_prefills(tables, done),
-        ],
-        ignore_index=True,
+    events = (
+        (done["request_id"], done["first_token_s"]),
+        (tables.rounds["request_id"], tables.rounds["verify_end_s"]),
+        _repeated_prefills(tables, done),
     )
     code_of = pd.Index(done["request_id"])
-    codes = code_of.get_indexer(pd.Index(events["request_id"]))
-    times_s = events["time_s"].to_numpy(dtype=float)
+    codes = np.concatenate([code_of.get_indexer(pd.Index(request_id)) for request_id, _ in events])
+    times_s = np.concatenate([time_s.to_numpy(dtype=float) for _, time_s in events])
     known = codes >= 0  # rounds of aborted requests do not count
     codes, times_s = codes[known], times_s[known]
-    order = np.lexsort((times_s, codes))
+    order = by_request_and_time(codes, times_s)
     codes, times_s = codes[order], times_s[order]
     return np.diff(times_s)[codes[1:] == codes[:-1]]
 
 
-def _repeated_prefills(tables: RunTables, done: pd.DataFrame) -> pd.DataFrame:
+def _repeated_prefills(tables: RunTables, done: pd.DataFrame) -> "tuple[pd.Series[str], pd.Series[float]]":
+    """Requests and times."""
     again = done.loc[done["num_prefill_emitted_tokens"] > 1, ["request_id", "first_token_s"]]
     prefills = tables.spans.loc[tables.spans["kind"] == "prefill", ["request_ids", "start_s", "end_s"]]
     rows = prefills.explode("request_ids").merge(again, left_on="request_ids", right_on="request_id")
     rows = rows[rows["start_s"] >= rows["first_token_s"]]
-    return pd.DataFrame({"request_id": rows["request_id"], "time_s": rows["end_s"].astype(float)})
+    return rows["request_id"], rows["end_s"].astype(float)

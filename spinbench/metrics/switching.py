@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from spinbench.control.selector.merged import MERGED
+from spinbench.metrics.order import by_request_and_time
 from spinbench.metrics.tables import RunTables
 from spinbench.workload.acceptance.drafter_name import PROMPT_LOOKUP, is_ngram
 
@@ -26,7 +27,7 @@ def _of_one_replica(tables: RunTables) -> np.ndarray:
     request, _ = pd.factorize(rounds["request_id"])
     drafter, names = pd.factorize(rounds["drafter"])  # -1 = none
     draft_start_s, verify_end_s = (rounds[name].to_numpy(dtype=float) for name in ("draft_start_s", "verify_end_s"))
-    order = np.lexsort((verify_end_s, request))
+    order = by_request_and_time(request, verify_end_s)
     now, before = order[1:], order[:-1]
     keeps_kv = np.array(
         [name not in (PROMPT_LOOKUP, MERGED) and not is_ngram(name) for name in names] + [False], np.bool_

@@ -1,7 +1,7 @@
 """Cells of tables: the noise beside the number, the best of each column marked; and a table as Markdown."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,14 +97,19 @@ def markdown_table(headers: tuple[str, ...], rows: list[list[Cell]], is_text: Se
     return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
 
 
-def frame_cells(frame: pd.DataFrame, digits: int = 2) -> list[list[Cell]]:
-    """Any table as cells: floats with `digits` below 1000, missing values as a dash, nothing marked."""
+def frame_cells(frame: pd.DataFrame, digits: int = 2, counts: Collection[str] = ()) -> list[list[Cell]]:
+    """Any table as cells: floats with `digits` below 1000, missing values as a dash, nothing marked.
 
-    def show(value: Any) -> str:
+    Medians of `counts`, by the name of their column, are whole numbers or lie between two.
+    """
+
+    def show(value: Any, column: str) -> str:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return ABSENT
         if not isinstance(value, float):
             return str(value)
+        if column in counts:
+            return f"{value:,.{0 if value.is_integer() else 1}f}"
         return f"{value:.{digits}f}" if abs(value) < MANY else f"{value:,.0f}"
 
     def number(value: Any) -> float | None:
@@ -112,7 +117,10 @@ def frame_cells(frame: pd.DataFrame, digits: int = 2) -> list[list[Cell]]:
         return float(value) if is_number else None
 
     rows = frame.astype(object).to_numpy().tolist()
-    return [[Cell(show(value), number=number(value)) for value in row] for row in rows]
+    names = [str(name) for name in frame.columns]
+    return [
+        [Cell(show(value, name), number=number(value)) for value, name in zip(row, names, strict=True)] for row in rows
+    ]
 
 
 def text_columns(frame: pd.DataFrame) -> tuple[bool, ...]:

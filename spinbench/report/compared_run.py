@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from spinbench.errors import UserError
-from spinbench.metrics.store import SUMMARY_FILE, find_runs, read_run
+from spinbench.metrics.store import find_runs, open_run
 from spinbench.metrics.tables import RunTables
 from spinbench.report.section import runs_that_count
-from spinbench.sweep.json_file import read_json
 from spinbench.sweep.table import flat
 
 REPEAT = "repeat"
 """The config key that tells repeats apart."""
-METHOD_GROUPS = ("selector.", "drafting.", "method")
+DRAFTING = "drafting."
+METHOD_GROUPS = ("selector.", DRAFTING, "method")
 """Keys that make a method, whose name says most of them."""
 
 
@@ -34,6 +32,12 @@ class ComparedRun:
     summary: Mapping[str, Any]
     tables: RunTables | None
     """None where only the summary was kept."""
+    is_simulated_plain: bool = False
+    """Plain decoding in simulated time, which comes out the same whatever its draft length."""
+
+    def value(self, name: str) -> Any:
+        """What tells its setting from others under a key."""
+        return None if self.is_simulated_plain and name.startswith(DRAFTING) else self.settings.get(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,21 +98,15 @@ def pair_sides(before: Sequence[ComparedRun], after: Sequence[ComparedRun]) -> C
 
 
 def _load(folder: Path) -> ComparedRun:
-    meta = read_json(folder / "meta.json")
-    if meta.get("kept") == "summary":
-        summary, tables = read_json(folder / SUMMARY_FILE), None
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    else:
-        run = read_run(folder)
-        summary, tables, config = run.summary, run.tables, run.config
-    if not isinstance(config, Mapping):
-        raise UserError(f"{folder / 'config.yaml'}: expected keys and values")
-    settings = flat({str(key): value for key, value in config.items()})
+    run = open_run(folder)
+    settings = flat(run.config)
     repeat = settings.pop(REPEAT, 0)
-    trace = meta.get("trace")
-    settings["(code)"] = meta.get("git_commit")
+    trace = run.meta.get("trace")
+    settings["(code)"] = run.meta.get("git_commit")
     settings["(trace content)"] = trace.get("sha256") if isinstance(trace, Mapping) else None
-    return ComparedRun(folder, str(meta.get("method", "")), settings, int(repeat), summary, tables)
+    tables = run.tables if run.has_tables else None
+    plain = bool(run.meta.get("baseline")) and run.meta.get("engine") == "simulation"
+    return ComparedRun(folder, str(run.meta.get("method", "")), settings, int(repeat), run.summary, tables, plain)
 
 
 def _varying(runs: Sequence[ComparedRun]) -> set[str]:
@@ -135,8 +133,10 @@ def _labels(methods: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> li
 def _by_setting(runs: Sequence[ComparedRun], names: Sequence[str]) -> dict[str, list[ComparedRun]]:
     found: dict[str, list[ComparedRun]] = {}
     for run in sorted(runs, key=lambda run: (run.repeat, str(run.folder))):
-        key = json.dumps([run.settings.get(name) for name in names], sort_keys=True)
-        found.setdefault(key, []).append(run)
+        members = found.setdefault(json.dumps([run.value(name) for name in names], sort_keys=True), [])
+        # older versions simulated it for every K that was swept
+        if not (run.is_simulated_plain and any(one.repeat == run.repeat for one in members)):
+            members.append(run)
     for members in found.values():
         repeats = [run.repeat for run in members]
         if len(set(repeats)) < len(repeats):

@@ -9,9 +9,10 @@ from spinbench.report.document import Block, Document, Items, Part, Text
 from spinbench.report.html import html_page
 from spinbench.report.markdown import markdown_page
 from spinbench.report.parts import SectionParts
-from spinbench.report.section import failures, load_sections
+from spinbench.report.section import Loaded, failures, load_sections
 from spinbench.report.shelf import Shelf
 from spinbench.report.verdict import metric_cells, read_verdict
+from spinbench.text_file import write_text
 
 REPORT_FILE, HTML_FILE = "report.md", "report.html"
 """The page, and the same as one file for a browser."""
@@ -20,14 +21,22 @@ REPORT_FILE, HTML_FILE = "report.md", "report.html"
 def write_report(
     run_folders: Sequence[Path], out: Path, validation: Path | None = None, title: str = "spinbench report"
 ) -> Path:
-    """Writes `report.md`, `report.html`, `figures/` and `tables/` into `out` from runs and sweeps in the folders.
+    """The report of the runs and sweeps in the folders, see `write_pages`.
+
+    Raises UserError as that does, and as `load_sections` does.
+    """
+    return write_pages(load_sections(run_folders), failures(run_folders), out, validation, title)
+
+
+def write_pages(loaded: Loaded, failed: Sequence[str], out: Path, validation: Path | None, title: str) -> Path:
+    """Writes `report.md`, `report.html`, `figures/` and `tables/` into `out`; `failed` says which points of sweeps did.
 
     Gives the path of the Markdown page, beside which the other is. Runs of another trace, target, dtype, sampling or
     hardware get a section of their own, and the pages say so. The verdict of a `validation` in its folder is put beside
-    them. Pages are written last. Raises UserError when there is no complete run, a run or the validation is damaged, or
-    `out` cannot be written.
+    them. Pages are written last. Raises UserError when a run's tables or the validation are damaged, or `out` cannot be
+    written.
     """
-    sections, interrupted = load_sections(run_folders)
+    sections, interrupted = loaded
     shelf = Shelf(out)
     parts: list[Part] = []
     try:
@@ -40,15 +49,13 @@ def write_report(
             parts += SectionParts(section, own, place if several else None).all()
         if validation is not None:
             parts.append(_validation(validation, shelf))
-        left_out = _left_out(interrupted, failures(run_folders))
+        left_out = _left_out(interrupted, failed)
         if left_out:
             parts.append(Part("Left out", tuple(left_out), level=2))
         document = Document(title, tuple(parts))
         pages = out / REPORT_FILE, out / HTML_FILE
         for page, text in zip(pages, (markdown_page(document), html_page(document)), strict=True):
-            temporary = page.with_name(f".{page.name}.{os.getpid()}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, page)
+            write_text(page, text)
     except OSError as error:
         raise UserError(f"{out}: cannot write the report: {error.strerror or error}") from error
     return out / REPORT_FILE

@@ -139,7 +139,8 @@ class SectionParts:
                 "into the draft's first step is no part of it. Medians over the repeats."
             )
             headers = {"mean_stall_ms": "mean stall (ms)", "p99_stall_ms": "p99 stall (ms)"}
-            yield Part("Changes of drafter", (shelf.table("switches", switching, note, headers),))
+            table = shelf.table("switches", switching, note, headers, counts=("switches",))
+            yield Part("Changes of drafter", (table,))
         yield self._differences()
 
     def _categories(self, recorded: Section) -> Part | None:

@@ -93,7 +93,11 @@ class Section:
         return replace(self, settings=tuple(setting for setting in self.settings if setting in settings))
 
 
-def load_sections(roots: Sequence[Path]) -> tuple[list[Section], list[Path]]:
+Loaded = tuple[list[Section], list[Path]]
+"""The sections of all runs, and the folders of interrupted ones."""
+
+
+def load_sections(roots: Sequence[Path]) -> Loaded:
     """The sections of all runs at or below the folders, and the folders of interrupted runs, which take no part.
 
     Of a sweep only the points count that are done, and that no other version of code or inputs has replaced. Tables are

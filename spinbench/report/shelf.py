@@ -1,6 +1,6 @@
 """The files beside a page: a CSV for every table and figure, and the figures as pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +34,15 @@ class Shelf:
         headers: Mapping[str, str] | None = None,
         rows: int | None = None,
         digits: int = 2,
+        counts: Collection[str] = (),
     ) -> Table:
-        """A table with `digits` behind the point; the page shows the first `rows`, columns under other `headers`."""
+        """A table with `digits` behind the point; the page shows the first `rows`, columns under other `headers`.
+
+        The columns `counts` are shown as `frame_cells` shows them.
+        """
         shown = frame if rows is None else frame.head(rows)
         names = tuple((headers or {}).get(str(name), str(name).replace("_", " ")) for name in frame.columns)
-        return self.cells(name, names, frame_cells(shown, digits), text_columns(frame), frame, note)
+        return self.cells(name, names, frame_cells(shown, digits, counts), text_columns(frame), frame, note)
 
     def cells(
         self,

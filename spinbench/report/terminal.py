@@ -2,8 +2,6 @@
 
 import math
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,19 +14,19 @@ from spinbench.report.cells import ABSENT
 from spinbench.report.compare import comparison_table, fastest, headlines
 from spinbench.report.focus import at_few_loads, focus
 from spinbench.report.lossless import check_outputs
-from spinbench.report.section import load_sections
+from spinbench.report.section import Loaded
 
 WIDTH_WITHOUT_TERMINAL = 110
 """Characters, where the output goes to a file or a log."""
 
 
-def print_table(run_folders: Sequence[Path], console: Console | None = None) -> None:
+def print_table(loaded: Loaded, console: Console | None = None) -> None:
     """Prints per section the table of every load, who is fastest, and whether the outputs equal plain decoding.
 
-    The best throughput, and what cannot be told apart from it, is bold. Raises UserError as `load_sections` does.
+    The best throughput, and what cannot be told apart from it, is bold. Raises UserError for damaged tables.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
-    sections, interrupted = load_sections(run_folders)
+    sections, interrupted = loaded
     for section in sections:
         what = f"{section.target}, trace {section.trace}, {section.dtype}"
         shown = focus(section)

@@ -1,7 +1,7 @@
 """A replica on real models: its serving loop runs in one thread, and others give it requests and ask how far it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import Job, JobDone, KnownTimes
@@ -50,7 +50,7 @@ class _CommonClock:
         done = self._body.next_event(None if deadline_s is None else deadline_s - self._ahead_s)
         if done is None:
             return None
-        done = replace(done, times=KnownTimes(done.start_s + self._ahead_s, done.end_s + self._ahead_s))
+        done = done._replace(times=KnownTimes(done.start_s + self._ahead_s, done.end_s + self._ahead_s))
         self._owner.saw(done)
         return done
 

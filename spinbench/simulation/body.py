@@ -28,6 +28,7 @@ from spinbench.control.job import (
 from spinbench.control.lane_name import lane_name
 from spinbench.control.overlap import Overlap
 from spinbench.control.placement import SHARED, Placement
+from spinbench.control.request_table import NO_DRAFTER
 from spinbench.simulation.lane import Lane
 from spinbench.simulation.recorded_times import RecordedTimes
 from spinbench.simulation.streams import Streams
@@ -99,7 +100,11 @@ class SimulatedBody:
         """Jobs whose end the host has not seen, with their start and end."""
         self._host_free_at_s = start_s
         self._accepted_run = np.zeros(len(num_prompt_tokens), np.int64)
-        """Of what was drafted for each request in its round, at the most."""
+        """Of what was drafted for each request in its round, at the most, as far as it was looked up."""
+        self._asked = np.full(len(num_prompt_tokens), NO_DRAFTER, np.int64)
+        """Drafter of each request's draft whose run is looked up when it is verified, with others; -1 = none."""
+        self._looks_up_now = self._looks_up_later = False
+        """Whether there ever was a draft that was looked up as it was made, and one that was not."""
         self._run_of: IntArray | None = None
         """[requests, drafters], once several drafters draft for a request."""
         self._run_ahead = np.zeros(len(num_prompt_tokens), np.int64)
@@ -189,15 +194,15 @@ class SimulatedBody:
 
     def _result(self, job: Job) -> Result:
         match job:
-            case PrefillJob(spans):
-                emitted = self._num_output_tokens(spans.rows, spans.stop)
-                return PrefillResult(self._streams.token_ids_at(spans.rows, emitted, 1)[:, 0])
-            case CatchUpJob(drafter, spans, num_scored):
-                return self._score(drafter, spans, num_scored)
             case DraftJob():
                 return self._draft(job)
             case VerifyJob():
                 return self._verify(job)
+            case CatchUpJob(drafter, spans, num_scored):
+                return self._score(drafter, spans, num_scored)
+            case PrefillJob(spans):
+                emitted = self._num_output_tokens(spans.rows, spans.stop)
+                return PrefillResult(self._streams.token_ids_at(spans.rows, emitted, 1)[:, 0])
 
     def _score(self, drafter: int, spans: TokenSpans, num_scored: IntArray | None) -> ScoreResult | None:
         if num_scored is None:
@@ -209,6 +214,10 @@ class SimulatedBody:
         if job.behind is not None:
             return self._go_on(job, job.behind)
         rows, info = job.spans.rows, self._drafters[job.drafter]
+        if not (info.copies or job.joins or job.tree or job.stop):
+            self._asked[rows], self._looks_up_later = job.drafter, True
+            return DraftResult(job.num_speculative_tokens)
+        self._asked[rows], self._looks_up_now = NO_DRAFTER, True
         emitted = self._num_output_tokens(rows, job.spans.stop)
         order = (info.max_match_tokens, info.min_match_tokens)
         run = self._streams.accepted_run(rows, emitted, job.drafter, job.by_lookup, *order)
@@ -265,15 +274,25 @@ class SimulatedBody:
         emitted = self._num_output_tokens(rows, job.spans.start + 1)
         if job.drafted_ahead is not None:
             ready = rows[job.drafted_ahead]
-            self._accepted_run[ready] = self._run_ahead[ready]
-        accepted = np.minimum(self._accepted_run[rows], drafted)
-        tokens = self._streams.token_ids_at(rows, emitted, int(accepted.max()) + 1)
-        self._accepted_run[rows] = 0
+            self._accepted_run[ready], self._asked[ready] = self._run_ahead[ready], NO_DRAFTER
+            self._looks_up_now = True
+        accepted = np.minimum(self._runs(rows, emitted), drafted)
+        tokens = self._streams.token_ids_at(rows, emitted, int(np.maximum.reduce(accepted)) + 1)
+        if self._looks_up_now:
+            self._accepted_run[rows] = 0
         if self._run_of is None:
             return VerifyResult(tokens, accepted + 1)
         own = self._run_of[rows]
         self._run_of[rows] = 0
         return VerifyResult(tokens, accepted + 1, own)
+
+    def _runs(self, rows: IntArray, emitted: IntArray) -> IntArray:
+        """What would be accepted of the requests' drafts; without meaning where there is none."""
+        if not self._looks_up_later:
+            return self._accepted_run[rows]
+        asked = self._asked[rows]
+        later = self._streams.accepted_runs_of_models(rows, emitted, asked)
+        return np.where(asked == NO_DRAFTER, self._accepted_run[rows], later) if self._looks_up_now else later
 
     def _num_output_tokens(self, rows: IntArray, num_tokens: IntArray) -> IntArray:
         return num_tokens - self._num_prompt_tokens[rows]

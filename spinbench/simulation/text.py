@@ -1,7 +1,9 @@
 """Text that is already known: recorded, or lengths only."""
 
+import numpy as np
+
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
-from spinbench.workload.acceptance.streams import AcceptanceStreams
+from spinbench.workload.acceptance.streams import NO_TOKEN, AcceptanceStreams
 
 
 class RecordedText:
@@ -9,6 +11,8 @@ class RecordedText:
 
     def __init__(self, streams: AcceptanceStreams) -> None:
         self._streams = streams
+        self._unknown = np.full(len(streams.num_tokens), NO_TOKEN)
+        self._unknown.flags.writeable = False
 
     def append(self, rows: IntArray, token_ids: IntArray, num_tokens: IntArray) -> None:
         """Nothing."""
@@ -23,6 +27,8 @@ class RecordedText:
 
     def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """As recorded; every round begins behind a token of the answer."""
+        if self._streams.token_ids is None:
+            return self._unknown[: len(rows)]
         return self._streams.token_ids_at(rows, num_output_tokens - 1, 1)[:, 0]
 
     def lookup_hindsight(self, rows: IntArray, num_output_tokens: IntArray, width: int) -> tuple[IntArray, BoolArray]:

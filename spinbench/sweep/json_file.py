@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spinbench.errors import UserError
-from spinbench.sweep.text_file import write_text
+from spinbench.text_file import write_text
 
 
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:

@@ -1,6 +1,7 @@
 """Whole measurements on tiny models: every point is timed, an interrupted profile goes on, nothing is left changed."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import torch
 from spinbench.calibration.bench import Bench, attention_left_out
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.gaps import span_gaps_s
-from spinbench.calibration.job_plan import job_groups
-from spinbench.calibration.measure import MeasurePlan, measure
+from spinbench.calibration.job_plan import JobGroup, job_groups
+from spinbench.calibration.measure import UNSURE_POINT_S, VISITS, MeasurePlan, measure
 from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.partial import PartialProfile, point_key
 from spinbench.calibration.plan import ProfileLimits, pass_points
@@ -113,6 +114,31 @@ def test_an_interrupted_measurement_goes_on(bench: Bench, plan: MeasurePlan, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_only_what_is_unsure_is_timed_further(
+    bench: Bench, plan: MeasurePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass jumps between two times, one takes so long that it is given up; all else is steady."""
+    unsure, slow = plan.passes[0][3], plan.passes[0][4]
+    times = itertools.cycle([1.0, 2.0])
+
+    def visit_s(bench: Bench, point: PassPoint) -> float:
+        return next(times) if point == unsure else UNSURE_POINT_S if point == slow else 1.0
+
+    def steady(bench: Bench, group: JobGroup, wanted: Sequence[JobPoint], partial: PartialProfile) -> None:
+        for job in wanted:
+            partial.add(point_key(job), 0.01)
+
+    monkeypatch.setattr("spinbench.calibration.measure._visit_s", visit_s)
+    monkeypatch.setattr("spinbench.calibration.measure._time_group", steady)
+    told: list[tuple[str, int, int]] = []
+    more = replace(plan, precision=0.01, max_repeats=6)
+    tables = measure(bench, more, PartialProfile(tmp_path, {}), lambda *progress: told.append(progress))
+    # 1 2 1 2 1 2 s: six timings, of 9 s; never surer than sqrt(pi / 2 / 6) x (2 - 1) / 2.5632 / 1.5 = 0.13
+    assert {point: timing.repeats for point, timing in tables.passes if timing.repeats != 2} == {unsure: 6}
+    assert all(timing.repeats == 2 * VISITS.get(point.kind, 1) for point, timing in tables.jobs)
+    assert told[-1][1] == told[-1][2]
+
+
 def test_timings_of_another_setting_are_not_mixed_in(tmp_path: Path) -> None:
     PartialProfile(tmp_path, {"dtype": "float64", "threads": 1}).close()
     with pytest.raises(UserError, match=r"unfinished.json: an unfinished profile with another dtype is here"):
@@ -180,6 +206,9 @@ def test_a_timing_is_the_median_and_the_spread() -> None:
     # sorted 1 2 3 4 9: p10 at place 0.4, p90 at place 3.6
     assert (timing.repeats, timing.median_s) == (5, 3.0)
     assert (timing.p10_s, timing.p90_s) == pytest.approx((1.4, 7.0))
+    # sqrt(pi / 2 / 5) x 5.6 / 2.5632 / 3
+    assert timing.standard_error == pytest.approx(0.4082, abs=1e-4)
+    assert Timing.of([1.0]).standard_error == np.inf
 
 
 def test_a_point_has_its_own_key() -> None:

@@ -51,6 +51,14 @@ def test_scores_are_a_table(profile: Profile, folder: Path) -> None:
     assert any(line.startswith("job,verify,target packed,") for line in lines)
 
 
+def test_a_folder_that_cannot_be_written_is_named(profile: Profile, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/p: cannot write the profile: Not a directory"):
+        write_profile(tmp_path / "file" / "p", profile)
+    with pytest.raises(UserError, match=r"file/scores\.csv: cannot be written: "):
+        write_scores(tmp_path / "file", [])
+
+
 def edit(folder: Path, name: str, change: Callable[[list[str]], list[str]]) -> None:
     lines = (folder / name).read_text().splitlines()
     (folder / name).write_text("\n".join(change(lines)) + "\n")

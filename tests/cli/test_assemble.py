@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from spinbench.cli.decisions import choose_num_blocks
+from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.control.kv_budget import blocks_for_longest
 from spinbench.errors import UserError
@@ -33,6 +33,13 @@ def test_blocks_are_counted_unless_given() -> None:
     too_few = parse_config(composed("kv.num_blocks=6"), ReplayConfig)
     with pytest.raises(UserError, match=r"request 'a' may need 7 KV blocks .*raise kv.num_blocks"):
         choose_num_blocks(too_few, lengths)
+
+
+def test_plain_decoding_keeps_no_room_for_drafts() -> None:
+    for options in (["drafting.num_speculative_tokens=8"], ["drafting=tree"]):
+        config = parse_config(composed("selector=plain", *options), ReplayConfig)
+        setting = loop_setting(config, drafter_infos(config.models), frozenset(), 1, 1)
+        assert (setting.max_num_draft_tokens, setting.branch_tokens) == (0, 0)
 
 
 def test_threads_are_set_for_the_run_alone(spinbench: CommandLine) -> None:

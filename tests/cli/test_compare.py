@@ -1,11 +1,13 @@
 """`spinbench compare` on simulated runs and sweeps."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from spinbench.cli.main import main
+from spinbench.sweep.folder import SweepFolder
 from tests.cli.test_sweep import given, setup  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("setup")
@@ -52,6 +54,25 @@ def test_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, content = compared(capsys, "a", "a")
     assert {one["verdict"] for one in content["differences"]} == {"equal"}
     assert (code, content["differing"]) == (0, {})
+
+
+def test_plain_decoding_is_simulated_once_and_compared_whatever_k_is(capsys: pytest.CaptureFixture[str]) -> None:
+    run("a", "selector=plain,random", "drafting.num_speculative_tokens=1,2")
+    points = SweepFolder(Path("a")).points().values()
+    assert sorted(point.choices["selector"] for point in points) == ["plain", "random", "random"]
+    run("b", "selector=plain,random", "drafting.num_speculative_tokens=2,4")
+    # as an older version did
+    plain = next(Path("b") / point.folder for point in SweepFolder(Path("b")).points().values()
+                 if point.choices["selector"] == "plain")  # fmt: skip
+    shutil.copytree("b", "c", ignore=shutil.ignore_patterns("sweep.json"))
+    shutil.copytree(plain, "c/again")
+    config = Path("c/again/config.yaml")
+    config.write_text(config.read_text().replace("num_speculative_tokens: 4", "num_speculative_tokens: 2"))
+    for other in ("b", "c"):
+        code, out, content = compared(capsys, "a", other, "--metrics", "output_throughput")
+        assert code == 0
+        assert "2 settings in common, 1 repeats each; only in A: 1, only in B: 1" in out
+        assert {one["verdict"] for one in content["differences"]} == {"equal"}
 
 
 def test_two_sweeps_share_settings_and_repeats(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,14 +4,17 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.profile_file import read_profile
+from spinbench.cli.hydra_app import sweep_points
 from spinbench.cli.locations import shipped_folder
 from spinbench.cli.profile_config import ProfileConfig
 from spinbench.cli.schema import parse_config
 from tests.cli.conftest import CommandLine, Outcome
+from tests.cli.test_bad_input import assert_refused
 from tests.cli.test_config import composed
 
 SMALL = ["max_num_seqs=2", "max_context_tokens=64", "max_num_batched_tokens=64", "max_num_speculative_tokens=2"]
@@ -24,7 +27,7 @@ def measure(spinbench: CommandLine, *overrides: str) -> Outcome:
     drafters = f"[{models.good_drafter},prompt_lookup,{models.good_drafter}+prompt_lookup]"
     return spinbench(
         "profile", "models=huggingface", f"models.target={models.target}", f"models.drafters={drafters}",
-        "engine.dtype=float64", "engine.num_threads=1", "repeats=1", "hydra.run.dir=p", *SMALL, *overrides,
+        "engine.dtype=float64", "engine.num_threads=1", "repeats=1", "precision=0", "hydra.run.dir=p", *SMALL, *overrides,
     )  # fmt: skip
 
 
@@ -89,6 +92,21 @@ def test_timings_are_kept_until_the_profile_is_whole(spinbench: CommandLine, mon
     assert f"{float(kept[0].split(',')[1]):.9f}" in seconds
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_the_folder_is_named_by_the_format_that_auto_means(
+    spinbench: CommandLine, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
+    assert spinbench("profile", "--cfg", "job").code == 0  # makes known what names folders
+    points = sweep_points("profile", ["models=llama_7b", "device=this_machine,l4", "engine.device=cpu"])
+    here = "bfloat16" if native else "float32"
+    assert [point.folder.name for point in points] == [
+        f"llama-7b-shape-this_machine-{here}", "llama-7b-shape-l4-bfloat16",
+    ]  # fmt: skip
+    assert_refused(spinbench("profile", "engine=simulation"), "engine.kind is simulation; a profile is of real models")
+    assert_refused(spinbench("profile", "engine.device=tpu"), "engine.device is tpu; it must be one of auto, cpu, cuda")
+
+
 def test_an_analytic_profile_says_that_it_is_one(spinbench: CommandLine) -> None:
     done = estimate(spinbench, "tensor_parallel=2", "models.drafters=[llama-68m-shape,prompt_lookup]")
     assert (done.code, done.err) == (0, "")
@@ -137,6 +155,7 @@ def test_a_device_of_ones_own(spinbench: CommandLine) -> None:
         (["layouts=[padded]"], "layouts must begin with packed"),
         (["layouts=[packed,woven]"], "layouts[1] is woven; it must be one of packed, padded, grouped, decomposed"),
         (["repeats=0"], "repeats is 0; it must be >= 1"),
+        (["precision=0.1", "max_repeats=3"], "max_repeats is 3; it must be at least repeats, 7"),
         (["max_context_tokens=8"], "max_context_tokens is 8; it must be >= 64"),
         (["max_num_seqs=1", "max_num_batched_tokens=999"], "is room for 64 tokens"),
         (["sampling.top_p=2"], "sampling.top_p is 2"),

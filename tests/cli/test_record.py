@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from spinbench.metrics.store import read_run
 from spinbench.workload.acceptance.from_table import streams_of_table
 from spinbench.workload.acceptance.table import AcceptanceTable
-from spinbench.workload.acceptance.table_file import content_sha256, read_table
+from spinbench.workload.acceptance.table_file import content_sha256, read_table, write_table
 from spinbench.workload.acceptance.walk import walk
 from spinbench.workload.speculation_profile import read_speculation_profile
 from tests.cli.conftest import CommandLine, Outcome, TinyModels, tiny_overrides, trace_lines, write_trace
@@ -135,6 +136,20 @@ def test_rollouts_are_recorded_and_added_to_a_table(spinbench: CommandLine) -> N
     assert_refused(record(spinbench, "rollout_tokens=0", "out=two"), "rollout_tokens")
 
 
+def test_a_table_of_an_older_format_gets_what_it_lacks(spinbench: CommandLine) -> None:
+    assert record(spinbench).code == 0
+    whole = read_table(Path("table"))
+    meta = whole.meta.model_copy(update={"lookup_agreed": False})
+    old = replace(whole, meta=meta, lookup_agreed=None)
+    write_table(Path("old"), old)
+    assert read_table(Path("old")).meta.format == 1
+    done = record(spinbench, "merge=old", "out=new")
+    assert (done.code, done.err) == (0, "")
+    assert content_sha256(read_table(Path("new"))) == content_sha256(whole)
+    write_table(Path("old"), replace(old, match_order=1 - np.minimum(old.match_order, 1)))
+    assert_refused(record(spinbench, "merge=old", "out=other"), "old: prompt lookup finds other matches")
+
+
 def test_sampling_with_the_targets_noise(spinbench: CommandLine) -> None:
     assert record(spinbench, "sampling=drafter_invariant", "sampling.temperature=2").code == 0
     table = read_table(Path("table"))
@@ -173,6 +188,7 @@ def test_the_folder_is_named_by_trace_and_target(spinbench: CommandLine) -> None
         (["merge=nowhere"], "nowhere: no acceptance table here"),
         (["merge=a", "from_run=b"], "merge and from_run are both set"),
         (["out=tiny.jsonl"], "tiny.jsonl: is a file; set out to a folder"),
+        (["hydra.run.dir=b"], "hydra puts this in b, and out is table; a table's folder is out: set out=b"),
         (["out=."], "holds something else (tiny.jsonl); set out to another folder"),
         (["trace.path=none.jsonl"], "none.jsonl: no such file"),
         (["sampling=rejection"], "sampling.kind is rejection: there the text depends on who drafts"),

@@ -21,6 +21,7 @@ from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides
 ENGINE = ("engine", "arrivals", "hydra")
 SIZES = [
     "max_num_seqs=3", "max_context_tokens=64", "max_num_batched_tokens=64", "max_num_speculative_tokens=4", "repeats=1",
+    "precision=0",
 ]  # fmt: skip
 SIMULATION = [
     "engine=simulation", "engine.profile=profile", "engine.source=table", "engine.acceptance=table",

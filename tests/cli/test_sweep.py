@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
@@ -19,6 +20,8 @@ from spinbench.cli.hydra_app import sweep_points
 from spinbench.cli.hydra_session import hydra_session, parse_arguments
 from spinbench.cli.locations import PACKAGE
 from spinbench.cli.main import main
+from spinbench.cli.schema import ReplayConfig, parse_config, resolved
+from spinbench.cli.sweep_points import PointKeys
 from spinbench.report.section import load_sections
 from spinbench.sweep.folder import SweepFolder
 from spinbench.sweep.status import sweep_status
@@ -139,6 +142,23 @@ def test_a_point_has_one_key_however_it_is_asked_for(setup: Path) -> None:
     assert frame["num_prompts"].tolist() == [15, 15]
 
 
+def test_auto_counts_as_the_number_format_that_it_means_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sweep_points("replay", ["engine=runtime", "engine.device=cpu", "engine.dtype=auto,bfloat16,float32"])
+    points, keys = [*real, *sweep_points("replay", ["engine=simulation"])], PointKeys()
+
+    def found(native: bool) -> list[str]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
+        plain = [resolved(point.config) for point in points]
+        return [
+            keys.sweep_point(point, one, parse_config(one, ReplayConfig), "").key
+            for point, one in zip(points, plain, strict=True)
+        ]
+
+    (auto, bfloat16, float32, simulated), elsewhere = found(True), found(False)
+    assert auto == bfloat16 != float32
+    assert elsewhere == [float32, bfloat16, float32, simulated]
+
+
 def test_points_are_composed_as_hydra_does(setup: Path) -> None:
     arguments = [
         *given(selector="random,spin"), "experiment=demo", "pipeline=micro_batches", "pipeline.depth=1,2",
@@ -162,6 +182,12 @@ def test_points_are_composed_as_hydra_does(setup: Path) -> None:
             assert list(point.config) == list(whole)
             assert OmegaConf.to_yaml(point.config) == OmegaConf.to_yaml(whole)
     assert len(sweep_points("replay", arguments)) == 16
+
+
+def test_folders_are_named_by_the_values_of_their_points(setup: Path) -> None:
+    named = "hydra.sweep.subdir='${seed}-${drafting.num_speculative_tokens}-${folder_name:${trace.path}}'"
+    points = sweep_points("replay", ["trace.path=a/b,c", "seed=1,2", "hydra.sweep.dir=here", named])
+    assert [str(point.folder) for point in points] == ["here/1-4-a_b", "here/2-4-a_b", "here/1-4-c", "here/2-4-c"]
 
 
 def test_a_sweep_of_other_launchers_is_refused(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:

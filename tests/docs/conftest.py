@@ -21,6 +21,7 @@ SMALLER = {
     "trace.max_output_tokens=32": "trace.max_output_tokens=12",
     "repeats=3": "repeats=1",
     "repeats=2": "repeats=1",
+    "precision=0.05": "precision=0",
     "max_num_seqs=8": "max_num_seqs=2",
     "max_num_speculative_tokens=4": "max_num_speculative_tokens=2",
     "selector=plain,random,epsilon_greedy,spin,spin_round_goodput,contextual": "selector=plain,contextual",

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from spinbench.report.cells import comparison_cells, markdown_table
+from spinbench.report.cells import comparison_cells, frame_cells, markdown_table
 from spinbench.report.compare import (
     best_fixed,
     comparison_table,
@@ -122,7 +122,10 @@ def test_changes_of_drafter_are_compared_where_they_differ(tmp_path: Path) -> No
     write_made_run(tmp_path / "plain", "plain", 4, 0)
     assert switching_table(load_sections([tmp_path])[0][0]).empty  # both the same: nothing to compare
     _set_summary(tmp_path / "ahead", mean_switch_stall_ms=1.0)
+    _set_summary(tmp_path / "ahead", num_switches=4.5)  # the median of two repeats
     table = switching_table(load_sections([tmp_path])[0][0])
+    shown = frame_cells(table, counts=("switches",))
+    assert sorted((row[2].text, row[3].text) for row in shown) == [("4.5", "1.00"), ("5", "8.00")]
     assert dict(zip(table["method"], table["mean_stall_ms"], strict=True)) == {
         "spin serial shared": 8.0,
         "spin serial shared, KV ahead": 1.0,

@@ -102,6 +102,14 @@ def test_a_heat_map_has_the_best_of_everything_else(factors: Factors) -> None:
     assert cells.loc[("high", "spin", "K=2"), ["label", "settings"]].tolist() == ["spin K=2 packed", 2]
     assert plot.title == "spin with K=4 is best at all 2 loads"
     assert heat_map_plot(factors, "pipeline") is None
+    middle = factors.table[factors.table["load"] == "low"].assign(load="middle")
+    middle.loc[middle["label"] == "random K=2 packed", "speedup"] = 9.0
+    table = pd.concat([factors.table, middle], ignore_index=True)
+    plot = heat_map_plot(replace(factors, table=table, loads=("low", "middle", "high")), "K")
+    assert plot is not None
+    assert plot.title == (
+        "The best pair depends on the load: spin with K=4 at 2 of 3 loads, the lowest and the highest among them"
+    )
 
 
 def test_a_sweep_has_its_factors_and_figures(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from spinbench.report.section import load_sections
 from spinbench.report.terminal import print_table
 
 
 def test_the_table_fits_and_says_who_is_fastest(runs: Path) -> None:
     out = io.StringIO()
-    print_table([runs], Console(file=out, width=110))
+    print_table(load_sections([runs]), Console(file=out, width=110))
     text = out.getvalue()
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 110
     assert "…" not in text

@@ -71,8 +71,8 @@ class GoodputEstimate:
     def update(self, outcome: RoundOutcome) -> None:
         """Take a round in. Requests without a drafter say nothing about drafters."""
         tokens, time_s = tokens_and_time_s(self._kind, outcome)
-        shown = np.ones((len(tokens), 3))
-        shown[:, 0], shown[:, 1] = tokens, time_s
+        shown = np.empty((len(tokens), 3))
+        shown[:, 0], shown[:, 1], shown[:, 2] = tokens, time_s, 1.0
         self._evidence.add(outcome, shown)
 
     def of(self, rows: IntArray) -> FloatArray:
@@ -82,7 +82,7 @@ class GoodputEstimate:
         if own is None:
             tokens, time_s = np.broadcast_to(shared.T[:2, None], (2, len(rows), len(shared)))
         else:
-            own = own[rows]
+            own = own.take(rows, axis=0)
             weight = self._prior_rounds / np.maximum(shared[:, 2], TINY)
             has_own: BoolArray = np.any(own[:, :, 2] > 0, axis=1, keepdims=True)
             blend = has_own & tried  # a request without evidence has the shared figure

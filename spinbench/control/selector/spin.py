@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, validate_call
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.selector.assignment import Assignment
 from spinbench.control.selector.matching import match_requests
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.reward import GoodputEstimate, RewardKind
@@ -53,8 +54,8 @@ class SpinSelector:
         self._slots_per_epoch = slots_per_epoch
         self._exploring_slots = exploring_slots
         self._estimate = GoodputEstimate(reward, setting, decay, prior_rounds, per_request)
-        self._assigned = np.full(setting.num_requests, NO_DRAFTER, np.int64)
-        self._assigned_next = np.full(setting.num_requests, NO_DRAFTER, np.int64)
+        self._assigned = Assignment(setting.num_requests, self._num_drafters)
+        self._assigned_next = Assignment(setting.num_requests, self._num_drafters)
         """For the slot behind this one, as far as it was made ahead of its time."""
         self._max_num_seqs = setting.max_num_seqs
         self._pass_of = np.full(setting.num_requests, -1, np.int64)
@@ -83,49 +84,51 @@ class SpinSelector:
             # those of other micro-batches are matched with these, and change over with their own next round
             to_place = self._with_those_elsewhere(context.rows)
             self._assigned, self._assigned_next = self._assigned_next, self._assigned
-            self._assigned_next.fill(NO_DRAFTER)
+            self._assigned_next.clear()
         self._assign(self._assigned, to_place, context.rows, (self._num_passes - 1) // self._rounds_per_slot)
-        return self._assigned[context.rows]
+        return self._assigned.of(context.rows)
 
     def next_drafters(self, context: RoundContext) -> IntArray:
         """Assign for the next slot what will be in it with its next round, a pass from now; else as assigned."""
         slot = self._num_passes // self._rounds_per_slot
         if slot == (self._num_passes - 1) // self._rounds_per_slot:
-            return self._assigned[context.rows]
+            return self._assigned.of(context.rows)
         self._assign(self._assigned_next, self._with_those_elsewhere(context.rows), context.rows, slot)
-        return self._assigned_next[context.rows]
+        return self._assigned_next.of(context.rows)
 
     def _with_those_elsewhere(self, rows: IntArray) -> IntArray:
         """These requests, and behind them the running ones of other micro-batches."""
-        elsewhere = self._assigned != NO_DRAFTER
-        elsewhere[rows] = False
-        return np.concatenate((rows, np.flatnonzero(elsewhere)))
+        return np.concatenate((rows, self._assigned.others_than(rows)))
 
-    def _assign(self, assigned: IntArray, to_place: IntArray, own: IntArray, slot: int) -> None:
+    def _assign(self, assigned: Assignment, to_place: IntArray, own: IntArray, slot: int) -> None:
         """Give those of `to_place` that have no drafter in `assigned` one by the rule of the slot.
 
         `own` are the requests of the round: they get places at any rate.
         """
-        to_place = to_place[assigned[to_place] == NO_DRAFTER]
-        if not len(to_place):
+        lacking = assigned.of(to_place) == NO_DRAFTER
+        if not np.count_nonzero(lacking):
             return
-        held = assigned[assigned != NO_DRAFTER]
-        if len(held) + len(to_place) > self._max_num_seqs:  # some were preempted, and hold places that others need
+        to_place = to_place[lacking]
+        num_held = assigned.num_held
+        if len(assigned) + len(to_place) > self._max_num_seqs:  # some were preempted, and hold places that others need
             to_place = to_place[np.isin(to_place, own)]
-            held = assigned[own]
-            held = held[held != NO_DRAFTER]
-        places = np.maximum(self._capacities - np.bincount(held, minlength=self._num_drafters), 0)
+            num_held = assigned.num_held_by(own)
+        places = np.maximum(self._capacities - num_held, 0)
         if slot % self._slots_per_epoch < self._exploring_slots:
-            assigned[to_place] = self._random(len(to_place), places)
+            drafters = self._random(len(to_place), places)
         else:
-            assigned[to_place] = match_requests(self._estimate.of(to_place), places)
+            drafters = match_requests(self._estimate.of(to_place), places)
+        assigned.give(to_place, drafters)
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Update the goodput estimates, and free the places of finished requests."""
         self._estimate.update(outcome)
+        if not np.count_nonzero(outcome.finished):
+            return
         over = outcome.rows[outcome.finished]
-        self._assigned[over] = self._assigned_next[over] = NO_DRAFTER
-        self._num_in_pass -= int((self._pass_of[over] == self._num_passes).sum())
+        self._assigned.free(over)
+        self._assigned_next.free(over)
+        self._num_in_pass -= int(np.count_nonzero(self._pass_of[over] == self._num_passes))
 
     def _begins_slot(self, rows: IntArray) -> bool:
         """Count a round, and say whether a slot begins with it.
@@ -133,7 +136,7 @@ class SpinSelector:
         In a pipeline a round of the batch is a pass: each running request's turn, in whatever micro-batch. The next one
         begins when a request's turn comes again, or all that had theirs are over.
         """
-        begins = bool((self._pass_of[rows] == self._num_passes).any()) or not self._num_in_pass
+        begins = not self._num_in_pass or bool(np.count_nonzero(self._pass_of[rows] == self._num_passes))
         if begins:
             self._num_passes += 1
             self._num_in_pass = 0

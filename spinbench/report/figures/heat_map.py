@@ -81,4 +81,7 @@ def _finding(data: pd.DataFrame, name: str, value: str, loads: list[str]) -> str
     if len(set(text)) == 1:
         where = "" if len(loads) == 1 else f" at all {len(loads)} loads"
         return f"{text[0]} is best{where}"
+    if text[0] == text[-1]:
+        where = f"at {text.count(text[0])} of {len(loads)} loads, the lowest and the highest among them"
+        return f"The best pair depends on the load: {text[0]} {where}"
     return f"The best pair depends on the load: {text[0]} at {loads[0]}, {text[-1]} at {loads[-1]}"

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 Words = npt.NDArray[np.uint64]
+NUMBERS_AT_ONCE = 16_384
+"""So few that what is between stays in a core's cache: of millions, memory would take most of the time."""
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -21,9 +23,19 @@ def uniforms(seed: int, stream: str, keys: Words, counters: npt.NDArray) -> npt.
 
     SplitMix64 (Steele, Lea and Flood 2014) applied to the key, then to the counter from there.
     """
-    name = hashlib.blake2b(f"{seed} {stream}".encode(), digest_size=8).digest()
-    words = _mixed(keys ^ np.frombuffer(name, "<u8").astype(np.uint64))
-    words = words + counters.astype(np.uint64) * GOLDEN
+    digest = hashlib.blake2b(f"{seed} {stream}".encode(), digest_size=8).digest()
+    name = np.frombuffer(digest, "<u8").astype(np.uint64)
+    if keys.shape != counters.shape or keys.ndim > 1:
+        return _numbers(keys ^ name, counters)
+    numbers = np.empty(len(keys))
+    for start in range(0, len(keys), NUMBERS_AT_ONCE):
+        part = slice(start, start + NUMBERS_AT_ONCE)
+        numbers[part] = _numbers(keys[part] ^ name, counters[part])
+    return numbers
+
+
+def _numbers(words: Words, counters: npt.NDArray) -> npt.NDArray[np.float64]:
+    words = _mixed(words) + counters.astype(np.uint64) * GOLDEN
     return (_mixed(words) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

@@ -99,10 +99,16 @@ class AcceptanceStreams:
         at = self.offsets[rows] + num_output_tokens
         model = self._model_row[drafter]
         runs = self._flat_run[at + model] if model >= 0 else np.zeros(len(rows), np.uint8)
-        if by_lookup.any():
+        if np.count_nonzero(by_lookup):
             order = self._order(at, max_order, min_order)
             runs = np.where(by_lookup, self._flat_lookup_run[at + order * len(self.match_order)], runs)
-        return np.minimum(runs, self.offsets[rows + 1] - at - 1)
+        return np.minimum(runs, self._ends[rows] - at - 1)
+
+    def accepted_runs_of_models(self, rows: Ints, num_output_tokens: Ints, drafters: Ints) -> Ints:
+        """As `accepted_run`, of drafts by models alone; `drafters` int [n] says whose each request's is."""
+        at = self.offsets[rows] + num_output_tokens
+        runs = self._flat_run[at + self._model_rows[drafters]]
+        return np.minimum(runs, self._ends[rows] - at - 1)
 
     def accepted_depth(self, rows: Ints, num_output_tokens: Ints, drafter: int, branching: Sequence[int]) -> Ints:
         """Tokens accepted of a tree in which the drafter's `branching[j]` likeliest tokens follow each node of depth j.
@@ -159,7 +165,9 @@ class AcceptanceStreams:
     def token_ids_at(self, rows: Ints, num_output_tokens: Ints, width: int) -> Ints:
         """The next `width` tokens of each text, int [n, width]; -1 behind its end and where no text is known."""
         if self.token_ids is None:
-            return np.full((len(rows), width), NO_TOKEN, np.int64)
+            unknown = np.empty((len(rows), width), np.int64)
+            unknown.fill(NO_TOKEN)
+            return unknown
         places = num_output_tokens[:, None] + np.arange(width)
         inside = places < self.num_tokens[rows][:, None]
         at = np.where(inside, self.offsets[rows][:, None] + places, 0)
@@ -186,6 +194,16 @@ class AcceptanceStreams:
         models = models_of(self.drafters)
         names = [model_of(name) for name in self.drafters]
         return [-1 if name is None else models.index(name) * len(self.match_order) for name in names]
+
+    @cached_property
+    def _model_rows(self) -> Ints:
+        """As `_model_row`, int [drafters]."""
+        return np.array(self._model_row, np.int64)
+
+    @cached_property
+    def _ends(self) -> Ints:
+        """[rows]: where each request's positions end."""
+        return self.offsets[1:]
 
     @cached_property
     def _flat_run(self) -> npt.NDArray[np.uint8]:

@@ -1,7 +1,6 @@
 """A small run whose texts are known, served under every policy."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -70,7 +69,7 @@ class FreeCatchUp:
     def job_s(self, job: Job) -> float:
         if isinstance(job, DraftJob):
             newest = TokenSpans(job.spans.rows, job.spans.stop - 1, job.spans.stop)
-            return self._model.job_s(replace(job, spans=newest))
+            return self._model.job_s(job._replace(spans=newest))
         return 0.0 if isinstance(job, CatchUpJob) else self._model.job_s(job)
 
     def gap_s(self, job: Job) -> float:

@@ -35,6 +35,15 @@ def test_requests_are_found_by_id():
     assert streams.run.tolist() == [[1, 0, 0, 3, 2, 1], [2, 1, 2, 1, 0, 1]]
 
 
+def test_drafts_of_several_drafters_are_looked_up_together():
+    streams = streams_from_table(TABLE, [request(1, 2), request(0, 4)], ["poor", "prompt_lookup", "good+prompt_lookup"])
+    rows, emitted, drafters = np.array([1, 1, 0, 1]), np.array([0, 1, 0, 1]), np.array([2, 0, 2, 2])
+    # as many as each one's run has, the text's last token left to the target
+    together = streams.accepted_runs_of_models(rows, emitted, drafters).tolist()
+    assert together == [2, 2, 1, 1]
+    assert together == [runs(streams, row, drafter)[at] for row, at, drafter in zip(rows, emitted, drafters, strict=True)]
+
+
 def test_confidence_is_that_of_the_position_and_of_as_many_tokens_as_all_drafters_have():
     table = made_table({"good": [[0, 7, 3, 0], [0, 2]], "poor": [[4, 0, 0, 0], [0, 255]]}, rollout_tokens=3)
     streams = streams_from_table(table, [request(1, 2), request(0, 4)], ["prompt_lookup", "poor", "good+prompt_lookup"])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from spinbench.errors import UserError
+from spinbench.workload.acceptance import counter_random
 from spinbench.workload.acceptance.synthetic import DifficultyClass, LookupLaw, SyntheticLaw, synthetic_streams
 from spinbench.workload.acceptance.walk import walk
 from spinbench.workload.request import Request
@@ -30,6 +31,12 @@ def test_a_round_emits_what_the_closed_form_says(k):
         rounds = walk(streams, drafter, k, nobody_copies)
         # (1 - a^(K+1)) / (1 - a); texts of 400 tokens cut the last round, far below the tolerance
         assert rounds.acceptance_length == pytest.approx((1 - rate ** (k + 1)) / (1 - rate), rel=0.02)
+
+
+def test_numbers_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
+    whole = synthetic_streams(requests(3, 50), NAMES, law(), seed=0).run
+    monkeypatch.setattr(counter_random, "NUMBERS_AT_ONCE", 7)
+    assert np.array_equal(synthetic_streams(requests(3, 50), NAMES, law(), seed=0).run, whole)
 
 
 def test_rates_by_draft_position():

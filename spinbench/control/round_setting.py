@@ -1,0 +1,60 @@
+"""What the rounds of a run have in common."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.confidence import ConfidenceStop
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafter_groups import DrafterGroups
+from spinbench.control.layout import VerificationLayout
+from spinbench.control.token_tree import TreeShape
+
+
+class RoundSetting:
+    """Drafters as arrays, so that a round treats all its requests at once, and how they draft and are verified."""
+
+    def __init__(
+        self,
+        drafters: Sequence[DrafterInfo],
+        layout: VerificationLayout,
+        *,
+        measure_confidence: bool = False,
+        tree: TreeShape | None = None,
+        members: Sequence[int] = (),
+        stop: ConfidenceStop | None = None,
+    ) -> None:
+        """The drafter behind the last one stands for all `members`; `stop` ends models' drafts of themselves."""
+        self.drafters = tuple(drafters)
+        self.layout = layout
+        self.measure_confidence = measure_confidence
+        self.tree = tree
+        self.members = tuple(members)
+        self.stop = stop
+        self.groups = DrafterGroups(len(self.drafters), self.members)
+        self.has_kv_cache: BoolArray = np.array([drafter.has_kv_cache for drafter in self.drafters], np.bool_)
+        self._min_copied_order: IntArray = np.array([drafter.min_copied_order for drafter in self.drafters], np.int64)
+        self.copies = any(drafter.copies for drafter in self.drafters)
+        self.has_trees = tree is not None or bool(self.members)
+        """Whether what is verified may branch."""
+        self._all_keep_kv = bool(self.has_kv_cache.all())
+        # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
+        self._keeps_kv = np.append(self.has_kv_cache, False)
+
+    def drafts_by_lookup(self, drafter: IntArray, match_order: IntArray) -> BoolArray:
+        """Which requests copy rather than ask a model, each of its own drafter; see `DrafterInfo`."""
+        return match_order >= self._min_copied_order[drafter]
+
+    def start_of_drafts(self, drafter: IntArray, by_lookup: BoolArray, newest: IntArray, held: IntArray) -> IntArray:
+        """The first token that each drafter takes in, of `newest` known ones of which it holds the KV of `held`.
+
+        Where nothing has a KV cache, nothing has to be taken in.
+        """
+        if self._all_keep_kv and not self.copies:
+            return held
+        return np.where(self.has_kv_cache[drafter] & ~by_lookup, held, newest)
+
+    def keeps_kv(self, drafter: IntArray, ran: BoolArray) -> BoolArray:
+        """Of the requests that something was run for, those whose drafter has a KV cache."""
+        return ran if self._all_keep_kv and not self.members else ran & self._keeps_kv[drafter]

@@ -1,0 +1,51 @@
+"""Who has which drafter, and how many each drafter has."""
+
+import numpy as np
+
+from spinbench.control.arrays import IntArray
+from spinbench.control.request_table import NO_DRAFTER
+
+
+class Assignment:
+    """A drafter for some of a run's requests; each keeps its place with it until it is freed."""
+
+    def __init__(self, num_requests: int, num_drafters: int) -> None:
+        self._of = np.full(num_requests, NO_DRAFTER, np.int64)
+        self.num_held: IntArray = np.zeros(num_drafters, np.int64)
+        """Requests of each drafter."""
+
+    def __len__(self) -> int:
+        """Requests that have a drafter."""
+        return int(np.add.reduce(self.num_held))
+
+    def of(self, rows: IntArray) -> IntArray:
+        """Drafter of each of these requests, -1 = none."""
+        return self._of[rows]
+
+    def num_held_by(self, rows: IntArray) -> IntArray:
+        """How many of these requests each drafter has, int [drafters]."""
+        held = self._of[rows]
+        return np.bincount(held[held != NO_DRAFTER], minlength=len(self.num_held))
+
+    def others_than(self, rows: IntArray) -> IntArray:
+        """The requests beside these that have a drafter, in the order of rows."""
+        if np.count_nonzero(self._of[rows] != NO_DRAFTER) == len(self):
+            return rows[:0]  # so it is mostly, and looking through all requests of a long run takes time
+        elsewhere = self._of != NO_DRAFTER
+        elsewhere[rows] = False
+        return np.flatnonzero(elsewhere)
+
+    def give(self, rows: IntArray, drafters: IntArray) -> None:
+        """Give requests that have none a drafter each."""
+        self._of[rows] = drafters
+        self.num_held += np.bincount(drafters, minlength=len(self.num_held))
+
+    def free(self, rows: IntArray) -> None:
+        """Take from requests what they have, if anything."""
+        self.num_held -= self.num_held_by(rows)
+        self._of[rows] = NO_DRAFTER
+
+    def clear(self) -> None:
+        """Take from all what they have."""
+        self._of.fill(NO_DRAFTER)
+        self.num_held.fill(0)
