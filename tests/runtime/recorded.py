@@ -21,7 +21,7 @@ from spinbench.workload.acceptance.walk import walk
 from tests.runtime import serving, tiny_models
 from tests.workload.acceptance.made_table import meta
 
-TRACE = serving.requests(8, max_new_tokens=20)
+TRACE = serving.requests(8, max_new_tokens=24)
 ROLLOUT_TOKENS = 5
 SAMPLINGS = serving.SAMPLINGS
 
