@@ -2,6 +2,9 @@ import os
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; it is read as they are imported
 
+import signal
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,8 +13,17 @@ from tests import covering
 # Tiny models gain nothing from threads, and several workers with threads of their own stall each other.
 torch.set_num_threads(1)
 
+# A shell that starts us in the background has us ignore Ctrl-C, and the processes that tests start as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SLOW_LAST = ("models", "report", "simulation", "runtime", "cli", "mutations")
 """Folders whose tests take longer than a blink, in the order in which they run behind all others."""
+LONGEST = (
+    "simulation/test_exactness.py", "cli/test_replay.py", "runtime/test_lossless.py", "cli/test_recommend.py",
+    "cli/test_simulation.py", "runtime/test_tensor_parallel.py", "mutations/test_mutations.py",
+)  # fmt: skip
+"""Files that take longest, longest first: they run in front of the other slow ones, so that none is left to the end."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -19,10 +31,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # what is cheap to know is known first; xdist hands out in this order, in shares that get smaller
+    # what is cheap to know is known first; xdist hands out in this order
     items.sort(key=_place)
 
 
-def _place(item: pytest.Item) -> int:
-    folders = item.nodeid.partition("::")[0].split("/")
-    return next((SLOW_LAST.index(folder) for folder in folders if folder in SLOW_LAST), -1)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file goes to one worker, which makes once what its tests share; in our order, not xdist's."""
+    if config.getoption("dist") != "load":
+        return None  # somebody asked for another way
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+def _place(item: pytest.Item) -> tuple[int, int]:
+    path = item.nodeid.partition("::")[0].removeprefix("tests/")
+    folder = path.partition("/")[0]
+    if path in LONGEST:
+        return 0, LONGEST.index(path)
+    return (1, SLOW_LAST.index(folder)) if folder in SLOW_LAST else (-1, 0)

@@ -4,7 +4,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
-from scipy.optimize import nnls
 
 EXPECTED_WEIGHT = 0.2
 """An expected coefficient may be wrong by five times the relative error that a row may have."""
@@ -14,6 +13,8 @@ Name = TypeVar("Name", bound=Hashable)
 
 def relative_nnls(features: Sequence[Sequence[float]], values: Sequence[float], scale: Sequence[float]) -> list[float]:
     """Coefficients >= 0 that minimise the sum of ((features @ coefficients - values) / scale) ** 2."""
+    from scipy.optimize import nnls  # imported where it is needed: it takes a second
+
     matrix = np.array(features, float) / np.array(scale, float)[:, None]
     size = np.linalg.norm(matrix, axis=0)
     size[size == 0] = 1.0

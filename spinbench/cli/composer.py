@@ -5,7 +5,7 @@ depends on choices of groups alone; values are set on it afterwards, in the orde
 differ only in values share one composition.
 """
 
-import copy
+import pickle
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,13 +62,13 @@ class _Composer:
         of_hydra: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
         _, self._repository = loader._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, of_hydra)
         self._parsed: dict[str, Override] = {}
-        self._composed: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
+        self._composed: dict[tuple[str, ...], tuple[DictConfig, bytes]] = {}
 
     def compose(self, number: int, overrides: Sequence[str]) -> Composed:
         parsed = [self._parse(text) for text in overrides]
         choices = tuple(text for text, one in zip(overrides, parsed, strict=True) if self._is_choice(one))
         whole, blank = self._base(choices)
-        config = copy.deepcopy(blank)
+        config: DictConfig = pickle.loads(blank)
         values = [one for text, one in zip(overrides, parsed, strict=True) if text not in choices]
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         folder = self._folder(whole, config, number, overrides, parsed)
@@ -84,14 +84,14 @@ class _Composer:
         """As Hydra tells it: a group of that name exists, and it is not given keys and values."""
         return not isinstance(override.value(), dict) and self._repository.group_exists(override.key_or_group)
 
-    def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
-        """What Hydra composes for the choices, and the same without the `hydra` node."""
+    def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, bytes]:
+        """What Hydra composes for the choices, and the same without the `hydra` node, pickled: it is copied often."""
         if choices not in self._composed:
             whole = self._loader.load_sweep_config(self._master, list(choices))
             blank = whole.copy()
             with open_dict(blank):
                 del blank["hydra"]
-            self._composed[choices] = whole, blank
+            self._composed[choices] = whole, pickle.dumps(blank)
         return self._composed[choices]
 
     def _folder(

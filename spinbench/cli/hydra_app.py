@@ -4,21 +4,13 @@
 So this drives Hydra's own application object, whose interface is stable within the version range of pyproject.toml.
 """
 
-import argparse
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
-from hydra import version as hydra_version
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
@@ -29,16 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spinbench.cli.composer import compose_sweep, compose_sweeps
 from spinbench.cli.hydra_error import explain_hydra_error, explain_omegaconf_error
-from spinbench.cli.locations import shipped_folder
+from spinbench.cli.hydra_session import argument_parser, hydra_session, parse_arguments, relative_to_here
 from spinbench.cli.main import USER_ERROR, one_line, tell
-from spinbench.cli.override_value import override_value
 from spinbench.errors import UserError
 
 MAX_NAME_BYTES = 255
 """Longest file name on common file systems."""
-
-_own_choices: ContextVar[Path | None] = ContextVar("own_choices", default=None)
-"""The folder of --config-dir, for what is composed within a command."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +66,19 @@ def run_hydra_app(
     The primary config has the command's name; the command is made only when it is to run. `sweep` runs its sweeps in
     the place of Hydra's launchers.
     """
-    args = _parse(command_name, arguments)
-    with _session(command_name, args) as hydra:
+    args = parse_arguments(command_name, arguments)
+    with hydra_session(command_name, args) as hydra:
         name, overrides = args.config_name or command_name, list(args.overrides)
         if args.shell_completion:
             hydra.shell_completion(config_name=name, overrides=overrides)
             return 0
         if args.help or args.hydra_help:
             show = hydra.app_help if args.help else hydra.hydra_help
-            show(config_name=name, args_parser=_parser(command_name), args=args)
+            show(config_name=name, args_parser=argument_parser(command_name), args=args)
             return 0
         with _hydra_errors(hydra, name, overrides):
             # composes once, so that a mistake in the overrides has one line in every mode
-            several = args.multirun or hydra.get_mode(name, overrides) == RunMode.MULTIRUN
-            master = hydra.compose_config(name, overrides, RunMode.MULTIRUN if several else RunMode.RUN)
+            several, master = _composed(hydra, name, overrides, args.multirun)
             if args.cfg:
                 hydra.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
                 return 0
@@ -103,7 +90,7 @@ def run_hydra_app(
                 _require_own(master.hydra, command_name)
             points = _sweep_points(hydra, master) if several else [_point(master.hydra, master.hydra.run.dir, master)]
         if several and sweep is not None:
-            return sweep(points, _relative(Path(str(master.hydra.sweep.dir))), arguments)
+            return sweep(points, relative_to_here(Path(str(master.hydra.sweep.dir))), arguments)
         command = make_command()
         _check(command, points)
         return _run(command, hydra, name, overrides, several)
@@ -111,8 +98,8 @@ def run_hydra_app(
 
 def sweep_points(command_name: str, arguments: Sequence[str]) -> list[Point]:
     """The points that a sweep with these arguments has, without running any. Raises UserError as a run of it does."""
-    args = _parse(command_name, arguments)
-    with _session(command_name, args) as hydra:
+    args = parse_arguments(command_name, arguments)
+    with hydra_session(command_name, args) as hydra:
         name, overrides = args.config_name or command_name, list(args.overrides)
         with _hydra_errors(hydra, name, overrides):
             master = hydra.compose_config(name, overrides, RunMode.MULTIRUN)
@@ -127,7 +114,7 @@ def compose_points(command_name: str, sweeps: Sequence[Sequence[str]]) -> list[l
     """
     state = Singleton.get_state()
     try:
-        with _session(command_name, _parse(command_name, [])) as hydra:
+        with hydra_session(command_name, parse_arguments(command_name, [])) as hydra:
             # without overrides of its own, so that an error names the sweep's
             master = hydra.compose_config(command_name, [], RunMode.MULTIRUN)
             HydraConfig.instance().set_config(master)
@@ -138,6 +125,21 @@ def compose_points(command_name: str, sweeps: Sequence[Sequence[str]]) -> list[l
             return found
     finally:
         Singleton.set_state(state)
+
+
+def _composed(hydra: Hydra, name: str, overrides: list[str], multirun: bool) -> tuple[bool, DictConfig]:
+    """Whether a sweep is asked for, by -m or by `hydra.mode`, and the config."""
+    if not multirun:
+        try:
+            master = hydra.compose_config(name, overrides, RunMode.RUN)
+        except HydraException:
+            # what is wrong in a run may be right in a sweep: several values of one key
+            if hydra.get_mode(name, overrides) != RunMode.MULTIRUN:
+                raise
+        else:
+            if master.hydra.mode != RunMode.MULTIRUN:
+                return False, master
+    return True, hydra.compose_config(name, overrides, RunMode.MULTIRUN)
 
 
 def _run(command: Command, hydra: Hydra, name: str, overrides: list[str], several: bool) -> int:
@@ -190,7 +192,7 @@ def _point(hydra: Any, folder: object, config: DictConfig) -> Point:
         config = config.copy()
         with open_dict(config):
             del config["hydra"]
-    return Point(config, _relative(Path(str(folder))), dict(hydra.runtime.choices), _task_overrides(hydra))
+    return Point(config, relative_to_here(Path(str(folder))), dict(hydra.runtime.choices), _task_overrides(hydra))
 
 
 def _sweep_points(hydra: Hydra, master: DictConfig) -> list[Point]:
@@ -198,7 +200,7 @@ def _sweep_points(hydra: Hydra, master: DictConfig) -> list[Point]:
     if not str(master.hydra.sweeper["_target_"]).endswith(".BasicSweeper"):
         return []
     return [
-        Point(one.config, _relative(one.folder), one.choices, one.overrides)
+        Point(one.config, relative_to_here(one.folder), one.choices, one.overrides)
         for one in compose_sweep(hydra, master, _task_overrides(master.hydra))
     ]
 
@@ -220,56 +222,6 @@ def _task_overrides(hydra: Any) -> tuple[str, ...]:
     return tuple(map(str, written)) if isinstance(written, list) else ()
 
 
-def _sweep_over(values: Sequence[object]) -> str:
-    return ",".join(shlex.quote(override_value(value)) for value in values)
-
-
-def _relative(path: Path) -> Path:
-    """Relative to the working directory where it lies below it: what a person wants to read."""
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
-
-
-@contextmanager
-def _session(task_name: str, args: argparse.Namespace) -> Iterator[Hydra]:
-    hydra_version.setbase("1.3")
-    # for hydra.sweep.subdir: a path among the overrides must not become folders inside folders
-    OmegaConf.register_new_resolver("folder_name", lambda text: str(text).replace("/", "_"), replace=True)
-    # for search.set_ups: all values of a list as a sweep over them, quoted as on a command line
-    OmegaConf.register_new_resolver("each", _sweep_over, replace=True)
-    search_path = create_config_search_path(str(Path(args.config_path or shipped_folder("conf")).absolute()))
-    if args.config_dir is not None and not Path(args.config_dir).is_dir():
-        raise UserError(f"--config-dir {args.config_dir}: no such folder")
-    own = _own_choices.get() if args.config_dir is None else Path(args.config_dir).absolute()
-    if own is not None:
-        search_path.prepend("command-line", f"file://{own}", SearchPathQuery(provider="schema"))
-    GlobalHydra.instance().clear()
-    try:
-        with _importable(own):
-            yield Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
-    finally:
-        GlobalHydra.instance().clear()
-
-
-def own_choices_option() -> tuple[str, ...]:
-    """`--config-dir FOLDER` as the command under way was given it, for whoever wants to give it again."""
-    own = _own_choices.get()
-    return () if own is None else ("--config-dir", str(_relative(own)))
-
-
-@contextmanager
-def _importable(own: Path | None) -> Iterator[None]:
-    """A user's modules beside their YAML files: what is in the folder `own` can be named by its dotted name."""
-    before, outer = list(sys.path), _own_choices.set(own)
-    if own is not None:
-        sys.path.append(str(own))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-        _own_choices.reset(outer)
-
-
 @contextmanager
 def _hydra_errors(hydra: Hydra, name: str, overrides: list[str]) -> Iterator[None]:
     try:
@@ -282,26 +234,3 @@ def _hydra_errors(hydra: Hydra, name: str, overrides: list[str]) -> Iterator[Non
         raise UserError(explain_hydra_error(error, overrides, compose)) from error
     except OmegaConfBaseException as error:
         raise UserError(explain_omegaconf_error(error)) from error
-
-
-def _parser(name: str) -> argparse.ArgumentParser:
-    parser = get_args_parser()
-    parser.prog = f"spinbench {name}"
-    return parser
-
-
-def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
-    def refuse(message: str) -> NoReturn:
-        raise UserError(f"spinbench {name}: {message}; see spinbench {name} --help")
-
-    parser = _parser(name)
-    parser.error = refuse
-    args = parser.parse_intermixed_args(arguments)
-    modes = [args.run, args.multirun, args.cfg is not None, args.info is not None, args.shell_completion]
-    if sum(map(bool, modes)) > 1:
-        refuse("only one of --run, --multirun, --cfg, --info and --shell-completion can be given")
-    if args.resolve and not args.cfg and not args.help:
-        refuse("--resolve goes with --cfg")
-    if args.experimental_rerun is not None:
-        refuse("--experimental-rerun is not supported: a run's folder has its config.yaml and its command in meta.json")
-    return args

@@ -1,5 +1,6 @@
 """What a run's meta.json says of the method, the code and the inputs; the engine adds models and machine."""
 
+import functools
 import platform
 import shlex
 import subprocess
@@ -9,7 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from spinbench.cli.hydra_app import Point, own_choices_option
+from spinbench.cli.hydra_app import Point
+from spinbench.cli.hydra_session import own_choices_option
 from spinbench.cli.locations import checkout_folder
 from spinbench.cli.schema import ReplayConfig, ServingConfig
 from spinbench.cli.session import Session
@@ -27,6 +29,7 @@ class CodeFacts:
     git_commit: str | None
 
     @classmethod
+    @functools.cache
     def here(cls) -> "CodeFacts":
         """Of this process."""
         return cls(versions(), git_commit())
@@ -100,6 +103,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def git_commit() -> str | None:
     """The commit of this checkout, with `-dirty` when files differ from it; None outside a checkout."""
     folder = checkout_folder()

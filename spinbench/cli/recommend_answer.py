@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from spinbench.cli.hydra_app import own_choices_option
+from spinbench.cli.hydra_session import own_choices_option
 from spinbench.cli.provenance import command_line
 from spinbench.cli.recommend_points import Simulated
 from spinbench.cli.recommend_question import Question, of_question

@@ -1,5 +1,6 @@
 """The experiments on SPIN's claims, as they are shipped, on fewer requests. Simulated time only."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.profile_file import read_profile
 from spinbench.cli.hydra_app import sweep_points
 from spinbench.cli.locations import find_trace
+from spinbench.cli.main import main
 from spinbench.errors import UserError
 from spinbench.metrics.store import read_run
 from spinbench.workload.acceptance.law_file import read_law
@@ -22,11 +24,22 @@ BATCH, K, CONTEXT_TOKENS = 8, 8, 100
 LATER = float("inf")
 
 
-@pytest.fixture
-def profile(spinbench: CommandLine) -> Path:
-    """The reconstructed V100's, where the experiments look for it."""
+@pytest.fixture(scope="module")
+def profiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the profile of the reconstructed V100."""
+    folder = tmp_path_factory.mktemp("profiled")
     arguments = ["device=v100_32gb_spin", "models=llama_7b", "layouts=[packed,padded,grouped,decomposed]"]
-    assert spinbench("profile", *arguments).code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(logging.getLogger(), "handlers", [])  # Hydra's write to the stdout of an earlier test
+        assert main(["profile", *arguments]) == 0
+    return folder / "profiles"
+
+
+@pytest.fixture
+def profile(spinbench: CommandLine, profiles: Path) -> Path:
+    """The profile, where the experiments look for it."""
+    (spinbench.folder / "profiles").symlink_to(profiles)
     return Path("profiles/llama-7b-shape-v100_32gb_spin-bfloat16")
 
 

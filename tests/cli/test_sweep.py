@@ -16,7 +16,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
 from spinbench.cli.composer import compose_sweep
-from spinbench.cli.hydra_app import _parse, _session, sweep_points
+from spinbench.cli.hydra_app import sweep_points
+from spinbench.cli.hydra_session import hydra_session, parse_arguments
 from spinbench.cli.locations import PACKAGE
 from spinbench.cli.main import main
 from spinbench.cli.schema import ReplayConfig, parse_config, resolved
@@ -164,7 +165,7 @@ def test_points_are_composed_as_hydra_does(setup: Path) -> None:
         "switching=ahead,on_demand", "+noted=a", "~kv.block_size", "hydra.sweep.dir=here", "trace.num_prompts=${repeat}",
         "repeat=4,5",
     ]  # fmt: skip
-    with _session("replay", _parse("replay", arguments)) as hydra:
+    with hydra_session("replay", parse_arguments("replay", arguments)) as hydra:
         master = hydra.compose_config("replay", arguments, RunMode.MULTIRUN)
         HydraConfig.instance().set_config(master)
         points = compose_sweep(hydra, master, OmegaConf.to_container(master.hydra.overrides.task, resolve=False))

@@ -119,7 +119,7 @@ def ancestral_law(sampling: Sampling) -> dict[tuple[int, ...], float]:
     return answers
 
 
-def serve_alike(selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests: int = 2000) -> RunRecord:
+def serve_alike(selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests: int = 1200) -> RunRecord:
     """Serves requests that differ in their seeds alone, on a tiny model with drafters that are right now and then."""
     target = tiny_models.target("llama")
     trace = [
@@ -132,7 +132,7 @@ def serve_alike(selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests
     )  # fmt: skip
 
 
-def check_joint_law(selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests: int = 2000) -> None:
+def check_joint_law(selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests: int = 1200) -> None:
     """Answers drafted by `selector` are drawn as ancestral sampling would: all their tokens together."""
     law = ancestral_law(sampling)
     counts = Counter(serving.outputs(serve_alike(selector, sampling, num_requests)).values())

@@ -26,7 +26,7 @@ FAMILIES = ("llama", "qwen3")
 
 def trace():
     """Short requests, the same in every process."""
-    return serving.requests(4, max_new_tokens=8)
+    return serving.requests(3, max_new_tokens=8)
 
 
 def decided(record: RunRecord) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from spinbench.control.context import RoundContext, RoundOutcome
 from tests.covering import matrix
 from tests.runtime import recorded, serving, tiny_models
 
-TRACE = serving.requests(8, max_new_tokens=16)
+TRACE = serving.requests(8, max_new_tokens=12)
 
 
 @functools.cache
@@ -55,7 +55,7 @@ def test_speculation_is_lossless(family, selector, max_num_seqs, layout, num_spe
     {
         "selector": serving.BANDITS,
         "max_num_seqs": (1, 3),
-        "layout": serving.LAYOUTS,
+        "layout": ("packed", "decomposed"),  # layouts do not know who chose: the others are tried above
         "sampling": serving.SAMPLINGS,
     }
 )

@@ -12,7 +12,7 @@ from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 
-TRACE = serving.requests(8, max_new_tokens=16)
+TRACE = serving.requests(8, max_new_tokens=12)
 PLACEMENTS = ("shared", "drafters_together", "own_devices")
 SPLITS = ("by_drafter", "by_length", "round_robin")
 

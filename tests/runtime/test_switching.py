@@ -10,15 +10,17 @@ from spinbench.runtime.model_drafter import ModelDrafter
 from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 
-TRACE = serving.requests(8, max_new_tokens=16)
+TRACE = serving.requests(8, max_new_tokens=12)
+LONGER = serving.requests(8, max_new_tokens=16)
+"""Answers that outgrow a small pool."""
 PLACEMENTS = ("shared", "drafters_together", "own_devices")
 SWITCHING = ("random", "round_robin", "epsilon_greedy", "spin", *serving.BANDITS, *serving.PLANNERS)
 
 
 @functools.cache
-def _plain(sampling: str) -> dict[str, tuple[int, ...]]:
-    drawn = serving.SAMPLINGS[sampling]
-    return serving.outputs(serving.serve(tiny_models.target(), [], TRACE, selector="plain", sampling=drawn))
+def _plain(sampling: str, longer: bool = False) -> dict[str, tuple[int, ...]]:
+    drawn, trace = serving.SAMPLINGS[sampling], LONGER if longer else TRACE
+    return serving.outputs(serving.serve(tiny_models.target(), [], trace, selector="plain", sampling=drawn))
 
 
 @matrix(
@@ -54,8 +56,8 @@ def test_catch_ups_may_outlive_their_requests(depth, placement, monkeypatch):
     monkeypatch.setattr(ModelDrafter, "catch_up", slow)
     target, models = tiny_models.shared()
     record = serving.serve(
-        target, models, TRACE, selector="random", depth=depth, max_num_seqs=8, num_kv_blocks=20,
+        target, models, LONGER, selector="random", depth=depth, max_num_seqs=8, num_kv_blocks=20,
         placement=placement, switching="ahead",
     )  # fmt: skip
-    assert serving.outputs(record) == _plain("greedy")
+    assert serving.outputs(record) == _plain("greedy", longer=True)
     assert sum(one.num_preemptions for one in record.requests) > 0

@@ -55,7 +55,7 @@ classes:
 def write_setup(folder: Path) -> None:
     """All files, into an empty folder."""
     for name, device in (("profile", "l4"), ("faster", "h100_sxm")):
-        _write_profile(folder / name, device)
+        write_profile(folder / name, _profile(device))
     (folder / "law.yaml").write_text(LAW.format(coupling=0.0))
     (folder / "other_law.yaml").write_text(LAW.format(coupling=1.0))
     rng = np.random.default_rng(0)
@@ -97,7 +97,8 @@ def _write_recorded(folder: Path, trace: Path, ids: list[str], num_tokens: int =
     write_table(folder, table)
 
 
-def _write_profile(folder: Path, device_name: str) -> None:
+@functools.cache
+def _profile(device_name: str) -> Profile:
     device = read_device(device_name)
     shapes = {
         shape.name: shape
@@ -140,7 +141,7 @@ def _write_profile(folder: Path, device_name: str) -> None:
         num_rows=RowsMeta(passes=len(tables.passes), jobs=len(tables.jobs), host=len(tables.gaps)),
         versions={}, git_commit=None, created="2026-01-01T00:00:00Z", command="made by a test", assumptions={},
     )  # fmt: skip
-    write_profile(folder, Profile(meta, tables))
+    return Profile(meta, tables)
 
 
 class SmallRuns:

@@ -1,7 +1,6 @@
 """A bound for batches: less time than this no choice of drafters and K can take."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from spinbench.control.arrays import FloatArray
 from spinbench.control.cost_model import CostModel, JobCost, ModelCost
@@ -57,6 +56,8 @@ def batch_bound(
     shortfall(0.0)
     if highest > 0:
         shortfall(highest)
+        from scipy.optimize import minimize_scalar  # imported where it is needed: it takes a second
+
         options = {"maxiter": MAX_EVALUATIONS - len(found)}
         minimize_scalar(shortfall, bounds=(0.0, highest), method="bounded", options=options)
     return max(found, key=lambda one: one.time_s.sum())

@@ -59,7 +59,8 @@ class Plot:
         """
         buffer = io.StringIO()
         with plot_style():
-            top_pt = self._lay_out()
+            self._lay_out()
+            top_pt = self._above_pt()
             self.figure.suptitle("")
             self.figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
             set_title(self.figure, self.title)
@@ -70,11 +71,15 @@ class Plot:
         head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box}>'
         return head + ASIDES.sub("", COORDINATES.sub(lambda path: DECIMALS.sub(r"\1", path[0]), rest))
 
-    def _lay_out(self) -> float:
-        """Places everything once, as that takes longer than drawing; gives the points above what is under the title."""
-        if self.figure.get_layout_engine() is not None:
-            self.figure.draw_without_rendering()
+    def _lay_out(self) -> None:
+        """Places everything once, as that takes longer than drawing."""
+        engine = self.figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(self.figure)
             self.figure.set_layout_engine(None)
+
+    def _above_pt(self) -> float:
+        """The points above what is under the title."""
         inside = [
             child for child in self.figure.get_children() if child not in self.figure.texts and child.get_visible()
         ]
