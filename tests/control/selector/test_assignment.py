@@ -40,4 +40,5 @@ def test_counts_are_those_of_the_requests(steps: list[tuple[int, int]]):
     everyone = np.arange(NUM_REQUESTS)
     assert assignment.num_held.tolist() == assignment.num_held_by(everyone).tolist()
     assignment.clear()
-    assert len(assignment) == 0 and set(assignment.of(everyone)) == {NO_DRAFTER}
+    assert len(assignment) == 0
+    assert set(assignment.of(everyone)) == {NO_DRAFTER}

@@ -41,7 +41,9 @@ def test_drafts_of_several_drafters_are_looked_up_together():
     # as many as each one's run has, the text's last token left to the target
     together = streams.accepted_runs_of_models(rows, emitted, drafters).tolist()
     assert together == [2, 2, 1, 1]
-    assert together == [runs(streams, row, drafter)[at] for row, at, drafter in zip(rows, emitted, drafters, strict=True)]
+    assert together == [
+        runs(streams, row, drafter)[at] for row, at, drafter in zip(rows, emitted, drafters, strict=True)
+    ]
 
 
 def test_confidence_is_that_of_the_position_and_of_as_many_tokens_as_all_drafters_have():
