@@ -55,7 +55,8 @@ def context_of(rng: np.random.Generator, count: int, num_drafters: int) -> Round
         rows=rng.choice(NUM_REQUESTS, count, replace=False), category=rng.integers(0, 8, count),
         num_rounds=nothing + 9, context_tokens=rng.integers(50, 800, count), output_tokens=nothing + 30,
         remaining_tokens=nothing + 60, lookup_match_order=rng.integers(0, 4, count),
-        lookup_agreed=rng.integers(0, MAX_AGREED + 1, count), ngram_confidence=rng.random(count),
+        lookup_agreed=rng.integers(0, MAX_AGREED + 1, count), ngram_agreed=rng.integers(0, MAX_AGREED + 1, count),
+        ngram_confidence=rng.random(count),
         newest_token_ids=rng.integers(0, 40_000, count), last_drafter=nothing, last_drafted=nothing,
         last_accepted=nothing, last_confidence=np.full(count, np.nan), missing_kv_tokens=missing, num_waiting=0,
     )  # fmt: skip
@@ -69,7 +70,7 @@ def outcome_of(rng: np.random.Generator, seen: RoundContext, drafter: np.ndarray
     copied = np.where(seen.lookup_match_order > 0, rng.geometric(0.3, len(seen)) - 1, 0)
     copies = np.repeat((np.arange(width) < copied[:, None])[..., None], 3, 2)
     return RoundOutcome(
-        rows=seen.rows, drafter=drafter, by_lookup=by_lookup, drafted=drafted,
+        rows=seen.rows, drafter=drafter, by_lookup=by_lookup, drafted=drafted, drafted_nodes=drafted,
         drafted_ahead=np.zeros(len(seen), np.bool_), draft_steps=np.where(by_lookup, 0, drafted), accepted=accepted,
         lookup_hindsight=lambda: (np.repeat(seen.lookup_match_order[:, None], width, 1), copies),
         ngram_hindsight=lambda: (np.zeros((len(seen), width)), np.zeros((len(seen), width), np.bool_)),
@@ -83,7 +84,7 @@ def measure(selector_class: type[JointSelector | ContextualSelector], count: int
     infos, costs = drafters_and_costs(num_drafters)
     rng = np.random.default_rng(0)
     setting = SelectorSetting(infos, count, NUM_REQUESTS, rng, NUM_SPECULATIVE_TOKENS, costs, chooses_draft_length=True)
-    selector = selector_class(setting, **KEYS)
+    selector = selector_class(setting, **KEYS, **({"branch": True} if selector_class is JointSelector else {}))
     times_ms = []
     for _ in range(rounds):
         seen = context_of(rng, count, num_drafters)

@@ -14,9 +14,10 @@ from spinbench.control.draft_length import BySelectorDraftLength, DraftLength, F
 from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest, check_request_fits
-from spinbench.control.layout import LayoutSetting
+from spinbench.control.layout import LayoutSetting, PackedLayout, VerificationLayout
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
+from spinbench.control.pipeline import DraftWhileVerifyPipeline, Pipeline
 from spinbench.control.placement import Placement
 from spinbench.control.router.protocol import Router
 from spinbench.control.selector.oracle import OracleSelector
@@ -97,6 +98,16 @@ def loop_setting(
         max_num_speculative_tokens=draft_length.max_num_speculative_tokens,
         chooses_draft_length=isinstance(draft_length, BySelectorDraftLength),
     )
+    layout_setting = LayoutSetting(cost_model.target.rectangle if cost_model else {})
+    layout: VerificationLayout = make_part("verification", config.verification, setting=layout_setting)
+    pipeline: Pipeline = make_part("pipeline", config.pipeline)
+    by_rejection = config.sampling.kind == "rejection" and config.sampling.temperature > 0
+    setting = replace(
+        setting,
+        allows_branches=isinstance(layout, PackedLayout)
+        and not isinstance(pipeline, DraftWhileVerifyPipeline)
+        and not by_rejection,
+    )
     selector: Selector = make_part("selector", config.selector, setting=setting)
     if isinstance(draft_length, BySelectorDraftLength):
         draft_length = draft_length.of(selector)
@@ -106,27 +117,26 @@ def loop_setting(
         draft_length = selector
     if isinstance(selector, PlainSelector):
         draft_length = FixedDraftLength(0)  # no room is kept for drafts that never come
-    layout_setting = LayoutSetting(cost_model.target.rectangle if cost_model else {})
     made = LoopSetting(
         drafters=infos,
         selector=selector,
         draft_length=draft_length,
-        layout=make_part("verification", config.verification, setting=layout_setting),
+        layout=layout,
         eos_token_ids=eos_token_ids,
         num_kv_blocks=num_blocks,
         block_size=config.kv.block_size,
         max_num_seqs=config.scheduler.max_num_seqs,
         max_num_batched_tokens=config.scheduler.max_num_batched_tokens,
-        pipeline=make_part("pipeline", config.pipeline),
+        pipeline=pipeline,
         placement=setting.placement,
         switching=config.switching,
     )
-    if made.has_trees and config.sampling.kind == "rejection" and config.sampling.temperature > 0:
+    if made.has_trees and by_rejection:
         raise UserError(
             "sampling.kind is rejection, which judges chains only: token trees (drafting=tree, selector=merged) need "
             "sampling=greedy or drafter_invariant"
         )
-    if made.drafts_ahead and config.sampling.kind == "rejection" and config.sampling.temperature > 0:
+    if made.drafts_ahead and by_rejection:
         raise UserError(
             "sampling.kind is rejection, which draws the bonus token apart from the drafter's guess at it, so that "
             "they seldom agree: pipeline=draft_while_verify needs sampling=greedy or drafter_invariant"

@@ -31,13 +31,15 @@ def check_serial(config: ReplayConfig) -> None:
 
 
 def check_drafts(setting: LoopSetting) -> None:
-    """Raise UserError for a run whose drafts may branch, or are made beside the verification of others.
+    """Raise UserError for a run whose drafters draft trees or in company, or beside the verification of others.
 
-    The oracle is that of chains, each made for its round, which others may well beat.
+    The oracle is that of chains, each of one drafter and made for its round, which others may well beat. Not so
+    branches that are chains of one drafter each: what is accepted of them is a chain that the oracle would have drafted
+    alone, for fewer rows.
     """
     if setting.drafts_ahead:
         raise UserError(NOT_SERIAL)
-    if setting.has_trees:
+    if setting.tree or setting.merged:
         raise UserError(
             "engine.oracle_num_speculative_tokens: the oracle is known for chains, not for token trees (drafting=tree, "
             "selector=merged); set it to null"

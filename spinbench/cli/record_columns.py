@@ -78,6 +78,7 @@ def record_drafter(
     config: RecordConfig,
     assembly: Assembly,
     work: RecordWork,
+    rollout_tokens: int,
 ) -> AcceptanceTable:
     """The table with this drafter's columns, which are kept in `work` as well, or taken from there.
 
@@ -91,7 +92,6 @@ def record_drafter(
         requests.seeds,
         requests.max_new_tokens,
     )
-    rollout_tokens = config.rollout_tokens
     if isinstance(drafter, NgramModel):
         columns = ngram_columns(drafter, texts, rollout_tokens)
         meta = DrafterMeta(
@@ -100,6 +100,7 @@ def record_drafter(
             sha256=drafter.weights_sha256,
             macs_per_token=0,
             rollout_tokens=columns.num_rollout_tokens,
+            copy_agreed=True,
         )
         return _stamped(table.with_drafter(meta, columns))
     law = table.meta.sampling

@@ -18,7 +18,7 @@ from spinbench.cli.record_work import WORK_FOLDER, RecordWork
 from spinbench.cli.schema import parse_config
 from spinbench.errors import UserError
 from spinbench.metrics.store import SUMMARY_FILE
-from spinbench.workload.acceptance.drafter_name import models_of
+from spinbench.workload.acceptance.drafter_name import is_ngram, models_of
 from spinbench.workload.acceptance.from_table import streams_of_table
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.acceptance.table_file import META_FILE, POSITIONS_FILE, REQUESTS_FILE, read_table, write_table
@@ -91,8 +91,10 @@ class Record:
             known = table.columns.get(drafter.name)
             if known is not None:
                 table.check_matches(drafters={drafter.name: drafter.weights_sha256})
-            if known is None or known.num_rollout_tokens < config.rollout_tokens:
-                table = record_drafter(table.without_drafter(drafter.name), drafter, config, assembly, work)
+            lacks_agreement = known is not None and is_ngram(drafter.name) and known.copy_agreed is None
+            if known is None or lacks_agreement or known.num_rollout_tokens < config.rollout_tokens:
+                rollouts = max(config.rollout_tokens, 1 if known is None else known.num_rollout_tokens)
+                table = record_drafter(table.without_drafter(drafter.name), drafter, config, assembly, work, rollouts)
         if table is before:
             raise UserError(
                 f"{table.where}: holds all of models.drafters already; there is nothing to add (for longer rollouts, "

@@ -192,6 +192,7 @@ class SimulatedEngine:
                 *_lane_warnings(config, profile.meta),
                 *_merger_warnings(settings[0]),
                 *_agreement_warnings(settings[0], streams, engine.source),
+                *_branch_warnings(settings[0], streams, engine.source),
             ),
             facts=simulated_facts(engine, profile, profile_digest, source.facts),
         )
@@ -271,6 +272,17 @@ def _agreement_warnings(setting: LoopSetting, streams: AcceptanceStreams, source
     return (
         f"acceptance table {source} is of before format 3 and does not tell how far copies agree: this selector "
         "decides without, as it would not on the runtime; spinbench record merge=FOLDER adds that",
+    )
+
+
+def _branch_warnings(setting: LoopSetting, streams: AcceptanceStreams, source: str) -> tuple[str, ...]:
+    """For texts that are recorded, but not where copies and the n-gram table part on them."""
+    if not setting.branches or streams.token_ids is None or streams.ngram_agreed is not None:
+        return ()
+    return (
+        f"acceptance table {source} is of before format 4 and does not tell where copies and the n-gram table part: "
+        "drafts of both are never verified together, as they would be on the runtime; spinbench record merge=FOLDER "
+        "adds that",
     )
 
 

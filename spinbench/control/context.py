@@ -24,6 +24,9 @@ class RoundContext:
     lookup_agreed: IntArray
     """Tokens that would be copied alike from that match and from the one before it, at most `MAX_AGREED`;
     `NOTHING_TO_COMPARE` where it occurred once or never. Looked up for selectors that learn by context only."""
+    ngram_agreed: IntArray
+    """Tokens that would be copied from that match and drafted by the run's n-gram table alike, at most `MAX_AGREED`;
+    `NOTHING_TO_COMPARE` without both. Looked up likewise."""
     ngram_confidence: FloatArray
     """How sure the run's n-gram table is of its next token, 0 without one: known for nothing."""
     newest_token_ids: IntArray
@@ -61,6 +64,9 @@ class RoundOutcome:
     drafted_ahead: BoolArray
     """The draft was made while the round before was verified, the drafter kept for it."""
     drafted: IntArray
+    """Tokens on the longest drafted path: as many can be accepted."""
+    drafted_nodes: IntArray
+    """Tokens on all drafted paths: more than that where the draft was a tree."""
     draft_steps: IntArray
     """Tokens that a model was run for: those drafted and, where it was not sure of the next, that one."""
     accepted: IntArray

@@ -46,6 +46,7 @@ class ContextReader:
             remaining_tokens=counts.max_tokens - context_tokens,
             lookup_match_order=self._text.match_order(rows, output_tokens),
             lookup_agreed=self._lookup_agreed(rows, output_tokens),
+            ngram_agreed=self._ngram_agreed(rows, output_tokens),
             ngram_confidence=self._ngram_confidence(rows, output_tokens),
             newest_token_ids=self._text.newest_token_ids(rows, output_tokens),
             last_drafter=counts.last_drafter,
@@ -64,4 +65,9 @@ class ContextReader:
     def _lookup_agreed(self, rows: IntArray, output_tokens: IntArray) -> IntArray:
         if self._compares_copies:
             return self._text.lookup_agreed(rows, output_tokens)
+        return self._nothing_to_compare[: len(rows)]
+
+    def _ngram_agreed(self, rows: IntArray, output_tokens: IntArray) -> IntArray:
+        if self._compares_copies and self._asks_ngrams:
+            return self._text.ngram_agreed(rows, output_tokens)
         return self._nothing_to_compare[: len(rows)]

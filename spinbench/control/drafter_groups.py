@@ -37,6 +37,16 @@ class DrafterGroups:
             self._batch, self._groups = batch, self._worked_out(drafter)
         return self._groups
 
+    def of_both(self, first: IntArray, second: IntArray) -> Groups:
+        """Groups of a batch whose requests have up to two drafters each; in a group, those of first ones come first."""
+        numbers = np.union1d(first, second)
+        parts = tuple(
+            (number, np.concatenate((np.flatnonzero(first == number), np.flatnonzero(second == number))))
+            for number in numbers[numbers >= 0].tolist()
+        )
+        places = np.concatenate([np.empty(0, np.int64), *(own for _, own in parts)])
+        return Groups(parts, places, np.repeat([number for number, _ in parts], [len(own) for _, own in parts]))
+
     def _worked_out(self, drafter: IntArray) -> Groups:
         order = drafter.argsort(kind="stable")
         own = drafter[order]

@@ -41,7 +41,7 @@ class LearnedTimes:
         """From what is known by now."""
         count, unit_s = len(context), self._unit_s or 1.0
         pass_s, request_s, row_s = unit_s * self._verify.shares
-        verify_s = pass_s + count * request_s + row_s * np.arange(count * self._most + 1)
+        verify_s = pass_s + count * request_s + row_s * np.arange(2 * count * self._most + 1)
         shares = unit_s * np.array([law.shares for law in self._draft]).reshape(-1, 3)
         draft = DraftPrices(shares[:, 0], np.zeros(len(shares)), shares[:, 1], shares[:, 2])
         missing_s = np.where(missing_tokens > 1, shares[:, 1] + shares[:, 2] * missing_tokens, 0.0)
@@ -53,10 +53,12 @@ class LearnedTimes:
         self._unit_s = self._unit_s or outcome.verify_time_s
         if self._unit_s <= 0:
             return
-        rows = int(outcome.drafted.sum())
+        rows = int(outcome.drafted_nodes.sum())
         self._verify.observe((1, len(outcome.rows), rows), outcome.verify_time_s / self._unit_s)
-        # a job that drafted ahead is not known in full here: some of its requests' drafts came to nothing
-        drafted = np.where(outcome.drafted_ahead, NO_DRAFTER, outcome.drafter)
+        # a job that drafted ahead is not known in full here: some of its requests' drafts came to nothing; of branches
+        # it is not known whose job took how much of the time
+        is_unknown = outcome.drafted_ahead | (outcome.drafted_nodes > outcome.drafted)
+        drafted = np.where(is_unknown, NO_DRAFTER, outcome.drafter)
         for drafter in np.unique(drafted[drafted != NO_DRAFTER]).tolist():
             group = drafted == drafter
             asked = group & (outcome.draft_steps > 0)

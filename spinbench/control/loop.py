@@ -35,11 +35,11 @@ from spinbench.control.pipeline import next_to_start, num_parts, share_of_batch
 from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
-from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
+from spinbench.control.request_table import IDLE, IN_PREFILL, NO_DRAFTER, RequestTable
 from spinbench.control.round import Round
 from spinbench.control.round_setting import RoundSetting
 from spinbench.control.scheduler import Scheduler
-from spinbench.control.selector.protocol import LearnsByContext
+from spinbench.control.selector.protocol import Branches, LearnsByContext
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
 from spinbench.workload.arrivals import Arrivals
@@ -82,6 +82,7 @@ class ServingLoop:
             tree=setting.tree,
             members=setting.merged,
             stop=setting.stop,
+            branches=setting.branches,
         )
         self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
@@ -222,8 +223,10 @@ class ServingLoop:
         drafters, lengths = choose_beside(ready, context, setting.selector, setting.draft_length)
         # the bonus token is always emitted, so more than remaining - 1 drafted tokens could never be used
         lengths = np.minimum(lengths, context.remaining_tokens - 1)
+        beside = self._beside(context)
+        depth = lengths if beside is None else np.maximum(lengths, beside[1])
         running, preempted = self._scheduler.reserve(
-            context.rows, context.context_tokens + setting.num_draft_tokens(lengths)
+            context.rows, context.context_tokens + setting.num_draft_tokens(depth)
         )
         if preempted:
             self._body.release(np.array(preempted, np.int64))
@@ -242,11 +245,21 @@ class ServingLoop:
                 for job in self._ahead.jobs(round_, own):
                     self._body.submit(job)
 
+    def _beside(self, context: RoundContext) -> tuple[IntArray, IntArray] | None:
+        """Second drafters of requests that were chosen for, and their K; None if there are none."""
+        selector = self._setting.selector
+        if not (isinstance(selector, Branches) and selector.branches):
+            return None
+        drafter, lengths = selector.beside(context)
+        lengths = np.minimum(lengths, context.remaining_tokens - 1)
+        return (np.where(lengths > 0, drafter, NO_DRAFTER), lengths) if lengths.any() else None
+
     def _start_round(
         self, context: RoundContext, drafters: IntArray, lengths: IntArray, ready: ReadyDrafts | None
     ) -> Round:
         table = self._table
-        round_ = Round(self._num_rounds, context, drafters, lengths, self._of_rounds, ready)
+        beside = self._beside(context) if self._of_rounds.branches else None
+        round_ = Round(self._num_rounds, context, drafters, lengths, self._of_rounds, ready, beside)
         self._num_rounds += 1
         self._rounds[round_.index] = round_
         table.in_round[context.rows] = table.last_round[context.rows] = round_.index
@@ -328,6 +341,7 @@ class ServingLoop:
             by_lookup=round_.by_lookup & (drafted > 0) if self._of_rounds.copies else round_.by_lookup,
             drafted_ahead=round_.drafted_ahead,
             drafted=drafted,
+            drafted_nodes=round_.drafted,
             draft_steps=round_.draft_steps,
             accepted=accepted,
             lookup_hindsight=partial(_over_emitted, self._text.lookup_hindsight, rows, round_.output_tokens, emitted),

@@ -17,7 +17,7 @@ from spinbench.control.placement import SHARED, Placement
 from spinbench.control.selector.best_fixed import BestFixedSelector
 from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.merged import MERGED, MergedSelector
-from spinbench.control.selector.protocol import Selector
+from spinbench.control.selector.protocol import Branches, Selector
 from spinbench.control.switching import SwitchingKind
 from spinbench.control.token_tree import TreeShape
 from spinbench.errors import UserError
@@ -109,7 +109,12 @@ class LoopSetting:
     @property
     def has_trees(self) -> bool:
         """Whether what is verified may branch."""
-        return self.tree is not None or bool(self.merged)
+        return self.tree is not None or bool(self.merged) or self.branches
+
+    @property
+    def branches(self) -> bool:
+        """Whether a request may have a second drafter beside its first one."""
+        return isinstance(self.selector, Branches) and self.selector.branches
 
     @property
     def drafter_names(self) -> tuple[str, ...]:
@@ -121,7 +126,7 @@ class LoopSetting:
         if not self.has_trees:
             return depth
         nodes = depth if self.tree is None else self.tree.num_nodes(depth)
-        return nodes * max(1, len(self.merged))
+        return nodes * max(1, len(self.merged), 2 * self.branches)
 
     @property
     def max_num_draft_tokens(self) -> int:

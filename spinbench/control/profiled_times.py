@@ -36,7 +36,8 @@ class ProfiledTimes:
         if key not in self._known:
             verify_s = self._verify_s(len(context))
             draft = self._draft_prices(len(context), (key[1] + 0.5) * CONTEXT_STEP_TOKENS)
-            self._known[key] = verify_s, row_slopes_s(verify_s), draft
+            chains_s = verify_s[: len(context) * self._most + 1]
+            self._known[key] = verify_s, row_slopes_s(chains_s), draft
         verify_s, slopes_s, draft = self._known[key]
         last = self._missing_s.shape[1] - 1
         return RoundPrices(
@@ -53,7 +54,7 @@ class ProfiledTimes:
 
     def _verify_s(self, count: int) -> FloatArray:
         target, gap = self._costs.target, self._costs.gaps.get("verify", NO_GAP)
-        rows = range(count, count * (self._most + 1) + 1)
+        rows = range(count, count * (2 * self._most + 1) + 1)
         rows_s = np.array([_rows_s(target, row) for row in rows])
         attention_s = target.ragged.pass_s + count * target.ragged.request_s
         return self._verify.of(rows_s + attention_s, count, 1) + gap.gap_s + gap.request_s * count

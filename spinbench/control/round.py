@@ -30,8 +30,12 @@ class Round:
         num_speculative_tokens: IntArray,
         setting: RoundSetting,
         ready: ReadyDrafts | None = None,
+        beside: tuple[IntArray, IntArray] | None = None,
     ) -> None:
         """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all members.
+
+        `beside` has second drafters, -1 = none, and the tokens of their drafts, int [requests] each: those of requests
+        that have a first one, too, and both without a KV cache.
 
         `ready` has the drafts that were made ahead, whose drafters and lengths are among the other ones.
         """
@@ -42,7 +46,7 @@ class Round:
         counts = np.zeros((5, count), np.int64)
         self.num_speculative_tokens: IntArray = counts[0]
         """Tokens that drafters are asked for, on all paths."""
-        self.asked_depth = num_speculative_tokens
+        self.asked_depth = num_speculative_tokens if beside is None else np.maximum(num_speculative_tokens, beside[1])
         """Those on the longest path."""
         self.drafter = np.where(num_speculative_tokens > 0, drafter, NO_DRAFTER)
         self.context_tokens = context.context_tokens
@@ -67,6 +71,8 @@ class Round:
         if ready is not None:
             self._take_in(ready)
         self._setting = setting
+        self._asked_tokens = num_speculative_tokens
+        self._beside = beside
         self._pending: dict[int, IntArray] = {}
         """Per drafter that still drafts, the places of its requests in the arrays."""
         self._merging: list[tuple[int, IntArray]] = []
@@ -76,20 +82,26 @@ class Round:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
         drafter = self.drafter if self.ready is None else np.where(self.drafted_ahead, NO_DRAFTER, self.drafter)
         groups = self._setting.groups.of(drafter)
+        if self._beside is not None:
+            groups = self._setting.groups.of_both(drafter, self._beside[0])
         return self._jobs(groups, table) if groups.parts else [self._verify_job()]
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
         """Take a draft in; returns the verify job when it was the last one missing."""
         places = self._pending.pop(job.drafter)
-        if self._setting.members:  # several drafters may draft for a request
+        steps = job.num_steps(result)
+        if self._setting.has_trees:  # several drafters may draft for a request
             self.drafted[places] += result.num_drafted
         else:
             self.drafted[places] = result.num_drafted
-        self.draft_steps[places] = job.num_steps(result)
+        self._untimed.append((places, done))
         if result.confidence is not None:
             self.confidence[places] = result.confidence
-        self._untimed.append((places, done))
-        self.group_size[places] = len(places)
+        if self._beside is not None:  # whoever drafts beside another is not recorded for itself
+            first = self.drafter[places] == job.drafter
+            places, steps = places[first], steps[first]
+        self.draft_steps[places] = steps
+        self.group_size[places] = len(job.spans)
         return None if self._pending else self._verify_job()
 
     def _take_in(self, ready: ReadyDrafts) -> None:
@@ -113,7 +125,7 @@ class Round:
     def _ask_times(self) -> None:
         for places, done in self._untimed:
             start_s, end_s = done.start_s, done.end_s
-            if self._setting.members:  # several drafters may draft for a request
+            if self._setting.members or self._beside is not None:  # several drafters may draft for a request
                 start_s = np.fmin(self._draft_start_s[places], start_s)
                 end_s = np.fmax(self._draft_end_s[places], end_s)
             self._draft_start_s[places], self._draft_end_s[places] = start_s, end_s
@@ -155,11 +167,18 @@ class Round:
         setting = self._setting
         parts, places, drafter = groups
         alone = self.drafter[places] == drafter if setting.members else None
-        rows, newest, lengths = self.rows[places], self.context_tokens[places], self.asked_depth[places]
+        rows, newest, lengths = self.rows[places], self.context_tokens[places], self._asked_tokens[places]
+        own_first = None
+        if self._beside is not None:
+            own_first = self.drafter[places] == drafter
+            lengths = np.where(own_first, lengths, self._beside[1][places])
         by_lookup = np.zeros(len(places), np.bool_)
         if setting.copies:
             by_lookup = setting.drafts_by_lookup(drafter, self.lookup_match_order[places])
-            self.by_lookup[places] = by_lookup if alone is None else by_lookup & alone
+            if own_first is None:
+                self.by_lookup[places] = by_lookup if alone is None else by_lookup & alone
+            else:
+                self.by_lookup[places[own_first]] = by_lookup[own_first]
         start = setting.start_of_drafts(drafter, by_lookup, newest, table.planned_kv_tokens(rows, drafter))
         behind = newest - start > MAX_UNSEEN_TOKENS
         any_behind, first = bool(np.count_nonzero(behind)), start
@@ -178,6 +197,8 @@ class Round:
             # what has no KV cache names one token at a time: a chain
             tree = setting.tree if setting.tree and setting.has_kv_cache[number] else None
             joins = alone is not None and self._joins(number, own, by_lookup[part], alone[part])
+            if self._beside is not None:
+                joins = bool(np.count_nonzero(self._beside[0][own] != NO_DRAFTER))
             job = DraftJob(
                 number,
                 TokenSpans(rows[part], first[part], newest[part]),

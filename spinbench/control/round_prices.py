@@ -31,7 +31,8 @@ class RoundPrices:
     """A round of n requests takes verify_s[drafted rows] and the rest added up, in seconds."""
 
     verify_s: FloatArray
-    """[n * K + 1], by drafted rows of all requests together: verification and the loop's own time."""
+    """[n * 2 * K + 1], by drafted rows of all requests together, of which each may have two drafts: verification and
+    the loop's own time."""
     row_slopes_s: FloatArray
     """Seconds that a further row of it costs, at different numbers of rows, rising."""
     drafting_s: float

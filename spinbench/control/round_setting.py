@@ -24,8 +24,12 @@ class RoundSetting:
         tree: TreeShape | None = None,
         members: Sequence[int] = (),
         stop: ConfidenceStop | None = None,
+        branches: bool = False,
     ) -> None:
-        """The drafter behind the last one stands for all `members`; `stop` ends models' drafts of themselves."""
+        """The drafter behind the last one stands for all `members`; `stop` ends models' drafts of themselves.
+
+        With `branches` a request may have a second drafter.
+        """
         self.drafters = tuple(drafters)
         self.layout = layout
         self.measure_confidence = measure_confidence
@@ -36,7 +40,8 @@ class RoundSetting:
         self.has_kv_cache: BoolArray = np.array([drafter.has_kv_cache for drafter in self.drafters], np.bool_)
         self._min_copied_order: IntArray = np.array([drafter.min_copied_order for drafter in self.drafters], np.int64)
         self.copies = any(drafter.copies for drafter in self.drafters)
-        self.has_trees = tree is not None or bool(self.members)
+        self.branches = branches
+        self.has_trees = tree is not None or bool(self.members) or branches
         """Whether what is verified may branch."""
         self._all_keep_kv = bool(self.has_kv_cache.all())
         # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place

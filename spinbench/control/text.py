@@ -8,6 +8,7 @@ import numpy as np
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.job import TokenSpans
 from spinbench.control.ngram_index import NgramIndex
+from spinbench.workload.acceptance.agreement import MAX_AGREED, NOTHING_TO_COMPARE, agreed_run
 from spinbench.workload.acceptance.ngram_model import NO_TOKEN, NgramModel, contexts_before
 from spinbench.workload.acceptance.probability import decode_probability
 from spinbench.workload.request import Request
@@ -27,6 +28,11 @@ class Text(Protocol):
     def lookup_agreed(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """Tokens that would be copied alike from the longest match and from the one before it, int [requests];
         `NOTHING_TO_COMPARE` without two matches, or where that is not known."""
+        ...
+
+    def ngram_agreed(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """Tokens, at most `MAX_AGREED`, that the run's n-gram table and a copy from the longest match would draft
+        alike, int [requests]; `NOTHING_TO_COMPARE` without a match, and where nobody knows."""
         ...
 
     def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
@@ -88,6 +94,17 @@ class LiveText:
     def lookup_agreed(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """From each request's index."""
         return np.array([self._lookups[row].agreed_run() for row in rows.tolist()], np.int64)
+
+    def ngram_agreed(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """By making both drafts."""
+        agreed = np.full(len(rows), NOTHING_TO_COMPARE)
+        copies = [self.lookup(row, MAX_AGREED, NgramIndex.MAX_ORDER, 1) for row in rows.tolist()]
+        found = np.flatnonzero([bool(copy) for copy in copies])
+        if self._ngrams is None or not len(found):
+            return agreed
+        said, _ = self._ngrams.draft(self.context_ends(rows[found], self._ngrams.context_tokens), MAX_AGREED)
+        agreed[found] = agreed_run(said, np.array([copies[place] for place in found.tolist()]))
+        return agreed
 
     def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """As written."""

@@ -25,6 +25,10 @@ class RecordedText:
         """As recorded at each request's place."""
         return self._streams.lookup_agreed_at(rows, num_output_tokens)
 
+    def ngram_agreed(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
+        """As recorded at each request's place."""
+        return self._streams.ngram_agreed_at(rows, num_output_tokens)
+
     def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """As recorded; every round begins behind a token of the answer."""
         if self._streams.token_ids is None:

@@ -17,7 +17,7 @@ def context(num_requests: int, num_rounds: int = 0, num_drafters: int = 3, rows:
     return RoundContext(
         rows=np.arange(num_requests) if rows is None else np.array(rows),
         category=same(-1), num_rounds=same(num_rounds), context_tokens=same(10), output_tokens=same(1),
-        remaining_tokens=same(9), lookup_match_order=same(0), lookup_agreed=same(255), newest_token_ids=same(-1), ngram_confidence=np.zeros(num_requests), last_drafter=same(-1), last_drafted=same(0),
+        remaining_tokens=same(9), lookup_match_order=same(0), lookup_agreed=same(255), ngram_agreed=same(255), newest_token_ids=same(-1), ngram_confidence=np.zeros(num_requests), last_drafter=same(-1), last_drafted=same(0),
         last_accepted=same(0), last_confidence=np.full(num_requests, np.nan),
         missing_kv_tokens=np.zeros((num_requests, num_drafters), np.int64), num_waiting=0,
     )  # fmt: skip
@@ -28,7 +28,7 @@ def outcome(rows, drafter, accepted, draft_time_s, verify_time_s: float = 1.0, f
     drafter = np.array(drafter, np.int64)
     return RoundOutcome(
         rows=np.array(rows), drafter=drafter, by_lookup=np.zeros(len(drafter), np.bool_), drafted_ahead=np.zeros(len(drafter), np.bool_),
-        drafted=np.where(drafter < 0, 0, 4),
+        drafted=np.where(drafter < 0, 0, 4), drafted_nodes=np.where(drafter < 0, 0, 4),
         draft_steps=np.where(drafter < 0, 0, 4), accepted=np.array(accepted),
         lookup_hindsight=lambda: (np.zeros((len(drafter), 5), np.int64), np.zeros((len(drafter), 5, 3), np.bool_)),
         ngram_hindsight=lambda: (np.zeros((len(drafter), 5)), np.zeros((len(drafter), 5), np.bool_)),

@@ -72,7 +72,7 @@ def test_learned_times_come_to_what_jobs_take():
         steps, rows = int(drafted.max()), int(drafted.sum())
         draft_s = {-1: 0.0, 0: 0.1 + steps * (0.2 + 0.01 * count), 1: 0.1 + 0.5 * steps, 2: 0.01}[int(drafter[0])]
         done = replace(
-            done, drafted=drafted, draft_steps=np.where(drafter == 2, 0, drafted), by_lookup=drafter == 2,
+            done, drafted=drafted, drafted_nodes=drafted, draft_steps=np.where(drafter == 2, 0, drafted), by_lookup=drafter == 2,
             draft_time_s=np.full(count, draft_s),
             verify_time_s=4 + 0.1 * count + 0.05 * rows,
         )  # fmt: skip

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from spinbench.control.arrays import IntArray
+from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_length import DraftLength, FixedDraftLength
 from spinbench.control.draft_length_adaptive import AdaptiveDraftLength
@@ -112,6 +114,32 @@ def drafter_infos(models: Sequence[DrafterModel | NgramModel]) -> list[DrafterIn
     return infos
 
 
+class BothDrafts:
+    """Has copies and the n-gram table draft as two branches wherever they part, in turn the one or the other first."""
+
+    needs_confidence = False
+    branches = True
+
+    def __init__(self, setting: SelectorSetting) -> None:
+        self._pair = setting.drafter_index("prompt_lookup"), setting.drafter_index("tiny-ngram")
+
+    def choose(self, context: RoundContext) -> IntArray:
+        """By the number of tokens so far."""
+        return np.where(context.output_tokens % 2, *self._pair)
+
+    def beside(self, context: RoundContext) -> tuple[IntArray, IntArray]:
+        """The other one, for a longer draft."""
+        parting = context.ngram_agreed == 0
+        other = np.where(context.output_tokens % 2, *reversed(self._pair))
+        return np.where(parting, other, -1), np.where(parting, 6, 0)
+
+    def begin(self, context: RoundContext) -> None:
+        """Nothing to note."""
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Nothing to learn."""
+
+
 def make_selector(name: str, setting: SelectorSetting) -> Selector:
     """A selector by the names in `SELECTORS`, with parameters that make it switch often."""
     kind, _, drafter = name.partition(" ")
@@ -151,9 +179,12 @@ def make_selector(name: str, setting: SelectorSetting) -> Selector:
             )
         case "merged":
             return MergedSelector(setting, drafters=drafter.split(","))
+        case "both":
+            return BothDrafts(setting)
         case "contextual" | "joint":
             make = ContextualSelector if kind == "contextual" else JointSelector
-            return make(setting, optimism=1.0, payback_rounds=4, memory_rounds=50, learn_costs=False)
+            branch = {} if kind == "contextual" else {"branch": True}
+            return make(setting, optimism=1.0, payback_rounds=4, memory_rounds=50, learn_costs=False, **branch)
     raise ValueError(name)
 
 
@@ -201,6 +232,7 @@ def loop_setting(
     split: Split = "by_drafter",
     placement: PlacementKind = "shared",
     switching: SwitchingKind = "on_demand",
+    branches: bool = False,
 ) -> LoopSetting:
     """The decisions of a run, on either engine."""
     infos = tuple(drafter_infos(models))
@@ -208,7 +240,7 @@ def loop_setting(
     rng = np.random.default_rng(7)
     setting = SelectorSetting(
         infos, max_num_seqs, num_requests, rng, most, costs, chooses_draft_length=selector in PLANNERS,
-        placement=Placement(placement),
+        placement=Placement(placement), allows_branches=branches,
     )  # fmt: skip
     chosen = make_selector(selector, setting)
     if isinstance(chosen, ContextualSelector | JointSelector):

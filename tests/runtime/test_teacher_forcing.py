@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from spinbench.control.text import LiveText
 from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel
 from spinbench.runtime.noise import gumbel_noise
 from spinbench.runtime.sampler import Sampling
 from spinbench.runtime.teacher_forcing import PassLimits, score_texts
 from spinbench.runtime.written_texts import WrittenTexts
+from spinbench.workload.acceptance.agreement import NOTHING_TO_COMPARE
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.probability import decode_probability
 from tests.covering import matrix
@@ -108,3 +110,18 @@ def test_a_model_that_overflows_is_named():
         copy.get_output_embeddings().weight.fill_(float("nan"))
     with pytest.raises(UserError, match="drafter 'broken': its logits are not finite"):
         score_texts(DrafterModel("broken", copy, None, 1, "0" * 64), recorded.texts("greedy"), Sampling())
+
+
+def test_how_far_copies_agree_with_the_table_is_what_a_run_would_see():
+    written, ngrams = recorded.texts("greedy"), recorded.ngrams()
+    agreed = recorded.table("greedy").columns[ngrams.name].copy_agreed
+    assert agreed is not None
+    prompts = {request.id: tuple(prompt) for request, prompt in zip(recorded.TRACE, written.prompts, strict=True)}
+    text = LiveText(recorded.TRACE, prompts, ngrams)
+    for row in range(3):
+        answer = written.token_ids[written.offsets[row] : written.offsets[row + 1]]
+        for place, token in enumerate(answer.tolist()):
+            seen = text.ngram_agreed(np.array([row]), np.array([place]))
+            assert seen.tolist() == [agreed[written.offsets[row] + place]]
+            text.append(np.array([row]), np.array([[token]]), np.array([1]))
+    assert set(agreed.tolist()) > {0, 1, NOTHING_TO_COMPARE}

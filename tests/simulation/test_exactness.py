@@ -3,10 +3,12 @@
 import itertools
 import time
 from dataclasses import fields, replace
+from typing import Literal
 
 import numpy as np
 import pytest
 
+from spinbench.control.cost_curve import Curve
 from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
 from spinbench.metrics.tables import tables_from_record
@@ -48,7 +50,11 @@ def _lane_times_of(run: RunRecord) -> RecordedTimes:
 
 
 def _simulate(
-    times: JobTimes, sampling: str = "greedy", ngrams: bool = False, drafts_end_early: bool = True, **decisions
+    times: JobTimes,
+    sampling: str = "greedy",
+    ngrams: bool | Literal["alone"] = False,
+    drafts_end_early: bool = True,
+    **decisions,
 ) -> RunRecord:
     target, models = _models(ngrams)
     setting = serving.loop_setting(target, models, len(recorded.TRACE), **decisions)
@@ -71,14 +77,16 @@ SPAN_COUNTS = [field.name for field in fields(SpanColumns) if field.name not in 
 COUNTS = [field.name for field in fields(RoundColumns) if field.name not in (*TIMES, "request_ids", "drafters")]
 
 
-def _models(ngrams: bool):
+def _models(ngrams: bool | Literal["alone"]):
     target, models = recorded.models()
+    if ngrams == "alone":
+        return target, [recorded.ngrams()]
     return target, [*models, recorded.ngrams()] if ngrams else models
 
 
 def _assert_everything_is_equal(
-    sampling: str, ngrams: bool = False, drafts_end_early: bool = True, **decisions
-) -> None:
+    sampling: str, ngrams: bool | Literal["alone"] = False, drafts_end_early: bool = True, **decisions
+) -> RunRecord:
     target, models = _models(ngrams)
     real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
     simulated = _simulate(_times_of(real), sampling, ngrams, drafts_end_early, **decisions)
@@ -92,6 +100,7 @@ def _assert_everything_is_equal(
         assert ours.num_prefill_emitted_tokens == theirs.num_prefill_emitted_tokens
     for name in SPAN_COUNTS:
         assert np.array_equal(getattr(simulated.spans, name), getattr(real.spans, name)), name
+    return real
 
 
 @matrix(
@@ -115,6 +124,41 @@ NGRAM_SELECTORS = ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random
 @matrix({"selector": NGRAM_SELECTORS, "max_num_seqs": (1, 8), "sampling": recorded.SAMPLINGS})
 def test_with_an_ngram_table_everything_is_equal(selector, max_num_seqs, sampling):
     _assert_everything_is_equal(sampling, ngrams=True, selector=selector, max_num_seqs=max_num_seqs, draft_length=5)
+
+
+@matrix({"max_num_seqs": (1, 8), "num_kv_blocks": (200, 26), "sampling": recorded.SAMPLINGS})
+def test_branches_of_two_drafters_are_lossless_and_simulated_exactly(max_num_seqs, num_kv_blocks, sampling):
+    real = _assert_everything_is_equal(
+        sampling, "alone", selector="both", draft_length=4, max_num_seqs=max_num_seqs, num_kv_blocks=num_kv_blocks
+    )
+    assert serving.outputs(real) == serving.outputs(recorded.plain(sampling))
+    rounds, table = real.rounds, recorded.table(sampling)
+    drafters = serving.drafter_infos(_models("alone")[1])
+    streams = streams_from_table(table, recorded.TRACE, [info.name for info in drafters])
+    emitted = rounds.context_tokens - table.requests.prompt_tokens[rounds.row]
+    branched = rounds.drafted > rounds.draft_depth
+    by_second = branched & (rounds.accepted > 0)
+    for drafter, info in enumerate(drafters):
+        copies = info.drafts_by_lookup(rounds.lookup_match_order)
+        first = (rounds.drafter == drafter) & (streams.accepted_run(rounds.row, emitted, drafter, copies) > 0)
+        by_second &= ~first
+    assert by_second.sum() > 1
+    assert (branched & ~by_second & (rounds.accepted > 0)).sum() > 1
+
+
+CHEAP_ROWS = Curve(tuple(range(1, 65)), tuple(np.linspace(1.0, 1.001, 64).tolist()))
+
+
+@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
+def test_joint_branches_where_rows_are_cheap_and_is_simulated_exactly(sampling):
+    costs = cost_model(serving.drafter_infos(_models("alone")[1]))
+    costs = replace(costs, target=replace(costs.target, forward=CHEAP_ROWS, head=CHEAP_ROWS))
+    decisions = {"selector": "joint", "draft_length": 4, "costs": costs, "max_num_seqs": 8}
+    real = _assert_everything_is_equal(sampling, "alone", branches=True, **decisions)
+    assert serving.outputs(real) == serving.outputs(recorded.plain(sampling))
+    assert (real.rounds.drafted > real.rounds.draft_depth).sum() > 3
+    chains = _simulate(costs, sampling, "alone", **decisions).rounds
+    assert (chains.drafted == chains.draft_depth).all()
 
 
 @matrix(

@@ -176,6 +176,10 @@ INERT: dict[str, tuple[str, Change | None]] = {
         "for drafters with an n-gram table, which these runs have none of; see tests/control/test_draft_length.py",
         Change(0.5),
     ),
+    "selector/joint.branch": (
+        "for drafters with an n-gram table, which these runs have none of; see tests/simulation/test_exactness.py",
+        Change(False, choices=BY_SELECTOR),
+    ),
     "engine/runtime.dtype": ("number format of real models; a simulation's is its profile's", None),
     "engine/runtime.device": ("hardware of real models; a simulation's is its profile's", None),
     "engine/runtime.profile": ("costs that real runs go by; a simulation's are its profile's", None),

@@ -57,7 +57,7 @@ class TokenWorth:
     def observe(self, outcome: RoundOutcome, cells: IntArray, drafting_s: float, row_s: float) -> None:
         """Charge each request's cell, [requests], an equal share of the round and the rows of its own draft."""
         count = len(outcome.rows)
-        own_s = outcome.drafted * row_s + (outcome.drafted > 0) * drafting_s
+        own_s = outcome.drafted_nodes * row_s + (outcome.drafted > 0) * drafting_s
         cost_s = (round_s(outcome, self._placement) - own_s.sum()) / count + own_s
         self._sums *= max(0.0, 1 - count / MEMORY_TOKENS)
         np.add.at(self._sums, cells, np.stack((cost_s, outcome.accepted + 1.0), 1))

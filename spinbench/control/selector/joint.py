@@ -8,9 +8,10 @@ from pydantic import ConfigDict, Field, validate_call
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_source import NO_SOURCE
+from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.goodput import TokenWorth
-from spinbench.control.selector.look_ahead import LookAhead
+from spinbench.control.selector.look_ahead import LookAhead, Outlook
 from spinbench.control.selector.plan import BatchChoice
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.survival import NUM_CELLS
@@ -26,6 +27,10 @@ class JointSelector:
     device of its own), catching up after a switch (`RoundPrices`). `BatchChoice` finds the plan. Models that were
     seldom asked are taken for better than they look (optimism), so that they are tried where a mistake costs little. It
     has no chance in it.
+
+    Where the n-gram table and prompt lookup name different first tokens, one of the two may be right where the other is
+    not. With `branch` both can be drafted then, as two branches of a token tree, each as far as a token of it is worth
+    its row: where rows cost little, as in small batches, that is cheaper than to choose.
     """
 
     needs_confidence = False
@@ -39,6 +44,7 @@ class JointSelector:
         payback_rounds: Annotated[float, Field(ge=1)],
         memory_rounds: Annotated[float, Field(gt=0)],
         learn_costs: bool,
+        branch: bool,
     ) -> None:
         setting.require_drafters("joint")
         if not setting.chooses_draft_length:
@@ -55,6 +61,17 @@ class JointSelector:
         self._side_by_side = setting.placement.drafts_side_by_side
         self._cell = np.zeros(setting.num_requests, np.int64)
         self._lengths = np.zeros(setting.num_requests, np.int64)
+        self._beside = np.full(setting.num_requests, NO_DRAFTER)
+        self._lengths_beside = np.zeros(setting.num_requests, np.int64)
+        sources = self._ahead.sources
+        # how far a copy agrees is known of the longest match that there is
+        self.branches = (
+            branch
+            and setting.allows_branches
+            and sources.ngrams
+            and sources.copies
+            and sources.max_match_tokens == NgramIndex.MAX_ORDER
+        )
         self._drafting_s = self._row_s = 0.0
 
     def choose(self, context: RoundContext) -> IntArray:
@@ -70,12 +87,17 @@ class JointSelector:
         value = outlook.survival.copy()
         value[:, :first_copy] *= worth[:, None, :1]
         value[:, first_copy:] *= worth[:, None]
-        plan = BatchChoice(
-            value, prices, outlook.tokens_per_s, num_models, outlook.missing_share, self._side_by_side
-        ).best()
+        choice = BatchChoice(value, prices, outlook.tokens_per_s, num_models, outlook.missing_share, self._side_by_side)
+        parting = None
+        if self.branches:
+            parting = (context.ngram_agreed == 0) & (outlook.drafter[:, -2:] != NO_DRAFTER).all(1)
+        plan = choice.best(parting)
         self._lengths[rows] = plan.num_speculative_tokens
-        chosen = outlook.drafter[np.arange(len(rows)), np.maximum(plan.source, 0)]
-        return np.where(plan.source == NO_SOURCE, NO_DRAFTER, chosen)
+        self._beside[rows], self._lengths_beside[rows] = NO_DRAFTER, 0
+        if plan.beside is not None:
+            self._beside[rows] = _drafters(outlook, plan.beside.source)
+            self._lengths_beside[rows] = plan.beside.num_speculative_tokens
+        return _drafters(outlook, plan.source)
 
     def begin(self, context: RoundContext) -> None:
         """Note by what the outcome of these requests is to be learned."""
@@ -86,7 +108,17 @@ class JointSelector:
         """K of the plan."""
         return self._lengths[context.rows]
 
+    def beside(self, context: RoundContext) -> tuple[IntArray, IntArray]:
+        """Where copies and the n-gram table part, the other one of the two if the plan has it, and its K."""
+        return self._beside[context.rows], self._lengths_beside[context.rows]
+
     def observe(self, outcome: RoundOutcome) -> None:
         """Update the estimates."""
         self._worth.observe(outcome, self._cell[outcome.rows], self._drafting_s, self._row_s)
         self._ahead.observe(outcome)
+
+
+def _drafters(outlook: Outlook, source: IntArray) -> IntArray:
+    """Who drafts from each request's source, -1 = nobody, int [requests]."""
+    chosen = outlook.drafter[np.arange(len(source)), np.maximum(source, 0)]
+    return np.where(source == NO_SOURCE, NO_DRAFTER, chosen)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.draft_source import NO_SOURCE
 from spinbench.control.round_prices import RoundPrices
 
@@ -13,6 +13,14 @@ MAX_MODELS = 3
 """Most models that draft in one round."""
 OUT_OF_REACH = -1e9
 """Worth of tokens behind a draft's end."""
+
+
+class Beside(NamedTuple):
+    """Second drafts of requests whose sources part at the first token, int [requests] each."""
+
+    source: IntArray
+    """-1 = none."""
+    num_speculative_tokens: IntArray
 
 
 class Plan(NamedTuple):
@@ -25,6 +33,7 @@ class Plan(NamedTuple):
     """Accepted tokens expected, less what the time of the round is worth, in tokens."""
     drafting_s: float
     """Seconds of drafting, not counting what each request adds to them; side by side, of the slowest drafter in all."""
+    beside: Beside | None = None
 
 
 class _Terms(NamedTuple):
@@ -57,8 +66,12 @@ class BatchChoice:
     side_by_side: bool = False
     """Each drafter has a device of its own: together they take as long as the slowest of them, else the sum."""
 
-    def best(self) -> Plan:
-        """The best plan found: models are added one by one while they earn what their steps cost."""
+    def best(self, parting: BoolArray | None = None) -> Plan:
+        """The best plan found: models are added one by one while they earn what their steps cost.
+
+        `parting` [requests] are those whose last two sources, the n-gram table and copies, name different first tokens:
+        both may then be drafted, as branches of a tree, of which one at most is right.
+        """
         terms = self._terms()
         net = None
         chosen: tuple[int, ...] = ()
@@ -75,7 +88,10 @@ class BatchChoice:
             if plan.value <= best.value:
                 break
             best, chosen = plan, (*chosen, model)
-        return best
+        if parting is None or not parting.any():
+            return best
+        branched = self._branched(terms, best, parting)
+        return branched if branched.value > best.value else best
 
     def _terms(self) -> "_Terms":
         prices, worth, draft = self.prices, self.tokens_per_s, self.prices.draft
@@ -138,12 +154,29 @@ class BatchChoice:
                 plans.append(self._along(own[np.arange(count), place], usable[place], deepest, terms))
         return max(plans, key=lambda plan: plan.value)
 
+    def _branched(self, terms: "_Terms", plan: Plan, parting: BoolArray) -> Plan:
+        """The best plan with the sources of this one and, where a request's sources part, the other one beside."""
+        count, num_sources, most = self.survival.shape
+        rank, places, steps = terms.ranks[0], np.arange(count), np.arange(1, most + 1)
+        free = num_sources - 2 + rank[:, -2:, 0].argmax(1)
+        source = np.where(plan.source == NO_SOURCE, free, plan.source)
+        by_model = source < self.num_models
+        worth = rank[places, source]
+        worth = np.where(by_model[:, None] & (steps > plan.num_speculative_tokens[:, None]), OUT_OF_REACH, worth)
+        other = np.where(by_model, free, 2 * num_sources - 3 - source)
+        # what a request pays for having any draft it pays for its first one
+        beside = rank[places, other] + self.tokens_per_s * self.prices.drafting_s
+        beside = np.where((parting & ~by_model)[:, None], beside, OUT_OF_REACH)
+        return self._along(np.concatenate((worth, beside)), np.concatenate((source, other)), most, terms)
+
     def _along(self, worth: FloatArray, source: IntArray, most: int, terms: "_Terms") -> Plan:
-        """The best plan with these sources; `worth` [requests, K] of drafts of each length.
+        """The best plan with these sources; `worth` [requests, K] of drafts of each length, or [2 x requests, K] with
+        second drafts behind the first ones.
 
         Tokens are taken by falling gain, so that every number of rows is filled with the best ones.
         """
-        count = len(worth)
+        count, num_requests = len(worth), len(self.survival)
+        request = np.arange(count) % num_requests
         steps = np.arange(1, most + 1)
         # a first token that pays only together with those behind it: they come as one, at their mean
         mean = worth / steps
@@ -152,17 +185,25 @@ class BatchChoice:
         gain[:, 1:] -= worth[:, :-1]
         key = np.where(steps <= together[:, None] + 1, mean[np.arange(count), together][:, None], gain)
         key = np.minimum.accumulate(key, axis=1)
+        # a second draft never without a first
+        key[num_requests:] = np.minimum(key[num_requests:], key[: count - num_requests, :1])
         order = np.argsort(-key, axis=None, kind="stable")
         drafting_s = self._drafting_s(order, source, most, terms)
         if self.side_by_side:
-            paid = terms.paid[np.arange(count), source, :most]
+            paid = terms.paid[request, source, :most]
+            paid[num_requests:] += self.tokens_per_s * self.prices.drafting_s
             gain = np.where(worth > OUT_OF_REACH / 2, np.diff(paid, axis=1, prepend=0.0), OUT_OF_REACH)
-        value = -self.tokens_per_s * (self.prices.verify_s[: len(order) + 1] + drafting_s)
-        value[1:] += np.cumsum(gain.reshape(-1)[order])
+        priced = min(len(order) + 1, len(self.prices.verify_s))
+        value = -self.tokens_per_s * (self.prices.verify_s[:priced] + drafting_s[:priced])
+        value[1:] += np.cumsum(gain.reshape(-1)[order[: priced - 1]])
         taken = int(value.argmax())
         lengths = np.bincount(order[:taken] // most, minlength=count)
         source = np.where(lengths > 0, source, NO_SOURCE)
-        return Plan(source, lengths, float(value[taken]), float(drafting_s[taken]))
+        beside = None
+        if count > num_requests:
+            beside = Beside(source[num_requests:], lengths[num_requests:])
+            source, lengths = source[:num_requests], lengths[:num_requests]
+        return Plan(source, lengths, float(value[taken]), float(drafting_s[taken]), beside)
 
     def _drafting_s(self, order: IntArray, source: IntArray, most: int, terms: "_Terms") -> FloatArray:
         """Seconds of drafting when the first 0, 1, .. of the drafted tokens are taken, [tokens + 1].
@@ -173,7 +214,7 @@ class BatchChoice:
         place, depth = np.divmod(order, most)
         by = source[place]
         drafting_s = np.zeros(len(order) + 1)
-        own_s = terms.own_s[place, by, depth] if self.side_by_side else None
+        own_s = terms.own_s[place % len(self.survival), by, depth] if self.side_by_side else None
         for used in set(source.tolist()):
             mine = by == used
             steps = np.maximum.accumulate(np.where(mine, depth + 1, 0))

@@ -34,6 +34,8 @@ class SelectorSetting:
     """The selector is the draft-length policy as well (drafting=by_selector)."""
     placement: Placement = SHARED
     """Who works at the same time as whom."""
+    allows_branches: bool = False
+    """Drafts of two drafters for one request can be verified together, as a token tree."""
 
     def drafter_index(self, name: str) -> int:
         """Position of a drafter; UserError naming the choices if there is none of this name."""
@@ -73,6 +75,24 @@ class LearnsByContext(Protocol):
 
     def begin(self, context: RoundContext) -> None:
         """These requests keep their drafter for the round that begins; called before `choose` for the others."""
+        ...
+
+
+@runtime_checkable
+class Branches(Protocol):
+    """A selector that may ask a second drafter beside the first one, and have both drafts verified as one tree."""
+
+    @property
+    def branches(self) -> bool:
+        """Whether it does so in this run at all."""
+        ...
+
+    def beside(self, context: RoundContext) -> tuple[IntArray, IntArray]:
+        """Per request the second drafter, -1 = none, and its K, int [requests] each.
+
+        Called behind `choose`, for requests of its context. Neither drafter of such a request has a KV cache, and the
+        first tokens of their drafts differ.
+        """
         ...
 
 

@@ -53,10 +53,10 @@ class SurvivalEstimate:
     (source, category); of (request, source); for a model, of the request; for k = 1, of the newest token (one weight
     for all models, one for each other kind of source); for a copy, of its cell = (match order by then, streak by then),
     a streak being tokens that copies would have got right without a miss, and of whether the match before the latest
-    goes on with the same token; of how sure the n-gram table is of the next
-    token, which tells how easy the text is here (for each kind of source; for the table's own drafts also by k). So a
-    new request begins with what others showed (partial pooling), and a drafter that it never had with what its other
-    drafters showed.
+    goes on with the same token; for a copy and the table, of whether the other one drafts the same token, and of what
+    speaks for it (its confidence or cell); of how sure the n-gram table is of the next token, which tells how easy the
+    text is here (for each kind of source; for the table's own drafts also by k). So a new request begins with what
+    others showed (partial pooling), and a drafter that it never had with what its other drafters showed.
 
     The posterior is a normal law per weight, updated by one Newton step per observation with the doubt about all other
     weights integrated out (assumed density filtering, as Graepel et al. 2010 do for click prediction). Copies and
@@ -74,6 +74,7 @@ class SurvivalEstimate:
         self._streak = np.zeros(num_requests, np.int64)
         self._confidence = np.zeros(num_requests, np.int64)
         self._agreed = np.zeros(num_requests, np.int64)
+        self._ngram_agreed = np.zeros(num_requests, np.int64)
         count, memory, own_memory = len(sources), prior.memory_rounds, prior.memory_rounds / 10
         blocks = (  # weights, standard deviation, observations remembered
             (1, 1e-6, np.inf),  # always 0: stands where a draft has no such weight
@@ -87,6 +88,7 @@ class SurvivalEstimate:
             (NUM_CONFIDENCES * self._most, prior.shared, memory),
             (2 * NUM_CONFIDENCES, prior.place, memory),
             (NUM_AGREEMENTS, prior.place, memory),
+            (NUM_AGREEMENTS * (NUM_CONFIDENCES + NUM_CELLS), prior.place, memory),
         )
         sizes, deviations, memories = (np.array(column) for column in zip(*blocks, strict=True))
         sizes = sizes.astype(np.int64)
@@ -117,7 +119,7 @@ class SurvivalEstimate:
         self._per_row = np.stack((nothing, nothing, nothing + count, is_model.astype(np.int64)), 1)
         orders = np.arange(NUM_ORDERS)[:, None, None]
         is_copy = self._sources.copies & (source == count - 1)
-        self._by_place = np.zeros((NUM_ORDERS, count, self._most, 5), np.int64)
+        self._by_place = np.zeros((NUM_ORDERS, count, self._most, 6), np.int64)
         self._by_place[..., 0] = first[2] + (source[:, None] * NUM_ORDERS + orders) * self._most + place
         self._by_place[:, :, 0, 1] = first[7] + np.where(is_model, 0, np.where(is_copy, 1, 2)) * NUM_TOKEN_CLASSES
         if self._sources.ngrams:
@@ -126,7 +128,7 @@ class SurvivalEstimate:
             ]
             self._by_place[:, self._sources.num_models, :, 3] += place * NUM_CONFIDENCES
         self._first_cell = int(first[3])
-        self._first_agreement = int(first[10])
+        self._first_agreement, self._first_rivalry = int(first[10]), int(first[11])
         self._cell_of_order = np.minimum(orders[:, 0] + place, NgramIndex.MAX_ORDER) * (len(STREAKS) + 1)
 
     def begin(self, context: RoundContext) -> None:
@@ -134,6 +136,7 @@ class SurvivalEstimate:
         self._order[context.rows] = np.minimum(context.lookup_match_order, self._sources.max_match_tokens)
         self._category[context.rows] = context.category % MAX_CATEGORIES
         self._agreed[context.rows] = context.lookup_agreed
+        self._ngram_agreed[context.rows] = context.ngram_agreed
         self._token[context.rows] = context.newest_token_ids % NUM_TOKEN_CLASSES
         self._confidence[context.rows] = np.searchsorted(CONFIDENCES, context.ngram_confidence, side="right")
 
@@ -225,7 +228,7 @@ class SurvivalEstimate:
         self._mean[touched] += after * np.bincount(inverse, (share * (right[:, None] - chance)).reshape(-1))
 
     def _weights(self, rows: IntArray) -> tuple[IntArray, IntArray]:
-        """Weights of whole drafts, [requests, sources, 4], and of places in them, [requests, sources, K, 5]."""
+        """Weights of whole drafts, [requests, sources, 4], and of places in them, [requests, sources, K, 6]."""
         category = self._category[rows][:, None, None] * self._per_category
         whole = self._whole + rows[:, None, None] * self._per_row + category
         by_place = self._by_place[self._order[rows]]
@@ -233,8 +236,13 @@ class SurvivalEstimate:
         if self._sources.ngrams:
             by_place[..., 3] += self._confidence[rows][:, None, None]
         if self._sources.copies:
-            by_place[:, -1, :, 2] = self._first_cell + self.cells(rows)
+            cells = self.cells(rows)
+            by_place[:, -1, :, 2] = self._first_cell + cells
             by_place[:, -1, :, 4] = self._first_agreement + agreement(self._agreed[rows], self._most)
+            if self._sources.ngrams:
+                rival = self._first_rivalry + agreement(self._ngram_agreed[rows], self._most)
+                by_place[:, -1, :, 5] = rival + NUM_AGREEMENTS * self._confidence[rows][:, None]
+                by_place[:, -2, :, 5] = rival + NUM_AGREEMENTS * (NUM_CONFIDENCES + cells)
         return whole, by_place
 
 

@@ -11,6 +11,11 @@ NUM_AGREEMENTS = 4
 """Classes of `agreement`."""
 
 
+def agreed_run(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Tokens that two drafts have alike from their first one on, [..., tokens] each -> [...]."""
+    return np.logical_and.accumulate(first == second, axis=-1).sum(-1)
+
+
 def agreement(run: npt.NDArray[np.int64], num_tokens: int) -> npt.NDArray[np.int64]:
     """Class of each of `num_tokens` drafted tokens by the tokens that agree, [n] -> [n, num_tokens].
 

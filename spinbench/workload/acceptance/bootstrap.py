@@ -8,7 +8,7 @@ import numpy as np
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.counter_random import request_keys, uniforms
 from spinbench.workload.acceptance.drafter_name import models_of
-from spinbench.workload.acceptance.from_table import ngram_confidence
+from spinbench.workload.acceptance.from_table import ngram_agreed, ngram_confidence
 from spinbench.workload.acceptance.runs import MAX_RUN, run_lengths, stretches
 from spinbench.workload.acceptance.streams import AcceptanceStreams, Bools, Ints
 from spinbench.workload.acceptance.table import AcceptanceTable, Bytes
@@ -48,6 +48,7 @@ def streams_by_bootstrap(
         lookup_run=lookup_run,
         stopped=np.zeros(len(requests), np.bool_),
         ngram_confidence=ngram_confidence(table, drafters, index),
+        ngram_agreed=ngram_agreed(table, drafters, index),
         lookup_agreed=None if table.lookup_agreed is None else table.lookup_agreed[index],
         rank=rank,
     )

@@ -9,7 +9,7 @@ from spinbench.errors import UserError
 from spinbench.workload.acceptance.drafter_name import is_ngram, models_of
 from spinbench.workload.acceptance.runs import cut_at_end, run_lengths, stretches
 from spinbench.workload.acceptance.streams import AcceptanceStreams, Ints
-from spinbench.workload.acceptance.table import AcceptanceTable
+from spinbench.workload.acceptance.table import AcceptanceTable, DrafterColumns
 from spinbench.workload.request import Request
 
 
@@ -65,6 +65,7 @@ def _streams(
         stopped=recorded.stopped[rows] & (lengths == recorded.output_tokens[rows]),
         token_ids=table.token_ids[index],
         ngram_confidence=ngram_confidence(table, drafters, index),
+        ngram_agreed=ngram_agreed(table, drafters, index),
         lookup_agreed=None if table.lookup_agreed is None else table.lookup_agreed[index],
         rank=rank,
         confidence=np.stack(confidence, 1) if confidence else None,
@@ -75,8 +76,21 @@ def ngram_confidence(
     table: AcceptanceTable, drafters: tuple[str, ...], index: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.uint8] | None:
     """Coded confidence of the drafters' n-gram table at these positions of `table`; None without one."""
+    columns = _ngram_columns(table, drafters)
+    return None if columns is None else columns.top_probability[index]
+
+
+def ngram_agreed(
+    table: AcceptanceTable, drafters: tuple[str, ...], index: npt.NDArray[np.int32]
+) -> npt.NDArray[np.uint8] | None:
+    """How far copies agree with the drafters' n-gram table at these positions; None without one, or if not recorded."""
+    columns = _ngram_columns(table, drafters)
+    return None if columns is None or columns.copy_agreed is None else columns.copy_agreed[index]
+
+
+def _ngram_columns(table: AcceptanceTable, drafters: tuple[str, ...]) -> DrafterColumns | None:
     name = next((name for name in drafters if is_ngram(name)), None)
-    return None if name is None else table.column(name).top_probability[index]
+    return None if name is None else table.column(name)
 
 
 def _row(table: AcceptanceTable, request: Request) -> int:

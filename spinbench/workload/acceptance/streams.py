@@ -46,6 +46,9 @@ class AcceptanceStreams:
     lookup_agreed: npt.NDArray[np.uint8] | None = None
     """[positions] tokens that are copied alike from the latest match and from the one before it, see `LookupColumns`;
     None where that is not known."""
+    ngram_agreed: npt.NDArray[np.uint8] | None = None
+    """[positions] tokens that the run's n-gram table and a copy from the longest match would draft alike, see
+    `DrafterColumns`; None without a table, and where that is not known."""
     rank: npt.NDArray[np.uint8] | None = None
     """As the rows of `run`: tokens that the model scores above the text's, 255 = too many; None where not known."""
     confidence: npt.NDArray[np.uint8] | None = None
@@ -71,6 +74,13 @@ class AcceptanceStreams:
         if self.lookup_agreed is None:
             return np.full(len(rows), NOTHING_TO_COMPARE)
         return self.lookup_agreed[self.offsets[rows] + num_output_tokens].astype(np.int64)
+
+    def ngram_agreed_at(self, rows: Ints, num_output_tokens: Ints) -> Ints:
+        """Tokens that the n-gram table and a copy would draft alike, [n]; `NOTHING_TO_COMPARE` without two drafts, or
+        where not known."""
+        if self.ngram_agreed is None:
+            return np.full(len(rows), NOTHING_TO_COMPARE)
+        return self.ngram_agreed[self.offsets[rows] + num_output_tokens].astype(np.int64)
 
     def remaining_text(self, rows: Ints, num_output_tokens: Ints) -> Ints:
         """Tokens that are still to come."""

@@ -67,6 +67,9 @@ class DrafterColumns:
     rollout: Bytes | None = None
     """[K - 1, positions]: the same for the 2nd to the K-th token that it would draft from there on, whether those
     before are right or not; 255 where a run could not draft so many. None = not recorded."""
+    copy_agreed: Bytes | None = None
+    """[positions] of an n-gram table: tokens, at most `MAX_AGREED`, that it would draft and a copy from the longest
+    match would have alike; `NOTHING_TO_COMPARE` without a match. None = not recorded."""
 
     @property
     def num_rollout_tokens(self) -> int:

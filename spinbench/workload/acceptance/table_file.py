@@ -47,6 +47,7 @@ def position_schema(meta: TableMeta) -> pa.Schema:
     for drafter in meta.drafters:
         scores.extend(f"{score}:{drafter.name}" for score in SCORES)
         scores.extend(_rollout_columns(drafter))
+        scores.extend([_agreed_column(drafter)] if drafter.copy_agreed else [])
     runs = [f"lookup_run_{order}" for order in range(1, MAX_ORDER + 1)]
     runs += ["lookup_agreed"] if meta.lookup_agreed else []
     return pa.schema([("token_id", pa.int32()), *((name, pa.uint8()) for name in ["match_order", *runs, *scores])])
@@ -55,6 +56,10 @@ def position_schema(meta: TableMeta) -> pa.Schema:
 def _rollout_columns(drafter: DrafterMeta) -> list[str]:
     """Of the 2nd drafted token and those behind it."""
     return [f"top_probability_{place}:{drafter.name}" for place in range(2, drafter.rollout_tokens + 1)]
+
+
+def _agreed_column(drafter: DrafterMeta) -> str:
+    return f"copy_agreed:{drafter.name}"
 
 
 def write_table(folder: Path, table: AcceptanceTable) -> None:
@@ -144,6 +149,7 @@ def _position_columns(table: AcceptanceTable) -> list[np.ndarray]:
     for columns in table.columns.values():
         scores.extend(getattr(columns, score) for score in SCORES)
         scores.extend(() if columns.rollout is None else columns.rollout)
+        scores.extend(() if columns.copy_agreed is None else (columns.copy_agreed,))
     agreed = () if table.lookup_agreed is None else (table.lookup_agreed,)
     return [table.token_ids, table.match_order, *table.lookup_run, *agreed, *scores]
 
@@ -164,7 +170,10 @@ def _table(folder: Path, meta: TableMeta, positions: pa.Table, requests: pa.Tabl
     for drafter in meta.drafters:
         scores: dict[str, Bytes] = {score: of_position[f"{score}:{drafter.name}"] for score in SCORES}
         rollout = [of_position[name] for name in _rollout_columns(drafter)]
-        columns[drafter.name] = DrafterColumns(**scores, rollout=np.stack(rollout) if rollout else None)
+        agreed = of_position.get(_agreed_column(drafter))
+        columns[drafter.name] = DrafterColumns(
+            **scores, rollout=np.stack(rollout) if rollout else None, copy_agreed=agreed
+        )
     return AcceptanceTable(
         meta,
         rows,

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-FORMAT = 3
-"""Version of the folder's layout. 2: drafters may have rollouts. 3: it may be known how far copies agree. A table is
-written in the oldest format that can say it."""
+FORMAT = 4
+"""Version of the folder's layout. 2: drafters may have rollouts. 3: it may be known how far copies agree. 4: also with
+an n-gram table. A table is written in the oldest format that can say it."""
 KIND = "spinbench acceptance table"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -33,12 +33,15 @@ class DrafterMeta(ModelMeta):
     macs_per_token: Count
     rollout_tokens: Annotated[int, Field(ge=1)] = 1
     """Tokens of its own drafts whose confidence the table holds."""
+    copy_agreed: bool = False
+    """Whether the table tells how far copies agree with its drafts."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the key where there are no rollouts, so that a table has the digest that it always had."""
-        values = serialize(self)
-        return values if self.rollout_tokens > 1 else {k: v for k, v in values.items() if k != "rollout_tokens"}
+        """Without the keys of what is missing, so that a table has the digest that it always had."""
+        missing = [] if self.rollout_tokens > 1 else ["rollout_tokens"]
+        missing += [] if self.copy_agreed else ["copy_agreed"]
+        return {key: value for key, value in serialize(self).items() if key not in missing}
 
 
 class TraceMeta(MetaSection):
@@ -85,8 +88,10 @@ class TableMeta(MetaSection):
     @property
     def format(self) -> int:
         """The oldest format that can say all this."""
-        if self.lookup_agreed:
+        if any(drafter.copy_agreed for drafter in self.drafters):
             return FORMAT
+        if self.lookup_agreed:
+            return 3
         return 2 if any(drafter.rollout_tokens > 1 for drafter in self.drafters) else 1
 
     @model_serializer(mode="wrap")

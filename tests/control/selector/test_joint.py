@@ -1,5 +1,6 @@
 """Selectors that choose by context: what they find out, and what they refuse."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,8 @@ from tests.control.contexts import context, outcome, with_copies
 
 DRAFTERS = (DrafterInfo("a", "model"), DrafterInfo("b", "model"), DrafterInfo("prompt_lookup", "prompt_lookup"))
 KEYS = {"optimism": 0.5, "payback_rounds": 8, "memory_rounds": 500, "learn_costs": False}
-SELECTORS = {"contextual": ContextualSelector, "joint": JointSelector}
+JOINT = functools.partial(JointSelector, branch=True)
+SELECTORS = {"contextual": ContextualSelector, "joint": JOINT}
 MOST = 4
 
 
@@ -49,6 +51,7 @@ def _drive(selector, num_rounds: int, accepts, order=(0, 0, 0, 0), step_s: float
         done = replace(
             done,
             drafted=lengths,
+            drafted_nodes=lengths,
             draft_steps=np.where(drafter == 2, 0, lengths),
             by_lookup=drafter == 2,
             verify_time_s=1 + row_s * lengths.sum(),
@@ -96,10 +99,47 @@ def test_joint_asks_models_together_where_they_do_not_wait_for_each_other(monkey
     outlook = Outlook(np.array([[0, 1], [0, 1]]), survival, prices, 1.0, np.ones(2))
     monkeypatch.setattr(LookAhead, "outlook", lambda self, context: outlook)
     chosen = {
-        placement: JointSelector(_setting(DRAFTERS[:2], placement=placement), **KEYS).choose(context(2)).tolist()
+        placement: JOINT(_setting(DRAFTERS[:2], placement=placement), **KEYS).choose(context(2)).tolist()
         for placement in ("shared", "drafters_together", "own_devices")
     }
     assert chosen == {"shared": [-1, 1], "drafters_together": [-1, 1], "own_devices": [0, 1]}
+
+
+NGRAMS = (DrafterInfo("n-ngram", "ngram"), DrafterInfo("prompt_lookup", "prompt_lookup"))
+
+
+@pytest.mark.parametrize(
+    ("agreed", "changes", "branch", "allowed", "both"),
+    [
+        (0, {}, True, True, True),
+        (1, {}, True, True, False),
+        (255, {}, True, True, False),
+        (0, {}, False, True, False),
+        (0, {}, True, False, False),
+        (0, {"lookup_match_order": np.zeros(4, np.int64)}, True, True, False),
+    ],
+    ids=["they part", "they agree", "unknown", "not wanted", "not possible", "nothing to copy"],
+)
+def test_joint_has_both_drafted_only_where_copies_and_the_table_part(agreed, changes, branch, allowed, both):
+    setting = replace(_setting(NGRAMS), allows_branches=allowed)
+    selector = JointSelector(setting, **KEYS, branch=branch)
+    seen = replace(
+        context(4, num_drafters=2), lookup_match_order=np.full(4, 2), ngram_agreed=np.full(4, agreed),
+        ngram_confidence=np.full(4, 0.6), remaining_tokens=np.full(4, 99),
+    )  # fmt: skip
+    seen = replace(seen, **changes)
+    first = selector.choose(seen)
+    second, lengths = selector.beside(seen)
+    assert selector.branches == (branch and allowed)
+    assert ((second >= 0) == (lengths > 0)).all()
+    assert (lengths > 0).tolist() == [both] * 4
+    assert (first[second >= 0] == 1 - second[second >= 0]).all()
+    assert (selector.lengths(seen, first)[second >= 0] > 0).all()
+
+
+def test_joint_does_not_branch_for_copies_of_shorter_matches():
+    drafters = (NGRAMS[0], replace(NGRAMS[1], max_match_tokens=2))
+    assert not JointSelector(replace(_setting(drafters), allows_branches=True), **KEYS, branch=True).branches
 
 
 def test_rounds_are_timed_by_the_slowest_drafter_where_all_draft_at_once():
@@ -119,8 +159,8 @@ def test_joint_lets_a_model_run_only_for_many():
     def many(request, drafter):
         return 2 if drafter == 0 else 0
 
-    alone = _drive(JointSelector(_setting(DRAFTERS[:1]), **KEYS), 120, few, step_s=0.6)
-    together = _drive(JointSelector(_setting(DRAFTERS[:1]), **KEYS), 120, many, step_s=0.6)
+    alone = _drive(JOINT(_setting(DRAFTERS[:1]), **KEYS), 120, few, step_s=0.6)
+    together = _drive(JOINT(_setting(DRAFTERS[:1]), **KEYS), 120, many, step_s=0.6)
     assert all(drafters == [NO_DRAFTER] * 4 for drafters, _ in alone[-20:])
     assert all(drafters == [0] * 4 for drafters, _ in together[-20:])
 
@@ -149,7 +189,7 @@ def test_contextual_under_a_given_length_chooses_drafters_alone():
 
 def test_what_is_refused():
     with pytest.raises(UserError, match="selector=joint chooses drafter and K together; set drafting=by_selector"):
-        JointSelector(_setting(chooses=False), **KEYS)
+        JOINT(_setting(chooses=False), **KEYS)
     for name, selector in SELECTORS.items():
         with pytest.raises(UserError, match=f"selector={name} needs at least one drafter"):
             selector(_setting(()), **KEYS)

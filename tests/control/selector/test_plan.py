@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
-from spinbench.control.selector.plan import BatchChoice
+from spinbench.control.selector.plan import BatchChoice, Plan
 
 
 def _value(choice: BatchChoice, source, lengths) -> float:
@@ -80,6 +80,70 @@ def test_on_average_next_to_nothing_is_missed(side_by_side):
         gained += choice.best().value - plain
         possible += _best(choice) - plain
     assert gained > 0.97 * possible
+
+
+def _tree_value(choice: BatchChoice, plan: Plan) -> float:
+    """Worth of a plan with second drafts: the same terms, but that a request pays once for having a draft at all."""
+    source, lengths = plan.source.tolist(), plan.num_speculative_tokens.tolist()
+    if plan.beside is None:
+        return _value(choice, source, lengths)
+    prices, beside = choice.prices, plan.beside
+    both = BatchChoice(
+        np.concatenate((choice.survival, choice.survival)),
+        replace(
+            prices, row_s=np.tile(prices.row_s, 2), missing_s=np.tile(prices.missing_s, (2, 1)),
+        ),
+        choice.tokens_per_s, choice.num_models, np.tile(choice.missing_share, 2), choice.side_by_side,
+    )  # fmt: skip
+    lengths_beside = beside.num_speculative_tokens.tolist()
+    value = _value(both, source + beside.source.tolist(), lengths + lengths_beside)
+    return value + choice.tokens_per_s * prices.drafting_s * np.count_nonzero(lengths_beside)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(0, 1), st.booleans())
+def test_a_second_draft_is_taken_where_it_is_worth_more_than_without(seed, count, num_models, side_by_side):
+    rng = np.random.default_rng(seed)
+    chains = _choice(seed, count, num_models + 1, True, side_by_side=side_by_side)
+    verify_s = 1 + np.cumsum(rng.random(2 * count * 3 + 1)) * 0.02
+    missing_s = chains.prices.missing_s * (np.arange(num_models + 2) < num_models)
+    prices = replace(chains.prices, verify_s=verify_s, row_slopes_s=row_slopes_s(verify_s), missing_s=missing_s)
+    choice = replace(chains, prices=prices, num_models=num_models)
+    parting = rng.random(count) < 0.7
+    plan, alone = choice.best(parting), choice.best()
+    assert plan.value >= alone.value
+    assert _tree_value(choice, plan) == pytest.approx(plan.value, abs=1e-9)
+    assert choice.best(np.zeros(count, np.bool_)).value == alone.value
+    if plan.beside is not None:
+        has_second = plan.beside.num_speculative_tokens > 0
+        assert ((plan.beside.source >= 0) == has_second).all()
+        # beside a first draft, where the two part, and of the two without a model
+        assert (plan.num_speculative_tokens[has_second] > 0).all()
+        assert parting[has_second].all()
+        ours = [
+            {first, second}
+            for first, second in zip(plan.source[has_second], plan.beside.source[has_second], strict=True)
+        ]
+        assert all(pair == {num_models, num_models + 1} for pair in ours)
+
+
+def test_both_drafts_are_made_where_rows_are_cheap_and_one_where_they_are_dear():
+    survival = np.array([[[0.5, 0.25], [0.45, 0.4]]])
+    nothing = np.zeros(2)
+
+    def lengths(row_s: float) -> tuple[int, int]:
+        verify_s = 1 + row_s * np.arange(5)
+        prices = RoundPrices(
+            verify_s, row_slopes_s(verify_s), 0.05, np.zeros(1), DraftPrices(nothing, nothing, nothing, nothing),
+            np.zeros((1, 2)),
+        )  # fmt: skip
+        plan = BatchChoice(survival, prices, 1.0, 0, np.ones(1)).best(np.array([True]))
+        by_source = dict.fromkeys((0, 1), 0) | {int(plan.source[0]): int(plan.num_speculative_tokens[0])}
+        if plan.beside is not None and plan.beside.source[0] >= 0:
+            by_source[int(plan.beside.source[0])] = int(plan.beside.num_speculative_tokens[0])
+        return by_source[0], by_source[1]
+
+    assert [lengths(row_s) for row_s in (0.1, 0.3, 0.42, 0.6)] == [(2, 2), (1, 2), (1, 1), (0, 0)]
 
 
 def test_one_request_that_copies_is_exact():

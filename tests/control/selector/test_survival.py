@@ -25,7 +25,7 @@ def _round(
     estimate.begin(replace(context(len(rows), rows=rows), lookup_match_order=np.full(len(rows), order)))
     done = outcome(rows, [drafter] * len(rows), accepted, [1.0] * len(rows))
     lengths = np.full(len(rows), drafted if drafter >= 0 else 0)
-    done = replace(done, drafted=lengths, draft_steps=lengths)
+    done = replace(done, drafted=lengths, drafted_nodes=lengths, draft_steps=lengths)
     estimate.observe(with_copies(done, [order] * len(rows), lookup_run or [0] * len(rows)))
 
 
@@ -74,6 +74,27 @@ def test_where_two_matches_part_a_copy_is_found_out():
     assert agreed[0] > 3 * parted[0]
     assert parted_later[0] == pytest.approx(agreed[0])
     assert parted_later[1] < agreed[1]
+
+
+def test_where_the_table_says_otherwise_a_copy_is_found_out():
+    drafters = (DrafterInfo("n-ngram", "ngram"), DrafterInfo("prompt_lookup", "prompt_lookup"))
+    estimate = SurvivalEstimate(DraftSources.of(drafters), 50, MOST, SurvivalPrior())
+
+    def begin(rows, agreed):
+        seen = replace(context(len(rows), rows=rows), lookup_match_order=np.full(len(rows), 2))
+        estimate.begin(replace(seen, ngram_agreed=np.array(agreed), ngram_confidence=np.full(len(rows), 0.5)))
+
+    for _ in range(60):
+        # the table says something else in front of the first request, and is right; in front of the second the same
+        begin([0, 1], [0, MAX_AGREED])
+        done = with_copies(outcome([0, 1], [-1, -1], [3, 3], [1.0, 1.0]), [2, 2], [0, 4])
+        sure = np.full((2, 5), 0.5)
+        estimate.observe(replace(done, ngram_hindsight=lambda sure=sure: (sure, np.ones((2, 5), np.bool_))))
+    begin([7, 8], [0, MAX_AGREED])
+    (table, copy), (same_table, same_copy) = estimate.survival(np.array([7, 8]), 0.0)
+    assert same_copy[0] > 3 * copy[0]
+    assert table[0] > 2 * copy[0]
+    assert same_table[0] > 0.8
 
 
 def test_what_was_not_seen_teaches_nothing():

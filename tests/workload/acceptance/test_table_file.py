@@ -84,6 +84,28 @@ def test_how_far_copies_agree_comes_back_and_an_older_table_is_read_without(tmp_
     assert "lookup_agreed" not in json.loads((folder / "meta.json").read_text())
 
 
+def test_how_far_copies_agree_with_an_ngram_table_comes_back(tmp_path):
+    before = made_table(RANKS, lookup_agreed=True)
+    name, *others = before.columns
+    agreed = np.arange(before.requests.num_positions, dtype=np.uint8)
+    drafters = tuple(
+        drafter.model_copy(update={"copy_agreed": drafter.name == name}) for drafter in before.meta.drafters
+    )
+    before = replace(
+        before,
+        meta=before.meta.model_copy(update={"drafters": drafters}),
+        columns={**before.columns, name: replace(before.columns[name], copy_agreed=agreed)},
+    )
+    write_table(tmp_path / "agreed", before)
+    after = read_table(tmp_path / "agreed")
+    assert json.loads((tmp_path / "agreed" / "meta.json").read_text())["format"] == 4
+    assert after.meta == before.meta
+    np.testing.assert_array_equal(after.columns[name].copy_agreed, agreed)
+    assert all(after.columns[other].copy_agreed is None for other in others)
+    changed = replace(before.columns[name], copy_agreed=agreed[::-1])
+    assert content_sha256(replace(before, columns={**before.columns, name: changed})) != content_sha256(before)
+
+
 def test_the_shipped_table_has_the_digest_that_it_was_written_with():
     table = read_table(shipped_folder("traces") / "acceptance" / "mixed-smollm2-bfloat16")
     assert table.num_rollout_tokens(list(table.columns)) >= 1
@@ -162,10 +184,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a run's meta": (lambda f: _rewrite_meta(f, kind=...), "not of an acceptance table"),
     "a list": (lambda f: (f / "meta.json").write_text("[1]"), "not of an acceptance table"),
     "future": (
-        lambda f: _rewrite_meta(f, format=4),
-        "written in format 4, this version reads up to 3: update spinbench",
+        lambda f: _rewrite_meta(f, format=5),
+        "written in format 5, this version reads up to 4: update spinbench",
     ),
-    "no format": (lambda f: _rewrite_meta(f, format="one"), "key 'format' is 'one', expected 1 to 3"),
+    "no format": (lambda f: _rewrite_meta(f, format="one"), "key 'format' is 'one', expected 1 to 4"),
     "no digest": (lambda f: _rewrite_meta(f, files={}), "damaged, truncated or of another table"),
     "key missing": (lambda f: _rewrite_meta(f, target=...), "key 'target': field required"),
     "key unknown": (lambda f: _rewrite_meta(f, targets=1), "key 'targets': extra inputs are not permitted"),
