@@ -16,7 +16,7 @@ from spinbench.runtime.model_runner import ModelRunner
 from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 
-TRACE = serving.requests(8, max_new_tokens=12)
+TRACE = serving.requests(8, max_new_tokens=16)
 REJECTION = serving.Sampling(temperature=0.8, kind="rejection")
 
 
