@@ -10,7 +10,7 @@ from spinbench.runtime.model_drafter import ModelDrafter
 from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 
-TRACE = serving.requests(8, max_new_tokens=12)
+TRACE = serving.requests(8, max_new_tokens=16)
 PLACEMENTS = ("shared", "drafters_together", "own_devices")
 
 
