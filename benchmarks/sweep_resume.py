@@ -32,7 +32,7 @@ SWEPT = (
     "verification=packed,padded,grouped,decomposed",
     "drafting.num_speculative_tokens=1,2,4,6,8",
     "pipeline.depth=1,2,3,4",
-    "arrivals.request_rate=0.5,1,2,4,.inf",
+    "arrivals.request_rate=0.5,1,2,4,8",
 )
 TARGETS = ("command", "one worker", "all workers")
 LOOK_S = 0.05
@@ -94,6 +94,8 @@ def run(command: list[str], folder: Path, total: int, kills: int, seed: int) -> 
             starts += 1
     code = process.wait()
     wall_s = time.perf_counter() - begun_s
+    if not (folder / TABLE_FILE).exists():
+        raise SystemExit(f"the sweep ended with exit code {code} and left no table")
     table = (folder / TABLE_FILE).read_bytes()
     rows = len(pd.read_parquet(folder / TABLE_FILE))
     return {
