@@ -4,8 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -23,6 +27,18 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
+
+
+@contextmanager
+def ended_in_time(process: subprocess.Popen[str]) -> Iterator[IO[str]]:
+    """Its output; what is waited for and never said ends the test, not the day."""
+    assert process.stdout is not None
+    timer = threading.Timer(DEADLINE_S, process.kill)
+    timer.start()
+    try:
+        yield process.stdout
+    finally:
+        timer.cancel()
 
 
 WATCHED = """
@@ -50,9 +66,9 @@ def test_ctrl_c_in_mid_run_leaves_what_is_finished(tmp_path: Path, tiny: TinyMod
         [sys.executable, "-c", WATCHED, *command], cwd=tmp_path, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert process.stdout is not None
-    # the warm-up's request of this name is shorter
-    assert process.stdout.readline() == "first request finished\n"
+    with ended_in_time(process) as said:
+        # the warm-up's request of this name is shorter
+        assert said.readline() == "first request finished\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
@@ -76,9 +92,9 @@ def test_ctrl_c_while_loading_leaves_nothing(tmp_path: Path, tiny: TinyModels, s
         [sys.executable, "-c", program, "replay", *mode, *tiny_overrides(tiny, tmp_path)], cwd=tmp_path, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert process.stdout is not None
-    while "loading" not in (line := process.stdout.readline()):
-        assert line, "it ended before it loaded anything"
+    with ended_in_time(process) as out:
+        while "loading" not in (line := out.readline()):
+            assert line, "it ended before it loaded anything"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
