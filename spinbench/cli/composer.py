@@ -20,6 +20,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from spinbench.cli.config_loader import is_choice
+
 OF_THE_POINT = re.compile(r"\$\{(?!hydra\b)[A-Za-z_][\w.]*\}")
 """A key of the point's own config in the name of a folder."""
 
@@ -66,7 +68,7 @@ class _Composer:
 
     def compose(self, number: int, overrides: Sequence[str]) -> Composed:
         parsed = [self._parse(text) for text in overrides]
-        choices = tuple(text for text, one in zip(overrides, parsed, strict=True) if self._is_choice(one))
+        choices = tuple(text for text, one in zip(overrides, parsed, strict=True) if is_choice(one, self._repository))
         whole, blank = self._base(choices)
         config: DictConfig = pickle.loads(blank)
         values = [one for text, one in zip(overrides, parsed, strict=True) if text not in choices]
@@ -79,10 +81,6 @@ class _Composer:
         if text not in self._parsed:
             self._parsed[text] = OverridesParser.create().parse_override(text)
         return self._parsed[text]
-
-    def _is_choice(self, override: Override) -> bool:
-        """As Hydra tells it: a group of that name exists, and it is not given keys and values."""
-        return not isinstance(override.value(), dict) and self._repository.group_exists(override.key_or_group)
 
     def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, bytes]:
         """What Hydra composes for the choices, and the same without the `hydra` node, pickled: it is copied often."""

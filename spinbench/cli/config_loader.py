@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -60,12 +61,11 @@ class ComposedOnce(ConfigLoaderImpl):
         return config
 
     def _told_apart(self, overrides: Sequence[Override]) -> tuple[list[Override], list[Override]]:
-        """Choices of groups, and values; as Hydra tells them: a group of that name exists, and no mapping is given."""
+        """Choices of groups, and values."""
         choices: list[Override] = []
         values: list[Override] = []
         for one in overrides:
-            is_choice = not isinstance(one.value(), dict) and self.repository.group_exists(one.key_or_group)
-            (choices if is_choice else values).append(one)
+            (choices if is_choice(one, self.repository) else values).append(one)
         return choices, values
 
     def _chosen(self, config_name: str | None, choices: Sequence[Override], run_mode: RunMode) -> bytes:
@@ -76,6 +76,11 @@ class ComposedOnce(ConfigLoaderImpl):
             config = super().load_configuration(config_name, written, run_mode, validate_sweep_overrides=False)
             self._kept[key] = pickle.dumps(config)
         return self._kept[key]
+
+
+def is_choice(override: Override, repository: IConfigRepository) -> bool:
+    """Whether it chooses of a group, as Hydra tells: one of that name exists, and it is not given keys and values."""
+    return not isinstance(override.value(), dict) and repository.group_exists(override.key_or_group)
 
 
 def _tell_overrides(config: DictConfig, overrides: Sequence[Override]) -> None:
