@@ -39,7 +39,7 @@ from spinbench.control.request_table import IDLE, IN_PREFILL, NO_DRAFTER, Reques
 from spinbench.control.round import Round
 from spinbench.control.round_setting import RoundSetting
 from spinbench.control.scheduler import Scheduler
-from spinbench.control.selector.protocol import Branches, LearnsByContext
+from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
 from spinbench.workload.arrivals import Arrivals
@@ -75,6 +75,7 @@ class ServingLoop:
         compares = isinstance(setting.selector, LearnsByContext)
         self._reader = ContextReader(table, text, setting.drafters, compares_drafts=compares)
         self._headroom_tokens = setting.max_num_draft_tokens + 1
+        self._branching = setting.branching  # asked once: to tell a protocol takes as long as a decision
         self._of_rounds = RoundSetting(
             setting.drafters,
             setting.layout,
@@ -225,9 +226,8 @@ class ServingLoop:
         lengths = np.minimum(lengths, context.remaining_tokens - 1)
         beside = self._beside(context)
         depth = lengths if beside is None else np.maximum(lengths, beside[1])
-        running, preempted = self._scheduler.reserve(
-            context.rows, context.context_tokens + setting.num_draft_tokens(depth)
-        )
+        draft_tokens = setting.num_draft_tokens(depth) if self._of_rounds.has_trees else depth
+        running, preempted = self._scheduler.reserve(context.rows, context.context_tokens + draft_tokens)
         if preempted:
             self._body.release(np.array(preempted, np.int64))
             context, drafters, lengths = context.only(running), drafters[running], lengths[running]
@@ -247,10 +247,9 @@ class ServingLoop:
 
     def _beside(self, context: RoundContext) -> tuple[IntArray, IntArray] | None:
         """Second drafters of requests that were chosen for, and their K; None if there are none."""
-        selector = self._setting.selector
-        if not (isinstance(selector, Branches) and selector.branches):
+        if self._branching is None:
             return None
-        drafter, lengths = selector.beside(context)
+        drafter, lengths = self._branching.beside(context)
         lengths = np.minimum(lengths, context.remaining_tokens - 1)
         return (np.where(lengths > 0, drafter, NO_DRAFTER), lengths) if lengths.any() else None
 
@@ -258,7 +257,7 @@ class ServingLoop:
         self, context: RoundContext, drafters: IntArray, lengths: IntArray, ready: ReadyDrafts | None
     ) -> Round:
         table = self._table
-        beside = self._beside(context) if self._of_rounds.branches else None
+        beside = self._beside(context)
         round_ = Round(self._num_rounds, context, drafters, lengths, self._of_rounds, ready, beside)
         self._num_rounds += 1
         self._rounds[round_.index] = round_

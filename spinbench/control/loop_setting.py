@@ -114,7 +114,13 @@ class LoopSetting:
     @property
     def branches(self) -> bool:
         """Whether a request may have a second drafter beside its first one."""
-        return isinstance(self.selector, Branches) and self.selector.branches
+        return self.branching is not None
+
+    @property
+    def branching(self) -> Branches | None:
+        """The selector, where a request may have a second drafter."""
+        selector = self.selector
+        return selector if isinstance(selector, Branches) and selector.branches else None
 
     @property
     def drafter_names(self) -> tuple[str, ...]:
@@ -123,8 +129,6 @@ class LoopSetting:
 
     def num_draft_tokens(self, depth: IntArray) -> IntArray:
         """Tokens at the most that are verified beside the newest one, where paths have `depth` tokens."""
-        if not self.has_trees:
-            return depth
         nodes = depth if self.tree is None else self.tree.num_nodes(depth)
         return nodes * max(1, len(self.merged), 2 * self.branches)
 

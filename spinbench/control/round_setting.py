@@ -40,7 +40,6 @@ class RoundSetting:
         self.has_kv_cache: BoolArray = np.array([drafter.has_kv_cache for drafter in self.drafters], np.bool_)
         self._min_copied_order: IntArray = np.array([drafter.min_copied_order for drafter in self.drafters], np.int64)
         self.copies = any(drafter.copies for drafter in self.drafters)
-        self.branches = branches
         self.has_trees = tree is not None or bool(self.members) or branches
         """Whether what is verified may branch."""
         self._all_keep_kv = bool(self.has_kv_cache.all())
