@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from spinbench.control.arrays import IntArray
+from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.committer import Committer
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.context_reader import ContextReader
@@ -37,7 +37,6 @@ from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import IDLE, IN_PREFILL, NO_DRAFTER, RequestTable
 from spinbench.control.round import Round
-from spinbench.control.round_setting import RoundSetting
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.control.switching import CatchUpAhead
@@ -45,6 +44,8 @@ from spinbench.control.text import Text
 from spinbench.workload.arrivals import Arrivals
 
 Hindsight = TypeVar("Hindsight")
+SecondDrafts = tuple[IntArray, IntArray]
+"""Second drafters, -1 = none, and the tokens of their drafts, int [requests] each."""
 
 
 class ServingLoop:
@@ -76,15 +77,7 @@ class ServingLoop:
         self._reader = ContextReader(table, text, setting.drafters, compares_drafts=compares)
         self._headroom_tokens = setting.max_num_draft_tokens + 1
         self._branching = setting.branching  # asked once: to tell a protocol takes as long as a decision
-        self._of_rounds = RoundSetting(
-            setting.drafters,
-            setting.layout,
-            measure_confidence=setting.selector.needs_confidence,
-            tree=setting.tree,
-            members=setting.merged,
-            stop=setting.stop,
-            branches=setting.branches,
-        )
+        self._of_rounds = setting.of_rounds
         self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
@@ -231,13 +224,13 @@ class ServingLoop:
         if preempted:
             self._body.release(np.array(preempted, np.int64))
             context, drafters, lengths = context.only(running), drafters[running], lengths[running]
-            ready = ready.only(running) if ready else None
+            ready, beside = ready.only(running) if ready else None, _beside_of(beside, running)
         if not len(context):
             return  # all were preempted for requests that are in flight
-        parts = [(context, drafters, lengths)]
+        parts = [(context, drafters, lengths, beside)]
         if most > 1:
             split = setting.pipeline.split(context, drafters, most)
-            parts = [(context.only(part), drafters[part], lengths[part]) for part in split]
+            parts = [(context.only(part), drafters[part], lengths[part], _beside_of(beside, part)) for part in split]
         # drafting ahead has one round at a time, so `ready` is of the only part
         started = [(self._start_round(*part, ready), part[0]) for part in parts]
         if self._ahead:
@@ -245,7 +238,7 @@ class ServingLoop:
                 for job in self._ahead.jobs(round_, own):
                     self._body.submit(job)
 
-    def _beside(self, context: RoundContext) -> tuple[IntArray, IntArray] | None:
+    def _beside(self, context: RoundContext) -> SecondDrafts | None:
         """Second drafters of requests that were chosen for, and their K; None if there are none."""
         if self._branching is None:
             return None
@@ -254,10 +247,14 @@ class ServingLoop:
         return (np.where(lengths > 0, drafter, NO_DRAFTER), lengths) if lengths.any() else None
 
     def _start_round(
-        self, context: RoundContext, drafters: IntArray, lengths: IntArray, ready: ReadyDrafts | None
+        self,
+        context: RoundContext,
+        drafters: IntArray,
+        lengths: IntArray,
+        beside: SecondDrafts | None,
+        ready: ReadyDrafts | None,
     ) -> Round:
         table = self._table
-        beside = self._beside(context)
         round_ = Round(self._num_rounds, context, drafters, lengths, self._of_rounds, ready, beside)
         self._num_rounds += 1
         self._rounds[round_.index] = round_
@@ -354,6 +351,13 @@ class ServingLoop:
         setting.selector.observe(outcome)
         if setting.draft_length is not setting.selector:  # a selector that chooses K is both
             setting.draft_length.observe(outcome)
+
+
+def _beside_of(beside: SecondDrafts | None, places: IntArray | BoolArray) -> SecondDrafts | None:
+    """Those of some of the requests; None if there are none."""
+    if beside is None or not beside[1][places].any():
+        return None
+    return beside[0][places], beside[1][places]
 
 
 def _over_emitted(

@@ -14,6 +14,7 @@ from spinbench.control.full_information import LearnsFromAll
 from spinbench.control.layout import PackedLayout, VerificationLayout
 from spinbench.control.pipeline import DraftWhileVerifyPipeline, Pipeline, SerialPipeline
 from spinbench.control.placement import SHARED, Placement
+from spinbench.control.round_setting import RoundSetting
 from spinbench.control.selector.best_fixed import BestFixedSelector
 from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.merged import MERGED, MergedSelector
@@ -92,6 +93,19 @@ class LoopSetting:
             )
 
     @property
+    def of_rounds(self) -> RoundSetting:
+        """What its rounds have in common, made anew for each that asks."""
+        return RoundSetting(
+            self.drafters,
+            self.layout,
+            measure_confidence=self.selector.needs_confidence,
+            tree=self.tree,
+            members=self.merged,
+            stop=self.stop,
+            branches=self.branches,
+        )
+
+    @property
     def drafts_ahead(self) -> bool:
         """Whether drafters go on while what they drafted is verified."""
         return isinstance(self.pipeline, DraftWhileVerifyPipeline)
@@ -109,7 +123,7 @@ class LoopSetting:
     @property
     def has_trees(self) -> bool:
         """Whether what is verified may branch."""
-        return self.tree is not None or bool(self.merged) or self.branches
+        return self.of_rounds.has_trees
 
     @property
     def branches(self) -> bool:

@@ -45,6 +45,20 @@ class Script:
         self.outcomes.append(outcome)
 
 
+class Branching(Script):
+    """One that may have a second drafter beside the first, and never has."""
+
+    branches = True
+
+    def __init__(self, choices: Sequence[int]) -> None:
+        super().__init__(choices)
+        self.num_asked = 0
+
+    def beside(self, context: RoundContext) -> tuple[IntArray, IntArray]:
+        self.num_asked += 1
+        return np.full(len(context), NO_DRAFTER), np.zeros(len(context), np.int64)
+
+
 def _request(name: str, prompt: int = 5, new: int = 12, **more) -> Request:
     return Request(
         id=name, arrival_s=more.pop("arrival_s", 0.0), max_new_tokens=new, prompt_token_ids=(1,) * prompt, **more
@@ -72,6 +86,13 @@ def test_one_request_step_by_step():
     assert kinds == [PrefillJob, CatchUpJob, DraftJob, VerifyJob, DraftJob, VerifyJob, DraftJob, VerifyJob]
     assert record.requests[0].first_token_s == 1.0
     assert record.requests[0].finish_s == 8.0  # 8 jobs of a second
+
+
+def test_second_drafters_are_asked_for_once_a_choice():
+    selector = Branching([0])
+    record = _serve([_request("x"), _request("y", new=20)], ScriptedBody(accepts=(2, 0, 0)), selector)
+    assert record.complete
+    assert selector.num_asked == len(selector.contexts) > 5
 
 
 def test_a_drafter_is_fed_exactly_what_it_has_not_seen():
