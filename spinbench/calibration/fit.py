@@ -15,6 +15,7 @@ from spinbench.calibration.profile_file import PASSES_FILE, Profile
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention, rising
 from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, JobKind, ModelCost
 from spinbench.control.layout import LayoutKind
+from spinbench.control.overlap import NOT_SLOWED
 from spinbench.errors import UserError
 
 AS_PASSES = JobCost(1.0, 0.0, 0.0, 0.0)
@@ -48,6 +49,7 @@ def fit_cost_model(profile: Profile, drafters: Sequence[str]) -> CostModel:
         _with_grouped(whole),
         drafters=tuple(whole.drafters[places[name]] for name in drafters),
         gaps=_gaps(profile.tables.gaps),
+        overlap=overlap.factors if (overlap := profile.meta.device.overlap) else NOT_SLOWED,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.overlap import Overlap
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.drafter_name import DrafterKind
 from spinbench.workload.sampling_kind import SamplingKind
@@ -43,6 +44,11 @@ class OverlapMeta(MetaSection):
     """Which one drafted: the largest."""
     drafter_threads: Positive | None
     """CPU threads of its lane; None on a GPU."""
+
+    @property
+    def factors(self) -> Overlap:
+        """As decisions and simulations take them."""
+        return Overlap(self.target_alone, self.target_beside, self.drafter_alone, self.drafter_beside)
 
 
 class DeviceMeta(MetaSection):

@@ -80,8 +80,14 @@ def loop_setting(
     cost_model: CostModel | None = None,
     foresight: Foresight | None = None,
     replica: int = 0,
+    lanes_share_device: bool = True,
 ) -> LoopSetting:
-    """The decisions that the config names, for one replica. Raises UserError for parameters that do not fit."""
+    """The decisions that the config names, for one replica. Raises UserError for parameters that do not fit.
+
+    `lanes_share_device`: lanes are of one device, that of `cost_model`, and slow each other as it says.
+    """
+    pipeline: Pipeline = make_part("pipeline", config.pipeline)
+    drafts_ahead = isinstance(pipeline, DraftWhileVerifyPipeline)
     setting = SelectorSetting(
         infos,
         config.scheduler.max_num_seqs,
@@ -91,7 +97,11 @@ def loop_setting(
         cost_model=cost_model,
         foresight=foresight,
         placement=Placement(config.placement.kind),
+        drafts_ahead=drafts_ahead,
     )
+    # how more than two lanes slow each other nobody measured
+    if cost_model and lanes_share_device and setting.placement.num_devices(len(infos)) == 2:
+        setting = replace(setting, overlap=cost_model.overlap)
     draft_length: DraftLength | BySelectorDraftLength = make_part("drafting", config.drafting, setting=setting)
     setting = replace(
         setting,
@@ -100,13 +110,10 @@ def loop_setting(
     )
     layout_setting = LayoutSetting(cost_model.target.rectangle if cost_model else {})
     layout: VerificationLayout = make_part("verification", config.verification, setting=layout_setting)
-    pipeline: Pipeline = make_part("pipeline", config.pipeline)
     by_rejection = config.sampling.kind == "rejection" and config.sampling.temperature > 0
     setting = replace(
         setting,
-        allows_branches=isinstance(layout, PackedLayout)
-        and not isinstance(pipeline, DraftWhileVerifyPipeline)
-        and not by_rejection,
+        allows_branches=isinstance(layout, PackedLayout) and not drafts_ahead and not by_rejection,
     )
     selector: Selector = make_part("selector", config.selector, setting=setting)
     if isinstance(draft_length, BySelectorDraftLength):

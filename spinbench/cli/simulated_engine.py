@@ -144,8 +144,12 @@ class SimulatedEngine:
             np.array([request.max_new_tokens for request in order]),
         )
         costs = (cost_model or self._files.costs(engine, tuple(config.models.drafters))) if priced else None
+        # those of a real run, whose times these are, did
+        shares_device = engine.lanes == "streams" or isinstance(times, RecordedTimes)
         settings = [
-            loop_setting(config, infos, source.eos_token_ids, 1, len(trace.requests), costs, foresight, replica)
+            loop_setting(
+                config, infos, source.eos_token_ids, 1, len(trace.requests), costs, foresight, replica, shares_device
+            )
             for replica in range(config.replicas)
         ]
         max_tokens = {
@@ -237,7 +241,7 @@ def overlap_of(config: ReplayConfig, profile: Profile) -> Overlap | None:
             f"{profile.source}: says nothing of how two lanes of its device slow each other (device.overlap), which "
             "engine.lanes=streams asks for; profile this machine anew with a drafter that has a network"
         )
-    return Overlap(found.target_alone, found.target_beside, found.drafter_alone, found.drafter_beside)
+    return found.factors
 
 
 def _digests(table: AcceptanceTable) -> dict[str, str]:

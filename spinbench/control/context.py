@@ -41,6 +41,8 @@ class RoundContext:
     """[requests, drafters]: tokens to be prefilled before a drafter could draft; 0 for prompt lookup."""
     num_waiting: int
     """Requests queued behind the running batch: the load."""
+    num_beside: int = 0
+    """Rounds of other micro-batches in flight beside the one that begins."""
 
     def __len__(self) -> int:
         """Requests in this round."""
@@ -49,7 +51,7 @@ class RoundContext:
     def only(self, kept: BoolArray | IntArray) -> "RoundContext":
         """The requests that are True in `kept`, bool [requests], or those at its places."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return RoundContext(**{k: v if k == "num_waiting" else v[kept] for k, v in columns.items()})
+        return RoundContext(**{k: v if isinstance(v, int) else v[kept] for k, v in columns.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +88,5 @@ class RoundOutcome:
     """Requests in each request's draft job."""
     finished: BoolArray
     """The request is over; its row does not come back."""
+    num_beside: int = 0
+    """Rounds of other micro-batches that were in flight as it began."""

@@ -16,6 +16,7 @@ from spinbench.control.arrays import IntArray
 from spinbench.control.cost_curve import Amount, Curve, RaggedAttention, RectangleAttention, RectangleShape
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
 from spinbench.control.layout import LayoutKind
+from spinbench.control.overlap import NOT_SLOWED, Overlap
 from spinbench.control.token_tree import TreeShape
 from spinbench.errors import UserError
 
@@ -97,6 +98,8 @@ class CostModel:
     verify: Mapping[LayoutKind, JobCost]
     gaps: Mapping[JobKind, GapCost]
     """By the kind of the job that ended."""
+    overlap: Overlap = NOT_SLOWED
+    """How two lanes of the device slow each other, if it was measured; times are of jobs that have it to themselves."""
     _warnings: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

@@ -33,8 +33,7 @@ class GoodputDraftLength:
     ) -> None:
         self.max_num_speculative_tokens = max_num_speculative_tokens
         self._sources = DraftSources.of(setting.drafters)
-        self._times = round_times(setting.cost_model, self._sources, max_num_speculative_tokens)
-        self._side_by_side = setting.placement.drafts_side_by_side
+        self._times = round_times(setting, self._sources, max_num_speculative_tokens)
         self._rate = AcceptanceRate(len(setting.drafters), setting.num_requests, prior_rate, decay)
 
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
@@ -48,7 +47,7 @@ class GoodputDraftLength:
         rate = self._rate.of_drafters()[drafters]
         steps = np.arange(self.max_num_speculative_tokens + 1)
         tokens = len(context) + np.where(drafts[:, None], rate[:, None] ** steps[1:], 0.0).sum(0).cumsum()
-        goodput = np.append(len(context), tokens) / self._round_s(prices, source[drafts], drafts)
+        goodput = np.append(len(context), tokens) / self._round_s(prices, source[drafts], drafts, rate[drafts])
         return np.where(drafts, int(goodput.argmax()), 0)
 
     def observe(self, outcome: RoundOutcome) -> None:
@@ -56,15 +55,18 @@ class GoodputDraftLength:
         self._rate.observe(outcome)
         self._times.observe(outcome)
 
-    def _round_s(self, prices: RoundPrices, source: IntArray, drafts: BoolArray) -> FloatArray:
-        """Predicted time of the round by K, [K + 1]."""
+    def _round_s(self, prices: RoundPrices, source: IntArray, drafts: BoolArray, rate: FloatArray) -> FloatArray:
+        """Predicted time of the round by K, [K + 1]; `source` and `rate` are of the requests that draft."""
         steps = np.arange(self.max_num_speculative_tokens + 1)
-        draft, any_step = prices.draft, steps > 0
+        draft, schedule, any_step = prices.draft, prices.schedule, steps > 0
         time_s = prices.verify_s[len(source) * steps] + any_step * len(source) * prices.drafting_s
         time_s = time_s + steps * float(prices.row_s[drafts].sum())
-        drafting_s = np.zeros_like(time_s)
+        drafting_s, ahead_s = np.zeros_like(time_s), np.zeros_like(time_s)
         for used, count in zip(*np.unique(source, return_counts=True), strict=True):
-            once_s = draft.job_s[used] + count * draft.request_s[used]
-            own_s = any_step * once_s + steps * (draft.step_s[used] + count * draft.step_request_s[used])
-            drafting_s = np.maximum(drafting_s, own_s) if self._side_by_side else drafting_s + own_s
-        return time_s + drafting_s
+            own_s = draft.job_of_s(used, count, steps)
+            if schedule.drafts_ahead and used < self._sources.num_models:
+                ahead_s = schedule.together_s(ahead_s, any_step * draft.job_of_s(used, count, steps + 1))
+                guesses = rate[source == used][:, None] ** (steps + 1)
+                own_s = draft.missed_job_s(used, guesses, steps)
+            drafting_s = schedule.together_s(drafting_s, own_s)
+        return schedule.round_s(drafting_s, time_s, ahead_s)

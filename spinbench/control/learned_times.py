@@ -7,6 +7,7 @@ from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_source import DraftSources
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
+from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 
 VERIFY_SHARES = (1.0, 0.02, 0.02)
 MODEL_SHARES = (0.02, 0.08, 0.005)
@@ -28,8 +29,12 @@ class LearnedTimes:
     requests are the missing tokens.
     """
 
-    def __init__(self, sources: DraftSources, max_num_speculative_tokens: int) -> None:
+    def __init__(
+        self, sources: DraftSources, max_num_speculative_tokens: int, schedule: RoundSchedule = BY_TURNS
+    ) -> None:
+        """`schedule` without an overlap: what slows lanes is in the times that are learned from."""
         self._sources = sources
+        self._schedule = schedule
         self._most = max_num_speculative_tokens
         self._unit_s = 0.0
         self._verify = _LinearTime(VERIFY_SHARES)
@@ -46,7 +51,8 @@ class LearnedTimes:
         draft = DraftPrices(shares[:, 0], np.zeros(len(shares)), shares[:, 1], shares[:, 2])
         missing_s = np.where(missing_tokens > 1, shares[:, 1] + shares[:, 2] * missing_tokens, 0.0)
         missing_s[:, self._sources.num_models :] = 0.0
-        return RoundPrices(verify_s, row_slopes_s(verify_s), 0.0, np.zeros(count), draft, missing_s)
+        schedule = self._schedule.with_beside(context.num_beside)
+        return RoundPrices(verify_s, row_slopes_s(verify_s), 0.0, np.zeros(count), draft, missing_s, schedule)
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Fit the verification, and the law of each source that drafted."""

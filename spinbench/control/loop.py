@@ -208,7 +208,8 @@ class ServingLoop:
     def _start_rounds(self, rows: IntArray, most: int) -> None:
         """Choose for these requests, and start them in at most `most` rounds."""
         setting = self._setting
-        context = self._reader.read(rows, len(self._scheduler.waiting))
+        num_beside = len(self._rounds) + min(most, len(rows)) - 1
+        context = self._reader.read(rows, len(self._scheduler.waiting), num_beside)
         if self._full and isinstance(setting.selector, LearnsFromAll):
             feedback = self._full.take(context.rows)
             if feedback is not None:
@@ -346,6 +347,7 @@ class ServingLoop:
             verify_time_s=done.end_s - done.start_s,
             group_size=round_.group_size,
             finished=finished,
+            num_beside=round_.num_beside,
         )
         setting = self._setting
         setting.selector.observe(outcome)

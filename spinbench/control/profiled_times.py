@@ -8,6 +8,7 @@ from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, ModelC
 from spinbench.control.draft_source import DraftSources
 from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
+from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.errors import UserError
 
 NO_GAP = GapCost(0.0, 0.0)
@@ -16,10 +17,20 @@ CONTEXT_STEP_TOKENS = 64
 
 
 class ProfiledTimes:
-    """Prices from a cost model; the packed layout's, where it has that."""
+    """Prices from a cost model; the packed layout's, where it has that.
 
-    def __init__(self, costs: CostModel, sources: DraftSources, max_num_speculative_tokens: int) -> None:
+    The model knows jobs that have their device to themselves; `schedule` says how much slower its lanes are.
+    """
+
+    def __init__(
+        self,
+        costs: CostModel,
+        sources: DraftSources,
+        max_num_speculative_tokens: int,
+        schedule: RoundSchedule = BY_TURNS,
+    ) -> None:
         self._costs = costs
+        self._schedule = schedule
         self._sources = sources
         self._most = max_num_speculative_tokens
         self._verify = costs.verify["packed"] if "packed" in costs.verify else next(iter(costs.verify.values()))
@@ -29,7 +40,8 @@ class ProfiledTimes:
 
     def prices(self, context: RoundContext, missing_tokens: IntArray) -> RoundPrices:
         """What depends on the number of requests, and roughly on the mean context, is kept."""
-        attention, factor = self._costs.target.ragged, self._verify.pass_factor
+        attention, overlap = self._costs.target.ragged, self._schedule.overlap
+        factor = overlap.target_alone * self._verify.pass_factor
         tokens = context.context_tokens.astype(np.float64)
         total_tokens = int(tokens.sum())
         key = len(context), total_tokens // (len(context) * CONTEXT_STEP_TOKENS)
@@ -46,7 +58,8 @@ class ProfiledTimes:
             factor * attention.extend_request_s,
             factor * (attention.extend_row_s + attention.extend_cell_s * tokens),
             draft,
-            self._missing_s[np.arange(len(self._missing_s)), np.minimum(missing_tokens, last)],
+            overlap.drafter_alone * self._missing_s[np.arange(len(self._missing_s)), np.minimum(missing_tokens, last)],
+            self._schedule.with_beside(context.num_beside),
         )
 
     def observe(self, outcome: RoundOutcome) -> None:
@@ -57,13 +70,16 @@ class ProfiledTimes:
         rows = range(count, count * (2 * self._most + 1) + 1)
         rows_s = np.array([_rows_s(target, row) for row in rows])
         attention_s = target.ragged.pass_s + count * target.ragged.request_s
-        return self._verify.of(rows_s + attention_s, count, 1) + gap.gap_s + gap.request_s * count
+        alone_s = self._verify.of(rows_s + attention_s, count, 1)
+        return self._schedule.overlap.target_alone * alone_s + gap.gap_s + gap.request_s * count
 
     def _draft_prices(self, count: int, mean_tokens: float) -> DraftPrices:
         drafters = [self._costs.drafters[places[0]] for places in self._sources.by_source]
         prices = [self._price(source, drafter, count, mean_tokens) for source, drafter in enumerate(drafters)]
         gap = self._costs.gaps.get("draft", NO_GAP)
-        job_s, request_s, step_s, step_request_s = np.array(prices).reshape(-1, 4).T
+        job_s, request_s, step_s, step_request_s = (
+            self._schedule.overlap.drafter_alone * np.array(prices).reshape(-1, 4).T
+        )
         return DraftPrices(job_s + gap.gap_s, request_s + gap.request_s, step_s, step_request_s)
 
     def _price(

@@ -49,6 +49,7 @@ class Round:
         self.asked_depth = num_speculative_tokens if beside is None else np.maximum(num_speculative_tokens, beside[1])
         """Those on the longest path."""
         self.drafter = np.where(num_speculative_tokens > 0, drafter, NO_DRAFTER)
+        self.num_beside = context.num_beside
         self.context_tokens = context.context_tokens
         self.output_tokens = context.output_tokens
         self.lookup_match_order = context.lookup_match_order

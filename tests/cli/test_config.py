@@ -1,8 +1,10 @@
 """The shipped config: every choice of every group composes and is valid, and says what each key means."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
@@ -14,8 +16,11 @@ from spinbench.cli.decisions import drafter_infos, loop_setting
 from spinbench.cli.locations import find_trace, shipped_folder
 from spinbench.cli.recommend_config import RecommendConfig
 from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.control.overlap import Overlap
 from spinbench.errors import UserError
 from spinbench.workload.load import load_trace
+from tests.control.contexts import context
+from tests.control.made_costs import cost_model
 
 CONF = shipped_folder("conf")
 CHOICES = [
@@ -53,6 +58,23 @@ def test_every_choice_is_valid(choice: str) -> None:
     setting = loop_setting(config, drafter_infos(config.models), frozenset(), 1, 1)
     assert len(setting.drafters) == len(config.models.drafters)
     sampling(config)
+
+
+def test_who_prices_rounds_is_told_what_overlaps() -> None:
+    def length(*overrides: str, lanes_share_device: bool = True) -> int:
+        names = "models.drafters=[smollm2-d128-general,smollm2-d576-general]"
+        config = parse_config(composed("selector=round_robin", "drafting=goodput", names, *overrides), ReplayConfig)
+        infos = drafter_infos(config.models)
+        costs = replace(cost_model(infos, drafter_scale=0.05, straight=True), overlap=Overlap(1.0, 1.0, 90.0, 90.0))
+        made = loop_setting(config, infos, frozenset(), 1, 9, costs, lanes_share_device=lanes_share_device)
+        seen = replace(context(2, num_drafters=2), remaining_tokens=np.full(2, 99))
+        return int(made.draft_length.lengths(seen, np.zeros(2, np.int64))[0])
+
+    # lanes of which the drafters' is 90 times as slow; of more than two nobody knows that
+    assert length("placement=drafters_together", lanes_share_device=False) == length("placement=own_devices") > 0
+    assert length("placement=drafters_together") == 0
+    # what is drafted ahead on the target's device takes its time
+    assert length("pipeline=draft_while_verify") < length("pipeline=serial")
 
 
 def test_the_default_is_spin_on_smollm2_with_its_drafters_and_prompt_lookup() -> None:

@@ -1,6 +1,6 @@
 """Prices add up to what the cost model says, and learned ones to what jobs took."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -10,8 +10,10 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, TokenSpans, VerifyJob
 from spinbench.control.layout import PackedLayout
 from spinbench.control.learned_times import LearnedTimes
+from spinbench.control.overlap import Overlap
 from spinbench.control.profiled_times import CONTEXT_STEP_TOKENS, ProfiledTimes
-from spinbench.control.round_prices import row_slopes_s
+from spinbench.control.round_prices import DraftPrices, row_slopes_s
+from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from tests.control.contexts import context, outcome
 from tests.control.made_costs import cost_model
 
@@ -55,6 +57,30 @@ def test_what_was_missed_costs_more_the_more_it_is():
     assert missing_s[0].tolist() == [0, 0, 0]
     assert (np.diff(missing_s[:, :2], axis=0) > 0).all()
     assert (missing_s[:, 2] == 0).all()
+
+
+def test_lanes_that_are_slower_alone_are_priced_so():
+    slowed = RoundSchedule(overlap=Overlap(2.0, 5.0, 3.0, 7.0))
+    costs = replace(cost_model(DRAFTERS), gaps={})
+    missing = np.array([[2, 40, 0]] * 3)
+    alone, slow = (
+        ProfiledTimes(costs, SOURCES, MOST, schedule).prices(context(3), missing) for schedule in (BY_TURNS, slowed)
+    )
+    for factor, names in ((2, ("verify_s", "drafting_s", "row_s", "row_slopes_s")), (3, ("missing_s",))):
+        for name in names:
+            assert getattr(slow, name) == pytest.approx(factor * np.array(getattr(alone, name)))
+    for one, other in zip(astuple(slow.draft), astuple(alone.draft), strict=True):
+        assert one == pytest.approx(3 * other)
+
+
+def test_the_job_of_a_group_whose_guesses_may_be_right():
+    draft = DraftPrices(np.array([4.0]), np.array([0.5]), np.array([1.0]), np.array([0.25]))
+    steps = np.arange(3)
+    # 4 + 2 x 0.5, and for each step 1 + 2 x 0.25
+    assert draft.job_of_s(0, 2, steps).tolist() == [0, 6.5, 8]
+    # two steps: 6 s of the job unless both guesses are right, and for each that is wrong 1 s
+    guesses = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.8]])
+    assert draft.missed_job_s(0, guesses, steps) == pytest.approx([0, 6.5, 0.6 * 6 + 0.7 * 1])
 
 
 def test_slopes_are_those_of_the_curve():

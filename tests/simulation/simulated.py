@@ -12,6 +12,7 @@ from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLay
 from spinbench.control.layout_decomposed import DecomposedLayout
 from spinbench.control.layout_grouped import GroupedLayout
 from spinbench.control.loop_setting import LoopSetting
+from spinbench.control.overlap import Overlap
 from spinbench.control.pipeline import MicroBatchPipeline, Pipeline, SerialPipeline, Split
 from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.record import RunRecord
@@ -98,6 +99,7 @@ def simulate(
     placement: PlacementKind = "shared",
     switching: SwitchingKind = "on_demand",
     interface: Callable[[Body], Body] | None = None,
+    overlap: Overlap | None = None,
 ) -> RunRecord:
     """A run of `trace`, whose streams are in its order."""
     infos = tuple(infos if infos is not None else (DrafterInfo(name, "model") for name in streams.drafters))
@@ -121,7 +123,7 @@ def simulate(
     lengths = {
         request.id: request.prompt_len_tokens or len(request.prompt_token_ids or ()) for request in queue.requests
     }
-    return simulated_loop(setting, queue, streams, lengths, times, interface=interface).run()
+    return simulated_loop(setting, queue, streams, lengths, times, interface=interface, overlap=overlap).run()
 
 
 def micro_batches(depth: int | Literal["adaptive"], split: Split = "by_drafter", **changes: int) -> MicroBatchPipeline:

@@ -7,8 +7,10 @@ from pydantic import ConfigDict, Field, validate_call
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.draft_source import NO_SOURCE
 from spinbench.control.request_table import NO_DRAFTER
-from spinbench.control.selector.look_ahead import LookAhead, Outlook
+from spinbench.control.selector.look_ahead import LookAhead
+from spinbench.control.selector.own_gain import own_gain
 from spinbench.control.selector.protocol import SelectorSetting
 
 
@@ -49,15 +51,10 @@ class ContextualSelector:
     def choose(self, context: RoundContext) -> IntArray:
         """The best drafter of each request, -1 where none promises to gain anything."""
         outlook = self._ahead.outlook(context)
-        gain = self._gain(outlook)
-        count, _, most = gain.shape
-        first = 0 if self._chooses_length else most - 1
-        flat = gain[:, :, first:].reshape(count, -1)
-        best = flat.argmax(1)
-        source, length = np.divmod(best, most - first)
-        drafts = flat[np.arange(count), best] > 0
-        self._lengths[context.rows] = np.where(drafts, first + length + 1, 0)
-        return np.where(drafts, outlook.drafter[np.arange(count), source], NO_DRAFTER)
+        source, length = self._best(own_gain(outlook))
+        self._lengths[context.rows] = length
+        chosen = outlook.drafter[np.arange(len(context)), np.maximum(source, 0)]
+        return np.where(source == NO_SOURCE, NO_DRAFTER, chosen)
 
     def begin(self, context: RoundContext) -> None:
         """Note by what the outcome of these requests is to be learned."""
@@ -71,16 +68,12 @@ class ContextualSelector:
         """Update the estimates."""
         self._ahead.observe(outcome)
 
-    def _gain(self, outlook: Outlook) -> FloatArray:
-        """Tokens that a draft of each source and length gains, net of its time, [requests, sources, K]."""
-        prices, draft = outlook.prices, outlook.prices.draft
-        count, _, most = outlook.survival.shape
-        steps = np.arange(1, most + 1)
-        verify_s = (prices.verify_s[count * steps] - prices.verify_s[0]) / count + prices.drafting_s
-        job_s = draft.job_s / count + draft.request_s
-        step_s = draft.step_s / count + draft.step_request_s
-        shared_s = job_s[:, None] + step_s[:, None] * steps + verify_s
-        own_s = prices.missing_s * outlook.missing_share[:, None]
-        time_s = shared_s + own_s[:, :, None] + prices.row_s[:, None, None] * steps
-        gain = np.cumsum(outlook.survival, axis=2) - outlook.tokens_per_s * time_s
-        return np.where(outlook.drafter[:, :, None] == NO_DRAFTER, -np.inf, gain)
+    def _best(self, gain: FloatArray) -> tuple[IntArray, IntArray]:
+        """Source and K of each request's best draft, int [requests] each; -1 and 0 where none gains anything."""
+        count, _, most = gain.shape
+        first = 0 if self._chooses_length else most - 1
+        flat = gain[:, :, first:].reshape(count, -1)
+        best = flat.argmax(1)
+        source, length = np.divmod(best, most - first)
+        drafts = flat[np.arange(count), best] > 0
+        return np.where(drafts, source, NO_SOURCE), np.where(drafts, first + length + 1, 0)

@@ -4,7 +4,7 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundOutcome
-from spinbench.control.placement import Placement
+from spinbench.control.round_schedule import RoundSchedule
 
 PRIOR_ROUNDS = 4.0
 """Weight of plain decoding, in rounds, before a batch size was seen."""
@@ -18,8 +18,8 @@ TINY_S = 1e-9
 class RunGoodput:
     """Tokens per second of rounds with so many requests, decayed sums that begin with plain decoding."""
 
-    def __init__(self, max_num_seqs: int, placement: Placement) -> None:
-        self._placement = placement
+    def __init__(self, max_num_seqs: int, schedule: RoundSchedule) -> None:
+        self._schedule = schedule
         self._sums = np.zeros((max_num_seqs + 1, 2))
         """Tokens, seconds."""
 
@@ -32,7 +32,7 @@ class RunGoodput:
         """Add a round."""
         count = len(outcome.rows)
         self._sums[count] *= 1 - 1 / MEMORY_ROUNDS
-        self._sums[count] += int(outcome.accepted.sum()) + count, round_s(outcome, self._placement)
+        self._sums[count] += int(outcome.accepted.sum()) + count, self._schedule.measured_s(outcome)
 
 
 class TokenWorth:
@@ -44,8 +44,8 @@ class TokenWorth:
     processes (Puterman 1994, 8.4): all rewards with the same total, only their places differ.
     """
 
-    def __init__(self, num_cells: int, placement: Placement) -> None:
-        self._placement = placement
+    def __init__(self, num_cells: int, schedule: RoundSchedule) -> None:
+        self._schedule = schedule
         self._sums = np.zeros((num_cells, 2))
         """Seconds, tokens."""
 
@@ -58,19 +58,6 @@ class TokenWorth:
         """Charge each request's cell, [requests], an equal share of the round and the rows of its own draft."""
         count = len(outcome.rows)
         own_s = outcome.drafted_nodes * row_s + (outcome.drafted > 0) * drafting_s
-        cost_s = (round_s(outcome, self._placement) - own_s.sum()) / count + own_s
+        cost_s = (self._schedule.measured_s(outcome) - own_s.sum()) / count + own_s
         self._sums *= max(0.0, 1 - count / MEMORY_TOKENS)
         np.add.at(self._sums, cells, np.stack((cost_s, outcome.accepted + 1.0), 1))
-
-
-def round_s(outcome: RoundOutcome, placement: Placement) -> float:
-    """Seconds of a round's draft jobs, one after another or side by side, and its verification.
-
-    Drafts that were made ahead took none of the round.
-    """
-    own_s = outcome.draft_time_s
-    if outcome.drafted_ahead.any():
-        own_s = np.where(outcome.drafted_ahead, 0.0, own_s)
-    if placement.drafts_side_by_side:
-        return outcome.verify_time_s + float(own_s.max(initial=0.0))
-    return outcome.verify_time_s + float((own_s / np.maximum(outcome.group_size, 1)).sum())

@@ -57,8 +57,7 @@ class JointSelector:
             memory_rounds=memory_rounds,
             learn_costs=learn_costs,
         )
-        self._worth = TokenWorth(NUM_CELLS, setting.placement)
-        self._side_by_side = setting.placement.drafts_side_by_side
+        self._worth = TokenWorth(NUM_CELLS, setting.schedule)
         self._cell = np.zeros(setting.num_requests, np.int64)
         self._lengths = np.zeros(setting.num_requests, np.int64)
         self._beside = np.full(setting.num_requests, NO_DRAFTER)
@@ -87,7 +86,7 @@ class JointSelector:
         value = outlook.survival.copy()
         value[:, :first_copy] *= worth[:, None, :1]
         value[:, first_copy:] *= worth[:, None]
-        choice = BatchChoice(value, prices, outlook.tokens_per_s, num_models, outlook.missing_share, self._side_by_side)
+        choice = BatchChoice(value, prices, outlook.tokens_per_s, num_models, outlook.missing_share, outlook.guesses)
         parting = None
         if self.branches:
             parting = (context.ngram_agreed == 0) & (outlook.drafter[:, -2:] != NO_DRAFTER).all(1)

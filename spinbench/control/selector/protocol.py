@@ -10,7 +10,9 @@ from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.cost_model import CostModel
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.oracle.foresight import Foresight
+from spinbench.control.overlap import NOT_SLOWED, Overlap
 from spinbench.control.placement import SHARED, Placement
+from spinbench.control.round_schedule import RoundSchedule
 from spinbench.errors import UserError
 
 
@@ -36,6 +38,15 @@ class SelectorSetting:
     """Who works at the same time as whom."""
     allows_branches: bool = False
     """Drafts of two drafters for one request can be verified together, as a token tree."""
+    drafts_ahead: bool = False
+    """Drafters go on while what they drafted is verified (pipeline=draft_while_verify)."""
+    overlap: Overlap = NOT_SLOWED
+    """How target and drafters slow each other, where the cost model does not know it."""
+
+    @property
+    def schedule(self) -> RoundSchedule:
+        """How the parts of this run's rounds add up, other rounds in flight not counted."""
+        return RoundSchedule(self.placement, self.drafts_ahead, self.overlap)
 
     def drafter_index(self, name: str) -> int:
         """Position of a drafter; UserError naming the choices if there is none of this name."""

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.overlap import NOT_SLOWED, Overlap
 from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
+from spinbench.control.round_schedule import RoundSchedule
 from spinbench.control.selector.contextual import ContextualSelector
-from spinbench.control.selector.goodput import round_s
 from spinbench.control.selector.joint import JointSelector
 from spinbench.control.selector.look_ahead import LookAhead, Outlook
 from spinbench.control.selector.protocol import SelectorSetting
@@ -96,13 +97,87 @@ def test_joint_asks_models_together_where_they_do_not_wait_for_each_other(monkey
         verify_s, row_slopes_s(verify_s), 0.0, nothing, DraftPrices(np.array([2.1, 1.9]), nothing, nothing, nothing),
         np.zeros((2, 2)),
     )  # fmt: skip
-    outlook = Outlook(np.array([[0, 1], [0, 1]]), survival, prices, 1.0, np.ones(2))
-    monkeypatch.setattr(LookAhead, "outlook", lambda self, context: outlook)
-    chosen = {
-        placement: JOINT(_setting(DRAFTERS[:2], placement=placement), **KEYS).choose(context(2)).tolist()
-        for placement in ("shared", "drafters_together", "own_devices")
-    }
+
+    def choice(placement: PlacementKind) -> list[int]:
+        selector = JOINT(_setting(DRAFTERS[:2], placement=placement), **KEYS)
+        priced = replace(prices, schedule=RoundSchedule(Placement(placement)))
+        outlook = Outlook(np.array([[0, 1], [0, 1]]), survival, priced, 1.0, np.ones(2))
+        monkeypatch.setattr(LookAhead, "outlook", lambda self, context: outlook)
+        return selector.choose(context(2)).tolist()
+
+    placements: tuple[PlacementKind, ...] = ("shared", "drafters_together", "own_devices")
+    chosen = {placement: choice(placement) for placement in placements}
     assert chosen == {"shared": [-1, 1], "drafters_together": [-1, 1], "own_devices": [0, 1]}
+
+
+def _chosen(monkeypatch, selector, outlook: Outlook) -> tuple[list[int], list[int]]:
+    """Drafters and lengths before such an outlook."""
+    monkeypatch.setattr(LookAhead, "outlook", lambda self, context: outlook)
+    seen = context(len(outlook.drafter))
+    drafters = selector.choose(seen)
+    return drafters.tolist(), np.where(drafters == NO_DRAFTER, 0, selector.lengths(seen, drafters)).tolist()
+
+
+def test_a_drafter_is_free_while_a_longer_one_drafts_on_a_device_of_its_own(monkeypatch):
+    # a is right for two requests and brings them 4 tokens each for a job that costs 5; b brings the third one 0.9 tokens,
+    # and its job costs 4: too much by turns, and nothing beside a's
+    survival = np.zeros((3, 2, MOST))
+    survival[:2, 0] = 1.0
+    survival[2, 1] = 0.4, 0.3, 0.1, 0.1
+    nothing, verify_s, job_s = np.zeros(2), np.ones(3 * MOST + 1), np.array([5.0, 4.0])
+    prices = RoundPrices(
+        verify_s, row_slopes_s(verify_s), 0.0, np.zeros(3), DraftPrices(job_s, nothing, nothing, nothing),
+        np.zeros((3, 2)),
+    )  # fmt: skip
+    chosen = {}
+    placements: tuple[PlacementKind, ...] = ("drafters_together", "own_devices")
+    for placement in placements:
+        priced = replace(prices, schedule=RoundSchedule(Placement(placement)))
+        outlook = Outlook(np.array([[0, 1]] * 3), survival, priced, 1.0, np.ones(3))
+        chosen[placement] = _chosen(monkeypatch, JOINT(_setting(DRAFTERS[:2]), **KEYS), outlook)
+    assert chosen["drafters_together"] == ([0, 0, NO_DRAFTER], [MOST, MOST, 0])
+    assert chosen["own_devices"] == ([0, 0, 1], [MOST] * 3)
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_drafting_that_is_hidden_costs_nothing_and_verification_that_is_neither(name, monkeypatch):
+    # one request: a drafted token is right with 0.9, 0.8, 0.7, 0.6. Alone a step costs 0.5 tokens and a row 0.2: two pay.
+    # Beside another micro-batch, whose verification takes 2 s of which drafting hides, the 4 rows cost 0.8: all pay
+    survival = np.array([[[0.9, 0.75, 0.6, 0.5]]])
+    verify_s = 2 + 0.2 * np.arange(MOST + 1)
+    prices = RoundPrices(
+        verify_s, row_slopes_s(verify_s), 0.0, np.zeros(1),
+        DraftPrices(np.zeros(1), np.zeros(1), np.array([0.5]), np.zeros(1)), np.zeros((1, 1)),
+    )  # fmt: skip
+    lengths = {}
+    for num_beside, overlap in ((0, NOT_SLOWED), (1, NOT_SLOWED), (1, Overlap(1.0, 3.0, 1.0, 3.0))):
+        priced = replace(prices, schedule=RoundSchedule(Placement("own_devices"), False, overlap, num_beside))
+        outlook = Outlook(np.array([[0]]), survival, priced, 1.0, np.ones(1))
+        selector = SELECTORS[name](_setting(DRAFTERS[:1]), **KEYS)
+        lengths[num_beside, overlap == NOT_SLOWED] = _chosen(monkeypatch, selector, outlook)[1]
+    # slowed threefold, a step beside it costs the target 1 s: in 1.5 s it gets done what it does alone in 0.5 s
+    assert lengths == {(0, True): [2], (1, True): [4], (1, False): [0]}
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_what_is_drafted_ahead_pays_as_often_as_its_guess_is_right(name, monkeypatch):
+    # a step costs 0.7 tokens, a right one brings 0.8 and 0.6: a draft of one token pays, of two by 0, and of more not.
+    # Where 9 of 10 guesses behind 4 tokens are right, a tenth of the steps is paid
+    survival = np.array([[[0.8, 0.5, 0.45, 0.4]]])
+    verify_s = np.full(MOST + 1, 10.0)
+    prices = RoundPrices(
+        verify_s, row_slopes_s(verify_s), 0.0, np.zeros(1),
+        DraftPrices(np.zeros(1), np.zeros(1), np.array([0.7]), np.zeros(1)), np.zeros((1, 1)),
+    )  # fmt: skip
+
+    def length(guess: float, placement: PlacementKind) -> int:
+        priced = replace(prices, schedule=RoundSchedule(Placement(placement), drafts_ahead=True))
+        outlook = Outlook(np.array([[0]]), survival, priced, 1.0, np.ones(1), np.full((1, 1, MOST), guess))
+        return _chosen(monkeypatch, SELECTORS[name](_setting(DRAFTERS[:1]), **KEYS), outlook)[1][0]
+
+    assert [length(guess, "own_devices") for guess in (0.0, 0.9)] == [1, 4]
+    # on one device what is drafted ahead is always paid: two steps at least. With no chance at all nothing is
+    assert [length(guess, "shared") for guess in (0.0, 0.01, 0.9)] == [1, 0, 0]
 
 
 NGRAMS = (DrafterInfo("n-ngram", "ngram"), DrafterInfo("prompt_lookup", "prompt_lookup"))
@@ -145,10 +220,14 @@ def test_joint_does_not_branch_for_copies_of_shorter_matches():
 def test_rounds_are_timed_by_the_slowest_drafter_where_all_draft_at_once():
     # 1 s of verification; a drafts 2 s for two requests, b 3 s for one
     done = replace(outcome(range(3), [0, 0, 1], [1, 1, 1], [2.0, 2.0, 3.0]), group_size=np.array([2, 2, 1]))
-    seconds = {kind: round_s(done, Placement(kind)) for kind in ("shared", "drafters_together", "own_devices")}
+    schedules = {kind: RoundSchedule(Placement(kind)) for kind in ("shared", "drafters_together", "own_devices")}
+    seconds = {kind: schedule.measured_s(done) for kind, schedule in schedules.items()}
     assert seconds == {"shared": 6, "drafters_together": 6, "own_devices": 4}
     ahead = replace(done, drafted_ahead=np.array([False, False, True]))
-    assert round_s(ahead, Placement("own_devices")) == round_s(ahead, Placement("shared")) == 3
+    assert [schedules[kind].measured_s(ahead) for kind in ("own_devices", "shared")] == [3, 3]
+    # while other micro-batches are verified, the longer of drafting and verification counts
+    others = replace(done, num_beside=1)
+    assert [schedule.measured_s(others) for schedule in schedules.values()] == [6, 5, 3]
 
 
 def test_joint_lets_a_model_run_only_for_many():

@@ -9,30 +9,55 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spinbench.control.overlap import Overlap
+from spinbench.control.placement import Placement
 from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
+from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.control.selector.plan import BatchChoice, Plan
 
+SIDE_BY_SIDE = RoundSchedule(Placement("own_devices"))
+SLOWED = Overlap(1.0, 1.2, 1.1, 1.8)
+SCHEDULES = {
+    "by turns": BY_TURNS,
+    "side by side": SIDE_BY_SIDE,
+    "micro-batches": RoundSchedule(Placement("own_devices"), num_beside=1),
+    "micro-batches of one device": RoundSchedule(Placement("drafters_together"), overlap=SLOWED, num_beside=2),
+    "ahead": RoundSchedule(Placement("own_devices"), drafts_ahead=True),
+    "ahead on one device": RoundSchedule(Placement("drafters_together"), drafts_ahead=True, overlap=SLOWED),
+    "ahead by turns": RoundSchedule(drafts_ahead=True),
+}
 
-def _value(choice: BatchChoice, source, lengths) -> float:
-    """Worth of a plan, term by term."""
-    prices, draft = choice.prices, choice.prices.draft
-    tokens, time_s = 0.0, prices.verify_s[sum(lengths)]
+
+def _value(choice: BatchChoice, source, lengths, num_paying: int = 99) -> float:
+    """Worth of a plan, term by term; the first `num_paying` drafts pay for being one."""
+    prices, draft, schedule = choice.prices, choice.prices.draft, choice.prices.schedule
+    tokens, verify_s = 0.0, prices.verify_s[sum(lengths)]
     deepest: dict[int, int] = {}
     own_s: dict[int, float] = defaultdict(float)
+    own_ahead_s: dict[int, float] = defaultdict(float)
+    all_right: dict[int, float] = defaultdict(lambda: 1.0)
     for request, (used, length) in enumerate(zip(source, lengths, strict=True)):
         if length:
+            right = 0.0 if choice.guesses is None else choice.guesses[request, used, length - 1]
             tokens += choice.survival[request, used, :length].sum()
-            time_s += prices.drafting_s + length * prices.row_s[request]
-            own_s[used] += draft.request_s[used] + length * draft.step_request_s[used]
-            own_s[used] += prices.missing_s[request, used] * choice.missing_share[request]
+            verify_s += (request < num_paying) * prices.drafting_s + length * prices.row_s[request]
+            request_s = draft.request_s[used] + length * draft.step_request_s[used]
+            own_ahead_s[used] += request_s + draft.step_request_s[used]
+            missing_s = prices.missing_s[request, used] * choice.missing_share[request]
+            own_s[used] += (1 - right) * (request_s + missing_s)
+            all_right[used] *= right
             deepest[used] = max(deepest.get(used, 0), length)
-    jobs_s = [draft.job_s[used] + steps * draft.step_s[used] + own_s[used] for used, steps in deepest.items()]
-    time_s += max(jobs_s, default=0.0) if choice.side_by_side else sum(jobs_s)
-    return tokens - choice.tokens_per_s * time_s
+    drafting_s = ahead_s = 0.0
+    for used, steps in deepest.items():
+        job_s = draft.job_s[used] + steps * draft.step_s[used]
+        drafting_s = schedule.together_s(drafting_s, (1 - all_right[used]) * job_s + own_s[used])
+        if choice.guesses is not None and used < choice.num_models:
+            ahead_s = schedule.together_s(ahead_s, job_s + draft.step_s[used] + own_ahead_s[used])
+    return tokens - choice.tokens_per_s * schedule.round_s(drafting_s, verify_s, ahead_s)
 
 
 def _choice(
-    seed: int, count: int, num_models: int, copies: bool, most: int = 3, side_by_side: bool = False
+    seed: int, count: int, num_models: int, copies: bool, most: int = 3, schedule: RoundSchedule = BY_TURNS
 ) -> BatchChoice:
     rng, num_sources = np.random.default_rng(seed), num_models + copies
     verify_s = 1 + np.cumsum(rng.random(count * most + 1) ** 2) * 0.1
@@ -41,10 +66,14 @@ def _choice(
     prices = RoundPrices(
         verify_s, row_slopes_s(verify_s), 0.05 * rng.random(), 0.01 * rng.random(count),
         DraftPrices(0.05 * rng.random(num_sources), 0.01 * rng.random(num_sources), step_s, step_s * 0.1),
-        rng.random((count, num_sources)) * 0.2,
+        rng.random((count, num_sources)) * 0.2, schedule,
     )  # fmt: skip
     survival = np.cumprod(rng.random((count, num_sources, most)) ** 0.7, axis=2)
-    return BatchChoice(survival, prices, count * (0.5 + rng.random()), num_models, rng.random(count), side_by_side)
+    tokens_per_s, missing_share = count * (0.5 + rng.random()), rng.random(count)
+    guesses = None
+    if schedule.drafts_ahead:
+        guesses = survival * rng.random(survival.shape) * (np.arange(num_sources) < num_models)[:, None]
+    return BatchChoice(survival, prices, tokens_per_s, num_models, missing_share, guesses)
 
 
 def _best(choice: BatchChoice) -> float:
@@ -56,9 +85,11 @@ def _best(choice: BatchChoice) -> float:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(0, 2), st.booleans(), st.booleans())
-def test_the_plan_is_worth_what_it_says_and_near_the_best(seed, count, num_models, copies, side_by_side):
-    choice = _choice(seed, count, num_models, copies, side_by_side=side_by_side)
+@given(
+    st.integers(0, 10**6), st.integers(1, 3), st.integers(0, 2), st.booleans(), st.sampled_from(sorted(SCHEDULES))
+)  # fmt: skip
+def test_the_plan_is_worth_what_it_says_and_near_the_best(seed, count, num_models, copies, schedule):
+    choice = _choice(seed, count, num_models, copies, schedule=SCHEDULES[schedule])
     plan = choice.best()
     lengths = plan.num_speculative_tokens
     assert ((plan.source >= 0) == (lengths > 0)).all()
@@ -71,11 +102,11 @@ def test_the_plan_is_worth_what_it_says_and_near_the_best(seed, count, num_model
     assert value >= best - 0.35 * (best - plain) - 0.1
 
 
-@pytest.mark.parametrize("side_by_side", [False, True])
-def test_on_average_next_to_nothing_is_missed(side_by_side):
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_on_average_next_to_nothing_is_missed(schedule):
     gained = possible = 0.0
-    for seed in range(60):
-        choice = _choice(seed, 3, 2, True, side_by_side=side_by_side)
+    for seed in range(20):
+        choice = _choice(seed, 3, 2, True, schedule=schedule)
         plain = _value(choice, [0] * 3, [0] * 3)
         gained += choice.best().value - plain
         possible += _best(choice) - plain
@@ -93,18 +124,21 @@ def _tree_value(choice: BatchChoice, plan: Plan) -> float:
         replace(
             prices, row_s=np.tile(prices.row_s, 2), missing_s=np.tile(prices.missing_s, (2, 1)),
         ),
-        choice.tokens_per_s, choice.num_models, np.tile(choice.missing_share, 2), choice.side_by_side,
+        choice.tokens_per_s, choice.num_models, np.tile(choice.missing_share, 2),
     )  # fmt: skip
     lengths_beside = beside.num_speculative_tokens.tolist()
-    value = _value(both, source + beside.source.tolist(), lengths + lengths_beside)
-    return value + choice.tokens_per_s * prices.drafting_s * np.count_nonzero(lengths_beside)
+    # a request pays once for having a draft at all
+    return _value(both, source + beside.source.tolist(), lengths + lengths_beside, len(source))
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(0, 1), st.booleans())
-def test_a_second_draft_is_taken_where_it_is_worth_more_than_without(seed, count, num_models, side_by_side):
+@given(
+    st.integers(0, 10**6), st.integers(1, 3), st.integers(0, 1),
+    st.sampled_from([name for name, one in SCHEDULES.items() if not one.drafts_ahead]),
+)  # fmt: skip
+def test_a_second_draft_is_taken_where_it_is_worth_more_than_without(seed, count, num_models, schedule):
     rng = np.random.default_rng(seed)
-    chains = _choice(seed, count, num_models + 1, True, side_by_side=side_by_side)
+    chains = _choice(seed, count, num_models + 1, True, schedule=SCHEDULES[schedule])
     verify_s = 1 + np.cumsum(rng.random(2 * count * 3 + 1)) * 0.02
     missing_s = chains.prices.missing_s * (np.arange(num_models + 2) < num_models)
     prices = replace(chains.prices, verify_s=verify_s, row_slopes_s=row_slopes_s(verify_s), missing_s=missing_s)
@@ -179,10 +213,11 @@ def test_models_on_devices_of_their_own_are_asked_together():
         np.ones(5), row_slopes_s(np.ones(5)), 0.0, np.zeros(2),
         DraftPrices(np.array([1.4, 1.3]), np.zeros(2), np.zeros(2), np.zeros(2)), np.zeros((2, 2)),
     )  # fmt: skip
-    together = BatchChoice(survival, prices, 1.0, 2, np.ones(2), side_by_side=True)
+    together = BatchChoice(survival, replace(prices, schedule=SIDE_BY_SIDE), 1.0, 2, np.ones(2))
     assert together.best().source.tolist() == [0, 1]
     assert together.best().value == pytest.approx(4 - 1 - 1.4)
     dear = replace(prices.draft, job_s=np.array([2.1, 1.9]))
     by_turns = BatchChoice(survival, replace(prices, draft=dear), 1.0, 2, np.ones(2))
     assert by_turns.best().source.tolist() == [-1, 1]
-    assert replace(by_turns, side_by_side=True).best().source.tolist() == [0, 1]
+    at_once = replace(by_turns.prices, schedule=SIDE_BY_SIDE)
+    assert replace(by_turns, prices=at_once).best().source.tolist() == [0, 1]

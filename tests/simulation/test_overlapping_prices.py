@@ -1,0 +1,92 @@
+"""Who prices rounds chooses as well as hindsight where jobs overlap: beside other micro-batches, on lanes that slow each
+other, and with drafts made ahead."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from spinbench.control.arrays import IntArray
+from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.draft_length_goodput import GoodputDraftLength
+from spinbench.control.drafter import DrafterInfo
+from spinbench.control.overlap import NOT_SLOWED, Overlap
+from spinbench.control.pipeline import DraftWhileVerifyPipeline, Pipeline, SerialPipeline
+from spinbench.control.placement import Placement, PlacementKind
+from spinbench.control.selector.protocol import SelectorSetting
+from tests.control.made_costs import cost_model
+from tests.simulation.simulated import bernoulli, fixed, micro_batches, requests, simulate
+
+INFOS = (DrafterInfo("d", "model"),)
+MOST = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set-up, and what there is in it for who knows it."""
+
+    pipeline: Pipeline
+    placement: PlacementKind
+    rate: float
+    drafter_scale: float
+    overlap: Overlap | None = None
+    max_num_seqs: int = 4
+
+
+CASES = {
+    "drafting is hidden": Case(micro_batches(2), "own_devices", 0.8, 0.15),
+    "hidden, but slows the target": Case(micro_batches(2), "drafters_together", 0.6, 0.3, Overlap(1.0, 1.6, 1.0, 1.6)),
+    "drafters are slow beside": Case(micro_batches(2), "drafters_together", 0.8, 0.3, Overlap(1.0, 1.0, 1.0, 3.0)),
+    "a lane alone is slow": Case(SerialPipeline(), "drafters_together", 0.8, 0.1, Overlap(1.0, 1.0, 4.0, 4.0)),
+    "guesses hold": Case(DraftWhileVerifyPipeline(), "own_devices", 0.9, 0.3, max_num_seqs=1),
+    "guesses seldom hold": Case(DraftWhileVerifyPipeline(), "own_devices", 0.6, 0.3, max_num_seqs=1),
+    "guesses cost time": Case(DraftWhileVerifyPipeline(), "shared", 0.7, 0.2, max_num_seqs=1),
+}
+
+
+def _tokens_per_s(case: Case, draft_length) -> float:
+    trace = requests(12, 150)
+    costs = cost_model(INFOS, drafter_scale=case.drafter_scale, straight=True)
+    record = simulate(
+        trace, bernoulli(trace, {"d": case.rate}, seed=1), costs, infos=INFOS, selector=fixed(),
+        draft_length=draft_length, max_num_seqs=case.max_num_seqs, pipeline=case.pipeline, placement=case.placement,
+        overlap=case.overlap,
+    )  # fmt: skip
+    return 12 * 150 / record.end_s
+
+
+def goodput(case: Case) -> GoodputDraftLength:
+    """The policy that knows what overlaps."""
+    costs = cost_model(INFOS, drafter_scale=case.drafter_scale, straight=True)
+    setting = SelectorSetting(
+        INFOS, case.max_num_seqs, 12, np.random.default_rng(0), cost_model=costs, placement=Placement(case.placement),
+        drafts_ahead=isinstance(case.pipeline, DraftWhileVerifyPipeline), overlap=case.overlap or NOT_SLOWED,
+    )  # fmt: skip
+    return GoodputDraftLength(setting, max_num_speculative_tokens=MOST, prior_rate=0.6, decay=0.98)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_draft_length_is_as_good_as_the_best_fixed_one(case):
+    best = max(_tokens_per_s(case, k) for k in range(MOST + 1))
+    assert _tokens_per_s(case, goodput(case)) > 0.97 * best
+
+
+class Blind:
+    """The policy as if nothing overlapped and no lane were slowed."""
+
+    max_num_speculative_tokens = MOST
+
+    def __init__(self, case: Case) -> None:
+        self._policy = goodput(replace(case, pipeline=SerialPipeline(), overlap=None))
+
+    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
+        return self._policy.lengths(replace(context, num_beside=0), drafters)
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        self._policy.observe(outcome)
+
+
+@pytest.mark.parametrize("name", ["hidden, but slows the target", "a lane alone is slow"])
+def test_who_does_not_know_chooses_worse(name):
+    case = CASES[name]
+    assert _tokens_per_s(case, goodput(case)) > 1.03 * _tokens_per_s(case, Blind(case))
