@@ -8,6 +8,7 @@ that runs under it get a SIGKILL, as when a machine is lost. submitit runs its l
 instead of Slurm's. `same_table` compares points.parquet with that of launcher=processes, byte for byte.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -72,6 +73,7 @@ def lose(node: psutil.Process) -> int:
 def main() -> None:
     """Run the three, print, and write a CSV if asked to."""
     options = parser(__doc__, Path("runs/sweep_cluster")).parse_args()
+    os.environ["RAY_AUTH_MODE"] = "token"  # as `ray start --head` sets it up, for whoever joins
     profile, total = make_profile(options.runs), num_points(options.swept)
     rows: list[dict[str, object]] = []
 
