@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 
@@ -51,7 +52,8 @@ class RoundContext:
     def only(self, kept: BoolArray | IntArray) -> "RoundContext":
         """The requests that are True in `kept`, bool [requests], or those at its places."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return RoundContext(**{k: v if isinstance(v, int) else v[kept] for k, v in columns.items()})
+        mine: dict[str, Any] = {k: v if isinstance(v, int) else v[kept] for k, v in columns.items()}
+        return RoundContext(**mine)
 
 
 @dataclass(frozen=True, slots=True)

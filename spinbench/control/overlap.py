@@ -1,6 +1,6 @@
 """How much two lanes of one device slow each other."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Overlap(NamedTuple):
         Up to the end of the shorter one both are slowed; what is left of the longer one then has the device to itself.
         """
         target_slower, drafter_slower = self.target_beside / self.target_alone, self.drafter_beside / self.drafter_alone
-        beside_s = np.minimum(drafter_s * drafter_slower, target_s * target_slower)
+        beside_s: Any = np.minimum(drafter_s * drafter_slower, target_s * target_slower)
         # one of the two differences is 0
         left_s = (drafter_s - beside_s / drafter_slower) + (target_s - beside_s / target_slower)
         return beside_s + left_s

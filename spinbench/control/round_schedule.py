@@ -1,6 +1,7 @@
 """What of a round runs beside what, and so how the seconds of its parts add up."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,8 @@ class RoundSchedule:
 
     def together_s(self, one_s: Amount, other_s: Amount) -> Amount:
         """Of jobs of different drafters: one after another, or at the same time."""
-        return np.maximum(one_s, other_s) if self.placement.drafts_side_by_side else one_s + other_s
+        together_s: Any = np.maximum(one_s, other_s) if self.placement.drafts_side_by_side else one_s + other_s
+        return together_s
 
     def round_s(self, drafting_s: Amount, verify_s: Amount, ahead_s: Amount | float = 0.0) -> Amount:
         """Of a round, predicted.
