@@ -10,12 +10,14 @@ killed is given again. `same_table` compares points.parquet byte for byte.
 
 import argparse
 import hashlib
+import math
 import os
 import random
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -38,16 +40,28 @@ TARGETS = ("command", "one worker", "all workers")
 LOOK_S = 0.05
 
 
-def sweep_command(options: argparse.Namespace, profile: Path, folder: Path) -> list[str]:
-    """The command line of the whole sweep."""
+def sweep_command(options: argparse.Namespace, profile: Path, folder: Path, launcher: Sequence[str]) -> list[str]:
+    """The command line of the whole sweep; `launcher`: overrides that choose one and its workers."""
     fixed = (
         "engine=simulation", "models=llama_7b", f"engine.profile={profile}", "engine.acceptance=synthetic",
         "engine.source=llama_drafters_mix_like.yaml", "trace=synthetic", "trace.path=mix_like.yaml",
         f"trace.num_prompts={options.num_prompts}", "arrivals=poisson", "pipeline=micro_batches",
-        "placement=own_devices", "keep=summary", "launcher=processes", f"launcher.workers={options.workers}",
-        f"hydra.sweep.dir={folder}",
+        "placement=own_devices", "keep=summary", f"hydra.sweep.dir={folder}", *launcher,
     )  # fmt: skip
     return [sys.executable, "-m", "spinbench", "replay", "-m", *fixed, *options.swept]
+
+
+def make_profile(runs: Path) -> Path:
+    """The profile that all points are priced by, in an emptied folder."""
+    shutil.rmtree(runs, ignore_errors=True)
+    profile = (runs / "profile").absolute()
+    subprocess.run([sys.executable, "-m", "spinbench", *PROFILE, f"hydra.run.dir={profile}"], check=True)
+    return profile
+
+
+def num_points(swept: Sequence[str]) -> int:
+    """How many there are of the values that are swept."""
+    return math.prod(one.count(",") + 1 for one in swept)
 
 
 def begin(command: list[str]) -> subprocess.Popen[bytes]:
@@ -92,53 +106,64 @@ def run(command: list[str], folder: Path, total: int, kills: int, seed: int) -> 
         if target == "command":
             process = begin(command)
             starts += 1
-    code = process.wait()
+    process.wait()
     wall_s = time.perf_counter() - begun_s
+    ended = {"kills": "; ".join(killed) or "none", "commands": starts}
+    return {**outcome(folder, process.returncode, wall_s), **ended}
+
+
+def outcome(folder: Path, exit_code: int, wall_s: float) -> dict[str, object]:
+    """A row about a sweep that ended. Raises SystemExit where it left no table."""
     if not (folder / TABLE_FILE).exists():
-        raise SystemExit(f"the sweep ended with exit code {code} and left no table")
-    table = (folder / TABLE_FILE).read_bytes()
+        raise SystemExit(f"the sweep ended with exit code {exit_code} and left no table")
     rows = len(pd.read_parquet(folder / TABLE_FILE))
     return {
         "points": rows,
         "wall_s": round(wall_s, 1),
         "s_per_point": round(wall_s / rows, 3),
-        "kills": "; ".join(killed) or "none",
-        "commands": starts,
-        "exit_code": code,
-        "table_sha256": hashlib.sha256(table).hexdigest(),
+        "exit_code": exit_code,
+        "table_sha256": hashlib.sha256((folder / TABLE_FILE).read_bytes()).hexdigest(),
     }
 
 
-def main() -> None:
-    """Run both, print, and write a CSV if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/sweep_resume"), help="folder of the sweeps; emptied")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--num-prompts", type=int, default=32, help="requests of each simulation")
-    parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
-    parser.add_argument("--swept", nargs="+", default=list(SWEPT), help="what is swept, to try it in small")
-    parser.add_argument("--out", type=Path, help="folder of sweep_resume.csv")
-    options = parser.parse_args()
-    shutil.rmtree(options.runs, ignore_errors=True)
-    profile = (options.runs / "profile").absolute()
-    subprocess.run([sys.executable, "-m", "spinbench", *PROFILE, f"hydra.run.dir={profile}"], check=True)
-    total = 1
-    for one in options.swept:
-        total *= one.count(",") + 1
-    rows = []
-    for name, kills in (("undisturbed", 0), ("killed", options.kills)):
-        folder = options.runs / name
-        rows.append({"sweep": name, **run(sweep_command(options, profile, folder), folder, total, kills, options.seed)})
-        print(pd.DataFrame(rows).T.to_string(), flush=True)
+def parser(doc: str | None, runs: Path) -> argparse.ArgumentParser:
+    """What a benchmark of this sweep is asked."""
+    asked = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--runs", type=Path, default=runs, help="folder of the sweeps; emptied")
+    asked.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    asked.add_argument("--num-prompts", type=int, default=32, help="requests of each simulation")
+    asked.add_argument("--swept", nargs="+", default=list(SWEPT), help="what is swept, to try it in small")
+    asked.add_argument("--out", type=Path, help="folder of the CSV")
+    return asked
+
+
+def conclude(rows: list[dict[str, object]], options: argparse.Namespace, name: str) -> None:
+    """Write the CSV if asked to. Raises SystemExit where the tables differ."""
     table = pd.DataFrame(rows)
     table["workers"], table["num_prompts"] = options.workers, options.num_prompts
     table["same_table"] = table["table_sha256"] == table["table_sha256"].iloc[0]
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(options.out / "sweep_resume.csv", index=False)
+        table.to_csv(options.out / name, index=False)
     if not table["same_table"].all():
         raise SystemExit("the tables differ")
+
+
+def main() -> None:
+    """Run both, print, and write a CSV if asked to."""
+    asked = parser(__doc__, Path("runs/sweep_resume"))
+    asked.add_argument("--kills", type=int, default=3)
+    asked.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    options = asked.parse_args()
+    profile, total = make_profile(options.runs), num_points(options.swept)
+    launcher = ("launcher=processes", f"launcher.workers={options.workers}")
+    rows: list[dict[str, object]] = []
+    for name, kills in (("undisturbed", 0), ("killed", options.kills)):
+        folder = options.runs / name
+        command = sweep_command(options, profile, folder, launcher)
+        rows.append({"sweep": name, **run(command, folder, total, kills, options.seed)})
+        print(pd.DataFrame(rows).T.to_string(), flush=True)
+    conclude(rows, options, "sweep_resume.csv")
 
 
 if __name__ == "__main__":

@@ -127,4 +127,4 @@ def _categories(question: Question) -> list[_Plan]:
     names = sorted({request.category for request in question.trace.requests if request.category is not None})
     if not question.config.what_if.categories or len(names) < 2:
         return []
-    return [_Plan("category", name, question.objective, {"trace.categories": [name]}) for name in names]
+    return [_Plan("category", name, question.objective, {"trace.part_category": name}) for name in names]

@@ -29,12 +29,12 @@ def select_requests(
 ) -> Selection:
     """The requests that `options` keep. `path` is named in errors.
 
-    Raises UserError for a category that the trace does not have, for a text to be measured without `count_tokens`,
-    and when nothing is left.
+    Raises UserError for a category that the trace, or what is left of it, does not have, for a text to be measured
+    without `count_tokens`, and when nothing is left.
     """
     kept = _in_window(requests, options, path)
     if options.categories is not None:
-        _check_categories(kept, options.categories, path)
+        _check_categories(kept, "categories", options.categories, path)
         kept = [request for request in kept if request.category in options.categories]
     if options.max_prompt_tokens is not None:
         limit = options.max_prompt_tokens
@@ -43,6 +43,9 @@ def select_requests(
             raise UserError(f"{path}: no request has a prompt of at most trace.max_prompt_tokens = {limit} tokens")
     if options.num_prompts is not None:
         kept = _choose(kept, options.num_prompts, options.sample_seed)
+    if options.part_category is not None:
+        _check_categories(kept, "part_category", (options.part_category,), path)
+        kept = [request for request in kept if request.category == options.part_category]
     kept = _part(kept, options)
     clipped = 0
     if options.max_output_tokens is not None:
@@ -77,12 +80,12 @@ def _retimed(requests: list[Request], options: TraceOptions) -> list[Request]:
     return [replace(request, arrival_s=time_s) for request, time_s in zip(requests, times_s, strict=True)]
 
 
-def _check_categories(requests: Sequence[Request], wanted: tuple[str, ...], path: Path) -> None:
+def _check_categories(requests: Sequence[Request], key: str, wanted: tuple[str, ...], path: Path) -> None:
     known = sorted({request.category for request in requests if request.category is not None})
     for category in wanted:
         if category not in known:
             has = f"categories are {', '.join(known)}" if known else "its requests have no category"
-            raise UserError(f'{path}: trace.categories names "{category}", which it does not have; {has}')
+            raise UserError(f'{path}: trace.{key} names "{category}", which it does not have; {has}')
 
 
 def _prompt_tokens(request: Request, count_tokens: CountTokens | None) -> int:

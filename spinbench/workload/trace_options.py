@@ -11,8 +11,8 @@ class TraceOptions:
     """Filters and caps, the same for every format. Raises UserError, naming the key, for a value out of range.
 
     Applied in this order: `start_s` and `end_s`, `categories`, `max_prompt_tokens`, `num_prompts` with `sample_seed`,
-    `part` with `part_seed`, `max_output_tokens`, `time_scale`. What the first five leave out is counted in
-    `Trace.dropped_requests`, what `max_output_tokens` shortens in `Trace.clipped_requests`. A trace thinned by
+    `part_category`, `part` with `part_seed`, `max_output_tokens`, `time_scale`. What the first six leave out is counted
+    in `Trace.dropped_requests`, what `max_output_tokens` shortens in `Trace.clipped_requests`. A trace thinned by
     `num_prompts` has a lower rate; one thinned by `part` keeps its rate, as its times are multiplied by the part.
     """
 
@@ -24,6 +24,8 @@ class TraceOptions:
     """Share of those kept, drawn at random, > 0 and at most 1. Of one seed, a smaller part lies within a larger one."""
     part_seed: int = 0
     """Seed of the draw of `part`, at least 0."""
+    part_category: str | None = None
+    """The category kept of what `num_prompts` has left, where `categories` would draw others; `None` = all of them."""
     categories: tuple[str, ...] | None = None
     """Categories kept; `None` = all, requests without one included."""
     max_prompt_tokens: int | None = None

@@ -21,6 +21,8 @@ from spinbench.cli.override_value import override_value
 from spinbench.cli.recommend_answer import chosen_of
 from spinbench.cli.schema import resolved
 from spinbench.sweep.folder import SweepFolder
+from spinbench.workload.load import load_trace
+from spinbench.workload.trace_options import TraceOptions
 from tests.cli.conftest import CommandLine
 from tests.simulation.small_setup import DRAFTERS, TARGET, write_setup
 
@@ -144,6 +146,18 @@ def test_an_slo_is_sought_instead_where_one_is_given(here: Path) -> None:
     assert answer["value"] == pytest.approx(table.loc[table["part"] == 1, "request_goodput"].max(), rel=1e-4)
     assert [row["metric"] for row in answer["cases"] if row["axis"] == "load"] == ["request_goodput"]
     assert "requests/s within the SLO" in Path("slo/answer.md").read_text()
+
+
+def test_categories_are_those_of_the_requests_that_are_asked_about(here: Path) -> None:
+    drawn = ["trace.num_prompts=6", "trace.sample_seed=1", "what_if.max_num_seqs=[]", "what_if.loads=[]"]
+    assert ask("drawn", *drawn, "halving.smallest_requests=6") == 0
+    served = [
+        json.loads(path.read_text())["metrics"]["completed"] for path in Path("drawn/points").glob("*/point.json")
+    ]
+    requests = load_trace(Path("trace.jsonl"), "spinbench", TraceOptions(num_prompts=6, sample_seed=1)).requests
+    code = sum(request.category == "code" for request in requests)
+    # trace.categories=[code] would have drawn 6 of the file's 8
+    assert set(served) == {code, 6 - code, 6}
 
 
 def test_lengths_without_texts_take_bootstrapped_acceptance_and_no_torch(here: Path) -> None:

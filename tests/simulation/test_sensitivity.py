@@ -68,6 +68,7 @@ KNOBS: dict[str, Change] = {
     "trace.sample_seed": Change(1, {"trace.num_prompts": 5}),
     "trace.part": Change(0.5),
     "trace.part_seed": Change(1, {"trace.part": 0.5}),
+    "trace.part_category": Change("code"),
     "trace.categories": Change(["code"]),
     "trace.max_prompt_tokens": Change(100),
     "trace.max_output_tokens": Change(20),

@@ -124,6 +124,18 @@ def test_parts_differ_by_seed() -> None:
     assert len(kept(part=0.01)) == 1
 
 
+def test_the_category_of_a_part_is_taken_of_what_was_drawn_before() -> None:
+    drawn = kept(num_prompts=6, sample_seed=1)
+    code = [name for name in drawn if int(name[1:]) % 2 == 0]
+    assert kept(num_prompts=6, sample_seed=1, part_category="code") == code
+    assert set(kept(num_prompts=6, sample_seed=1, part_category="code", part=0.5)) < set(code)
+    assert len(kept(num_prompts=5, sample_seed=1, categories=("code",))) == 5, "there the category comes first"
+    with pytest.raises(
+        UserError, match=r'x\.jsonl: trace\.part_category names "code", which it does not have; .* chat'
+    ):
+        kept(num_prompts=1, part_category="code")
+
+
 def test_texts_and_token_ids_are_measured() -> None:
     requests = [
         Request("text", 0.0, 1, prompt="one two three"),

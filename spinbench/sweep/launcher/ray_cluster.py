@@ -30,7 +30,10 @@ def ray_cluster(address: str | None, what: str, key: str) -> Iterator[Any]:
             logging_level=logging.WARNING,
         )  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"{key} is {address}; {' '.join(str(error).split())}") from error
+        said = " ".join(str(error).split())
+        raise UserError(
+            f"{key} is {address}; {said} (a cluster that asks for a token needs RAY_AUTH_MODE=token)"
+        ) from error
     try:
         yield ray
     finally:
