@@ -3,11 +3,13 @@ import os
 os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; it is read as they are imported
 
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from spinbench.cli.hydra_session import composed_once
 from tests import covering
 
 # Tiny models gain nothing from threads, and several workers with threads of their own stall each other.
@@ -24,6 +26,13 @@ LONGEST = (
     "cli/test_simulation.py", "runtime/test_tensor_parallel.py", "mutations/test_mutations.py",
 )  # fmt: skip
 """Files that take longest, longest first: they run in front of the other slow ones, so that none is left to the end."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def of_shipped_files() -> Iterator[None]:
+    """Commands given in this process share what Hydra reads and composes of files that came with the package."""
+    with composed_once():
+        yield
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
 
 from spinbench.cli.assemble import sampling
@@ -16,6 +14,7 @@ from spinbench.cli.recommend_config import RecommendConfig
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.errors import UserError
 from spinbench.workload.load import load_trace
+from tests.composed import composed
 
 CONF = shipped_folder("conf")
 CHOICES = [
@@ -35,12 +34,6 @@ MANDATORY = {
         for name in ("azure_2023", "azure_2024", "burstgpt", "mooncake", "sharegpt", "vidur", "vllm_timed_trace")
     },
 }
-
-
-def composed(*overrides: str, name: str = "replay") -> DictConfig:
-    OmegaConf.register_new_resolver("folder_name", str, replace=True)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, overrides=list(overrides))
 
 
 @pytest.mark.parametrize("choice", CHOICES)
