@@ -47,13 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file goes to one worker, which makes once what its tests share; in our order, not xdist's."""
+    """By files, in our order, not xdist's."""
     if config.getoption("dist") != "load":
         return None  # somebody asked for another way
-    from xdist.scheduler import LoadFileScheduling
+    from tests.by_file import FileScheduling
 
     config.option.loadscopereorder = False
-    return LoadFileScheduling(config, log)
+    return FileScheduling(config, log)
 
 
 def _place(item: pytest.Item) -> tuple[int, int]:
