@@ -59,8 +59,8 @@ def test_plain_decoding_has_no_k_so_a_sweep_over_k_is_one_simulated_run(tmp_path
     assert [(setting.label, len(setting.runs)) for setting in plain] == [("plain packed", 1), ("plain padded", 1)]
 
 
-def test_the_fastest_plain_decoding_is_everyones_baseline(tmp_path: Path) -> None:
-    (section,), _ = load_sections([write_made_sweep(tmp_path)])
+def test_the_fastest_plain_decoding_is_everyones_baseline(sweep: Path) -> None:
+    (section,), _ = load_sections([sweep])
     for load in section.loads:
         table = comparison_table(section, load)
         plain = table[table["is_baseline"]]
