@@ -28,7 +28,8 @@ from spinbench.calibration.profile_file import profile_sha256
 from spinbench.cli.decisions import drafter_infos, read_trace
 from spinbench.cli.locations import find_trace, shipped_folder
 from spinbench.cli.schema import ReplayConfig, SimulationSection, parse_config
-from spinbench.cli.simulated_engine import SimulatedEngine, simulation_section
+from spinbench.cli.simulated_engine import SimulatedEngine
+from spinbench.cli.simulation_section import simulation_section
 from spinbench.control.arrays import FloatArray
 from spinbench.control.oracle.batch_bound import batch_bound
 from spinbench.control.oracle.foresight import Foresight

@@ -1,17 +1,18 @@
 import os
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; it is read as they are imported
+# Tiny models gain nothing from threads, and several workers with threads of their own stall each other: nor do the
+# processes that tests start have any. Read as torch is imported, which this file does not: xdist's own process has no
+# use for it, and no worker starts before it has read this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
 from tests import covering
-
-# Tiny models gain nothing from threads, and several workers with threads of their own stall each other.
-torch.set_num_threads(1)
 
 # A shell that starts us in the background has us ignore Ctrl-C, and the processes that tests start as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -26,6 +27,15 @@ LONGEST = (
 """Files that take longest, longest first: they run in front of the other slow ones, so that none is left to the end."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def of_shipped_files() -> Iterator[None]:
+    """Commands given in this process share what Hydra reads and composes of files that came with the package."""
+    from spinbench.cli.hydra_session import composed_once
+
+    with composed_once():
+        yield
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     covering.parametrize(metafunc)
 
@@ -37,13 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file goes to one worker, which makes once what its tests share; in our order, not xdist's."""
+    """By files, in our order, not xdist's."""
     if config.getoption("dist") != "load":
         return None  # somebody asked for another way
-    from xdist.scheduler import LoadFileScheduling
+    from tests.by_file import FileScheduling
 
     config.option.loadscopereorder = False
-    return LoadFileScheduling(config, log)
+    return FileScheduling(config, log)
 
 
 def _place(item: pytest.Item) -> tuple[int, int]:

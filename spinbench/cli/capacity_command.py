@@ -20,11 +20,11 @@ from spinbench.cli.sweep_progress import SweepProgress, show_sweep
 from spinbench.errors import UserError
 from spinbench.metrics.capacity import Capacity, Load, find_capacity
 from spinbench.metrics.slo import parse_slo
+from spinbench.report.csv_file import write_csv
 from spinbench.report.figures.capacity import capacity_plot
 from spinbench.sweep.folder import SweepFolder
 from spinbench.sweep.json_file import read_json, write_json
 from spinbench.sweep.table import write_table
-from spinbench.text_file import write_text
 
 QUESTION_FILE = "question.json"
 """What the folder's runs were made for, written first."""
@@ -97,7 +97,7 @@ class FindCapacity:
         method = config.method or method_label(point.choices["selector"], config)
         plot = capacity_plot(rows, capacity, config.slo, method)
         plot.save(point.folder / FIGURES)
-        write_text(point.folder / "capacity.csv", rows.to_csv(index=False, float_format="%.6g"))
+        write_csv(point.folder / "capacity.csv", rows)
         result = {
             "request_rate": capacity.request_rate,
             "fails_at": capacity.fails_at,

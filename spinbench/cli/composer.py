@@ -5,7 +5,6 @@ depends on choices of groups alone; values are set on it afterwards, in the orde
 differ only in values share one composition.
 """
 
-import pickle
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from spinbench.cli.compositions import Compositions
 from spinbench.cli.config_loader import is_choice
 
 OF_THE_POINT = re.compile(r"\$\{(?!hydra\b)[A-Za-z_][\w.]*\}")
@@ -64,13 +64,16 @@ class _Composer:
         of_hydra: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
         _, self._repository = loader._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, of_hydra)
         self._parsed: dict[str, Override] = {}
-        self._composed: dict[tuple[str, ...], tuple[DictConfig, bytes]] = {}
+        self._wholes: dict[tuple[str, ...], DictConfig] = {}
+        """With the `hydra` node, by choices; for names of folders, so its values are those of the point before."""
+        self._blanks = Compositions()
+        """The same without that node, and without values."""
 
     def compose(self, number: int, overrides: Sequence[str]) -> Composed:
         parsed = [self._parse(text) for text in overrides]
         choices = tuple(text for text, one in zip(overrides, parsed, strict=True) if is_choice(one, self._repository))
-        whole, blank = self._base(choices)
-        config: DictConfig = pickle.loads(blank)
+        whole = self._whole(choices)
+        config = self._blanks.get(choices, lambda: _without_hydra(whole))
         values = [one for text, one in zip(overrides, parsed, strict=True) if text not in choices]
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         folder = self._folder(whole, config, number, overrides, parsed)
@@ -82,15 +85,10 @@ class _Composer:
             self._parsed[text] = OverridesParser.create().parse_override(text)
         return self._parsed[text]
 
-    def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, bytes]:
-        """What Hydra composes for the choices, and the same without the `hydra` node, pickled: it is copied often."""
-        if choices not in self._composed:
-            whole = self._loader.load_sweep_config(self._master, list(choices))
-            blank = whole.copy()
-            with open_dict(blank):
-                del blank["hydra"]
-            self._composed[choices] = whole, pickle.dumps(blank)
-        return self._composed[choices]
+    def _whole(self, choices: tuple[str, ...]) -> DictConfig:
+        if choices not in self._wholes:
+            self._wholes[choices] = self._loader.load_sweep_config(self._master, list(choices))
+        return self._wholes[choices]
 
     def _folder(
         self, whole: DictConfig, config: DictConfig, number: int, overrides: Sequence[str], parsed: list[Override]
@@ -111,3 +109,10 @@ class _Composer:
         if "${hydra:" in names:
             HydraConfig.instance().set_config(whole)
         return Path(str(whole.hydra.sweep.dir)) / str(whole.hydra.sweep.subdir)
+
+
+def _without_hydra(whole: DictConfig) -> DictConfig:
+    config = whole.copy()
+    with open_dict(config):
+        del config["hydra"]
+    return config

@@ -5,9 +5,7 @@ choices in common between them. Files decide what a combination of choices comes
 """
 
 import os
-import pickle
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import IConfigRepository
@@ -20,18 +18,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-Choices = tuple[object, ...]
-"""All that the files read depend on: where they are, the primary one, the job's name, the mode and the choices."""
+from spinbench.cli.compositions import Compositions
+from spinbench.cli.config_files import ConfigFiles
 
 
 class ComposedOnce(ConfigLoaderImpl):
-    """Keeps what it composed in `kept`, pickled: that is a fifth of a deep copy's time."""
+    """Keeps what it composed in `kept`, and files in `kept_files`, by their provider: see `ConfigFiles`."""
 
-    OF_SHIPPED: ClassVar[dict[Choices, bytes]] = {}
-    """What was composed in this process of files that came with the package alone."""
-
-    def __init__(self, config_search_path: ConfigSearchPath, kept: dict[Choices, bytes]) -> None:
+    def __init__(
+        self, config_search_path: ConfigSearchPath, kept: Compositions, kept_files: Mapping[str, Compositions]
+    ) -> None:
         super().__init__(config_search_path)
+        self.repository = ConfigFiles(config_search_path, kept_files)
         self._kept = kept
 
     def load_configuration(
@@ -51,7 +49,7 @@ class ComposedOnce(ConfigLoaderImpl):
         if validate_sweep_overrides:
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
         choices, values = self._told_apart([one for one in parsed if not one.is_sweep_override()])
-        config: DictConfig = pickle.loads(self._chosen(config_name, choices, run_mode))
+        config = self._chosen(config_name, choices, run_mode)
         try:
             self._apply_overrides_to_config(values, config)
             _tell_overrides(config, parsed)
@@ -68,14 +66,13 @@ class ComposedOnce(ConfigLoaderImpl):
             (choices if is_choice(one, self.repository) else values).append(one)
         return choices, values
 
-    def _chosen(self, config_name: str | None, choices: Sequence[Override], run_mode: RunMode) -> bytes:
+    def _chosen(self, config_name: str | None, choices: Sequence[Override], run_mode: RunMode) -> DictConfig:
         written = [str(one.input_line) for one in choices]
+        # all that the files read depend on
         places = [(one.provider, one.path) for one in self.config_search_path.get_path()]
-        key: Choices = (*places, config_name, JobRuntime.instance().get("name"), run_mode, *written)
-        if key not in self._kept:
-            config = super().load_configuration(config_name, written, run_mode, validate_sweep_overrides=False)
-            self._kept[key] = pickle.dumps(config)
-        return self._kept[key]
+        key = (*places, config_name, JobRuntime.instance().get("name"), run_mode, *written)
+        compose = super().load_configuration
+        return self._kept.get(key, lambda: compose(config_name, written, run_mode, validate_sweep_overrides=False))
 
 
 def is_choice(override: Override, repository: IConfigRepository) -> bool:

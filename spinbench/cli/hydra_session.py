@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,7 +17,8 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from spinbench.cli.config_loader import Choices, ComposedOnce
+from spinbench.cli.compositions import Compositions
+from spinbench.cli.config_loader import ComposedOnce
 from spinbench.cli.locations import shipped_folder
 from spinbench.cli.override_value import override_value
 from spinbench.errors import UserError
@@ -28,11 +29,12 @@ class _OwnChoices:
     """The folder of --config-dir, for what is composed within a command."""
 
     folder: Path
-    kept: dict[Choices, bytes] = field(default_factory=dict)
+    kept: Compositions
     """What was composed with it."""
 
 
 _own_choices: ContextVar[_OwnChoices | None] = ContextVar("own_choices", default=None)
+_of_shipped: ContextVar[Compositions | None] = ContextVar("of_shipped", default=None)
 
 
 def relative_to_here(path: Path) -> Path:
@@ -52,19 +54,34 @@ def hydra_session(task_name: str, args: argparse.Namespace) -> Iterator[Hydra]:
     search_path = create_config_search_path(str(Path(args.config_path or shipped_folder("conf")).absolute()))
     if args.config_dir is not None and not Path(args.config_dir).is_dir():
         raise UserError(f"--config-dir {args.config_dir}: no such folder")
-    own = _own_choices.get() if args.config_dir is None else _OwnChoices(Path(args.config_dir).absolute())
+    own = _own_choices.get()
+    if args.config_dir is not None:
+        own = _OwnChoices(Path(args.config_dir).absolute(), Compositions())
     if own is not None:
         search_path.prepend("command-line", f"file://{own.folder}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     try:
-        with _importable(own):
+        with _importable(own), composed_once() as of_shipped:
             # files that came with the package never change, others may be others when the next command is given
-            kept = {} if args.config_path else own.kept if own else ComposedOnce.OF_SHIPPED
-            hydra = Hydra(task_name, ComposedOnce(search_path, kept))
+            kept = Compositions() if args.config_path else own.kept if own else of_shipped
+            main = kept if args.config_path else of_shipped
+            files = {"command-line": kept, "main": main, "hydra": of_shipped, "schema": of_shipped}
+            hydra = Hydra(task_name, ComposedOnce(search_path, kept, files))
             GlobalHydra.instance().initialize(hydra)
             yield hydra
     finally:
         GlobalHydra.instance().clear()
+
+
+@contextmanager
+def composed_once() -> Iterator[Compositions]:
+    """What sessions inside compose of files that came with the package alone, each composition once."""
+    kept = _of_shipped.get() or Compositions()
+    outer = _of_shipped.set(kept)
+    try:
+        yield kept
+    finally:
+        _of_shipped.reset(outer)
 
 
 def own_choices_option() -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 import zlib
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from spinbench.errors import UserError
+from spinbench.whole_file import whole_file
 
 WORK_FOLDER = "work"
 
@@ -50,15 +50,10 @@ class RecordWork:
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep a finished stage. Raises UserError when it cannot be written."""
         path = self._folder / f"{name}.npz"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with temporary.open("wb") as file:
-                    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with whole_file(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 

@@ -19,16 +19,13 @@ from spinbench.cli.session import Loop, OnProgress, Session, WrapBody
 from spinbench.cli.simulated_acceptance import simulated_acceptance
 from spinbench.cli.simulated_facts import simulated_facts
 from spinbench.cli.simulation_files import SimulationFiles
+from spinbench.cli.simulation_section import overlap_of, simulation_section
+from spinbench.cli.simulation_warnings import simulation_warnings
 from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.cost_model import CostModel
 from spinbench.control.job import Body
-from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
-from spinbench.control.overlap import Overlap
-from spinbench.control.placement import Placement
 from spinbench.control.record import RunRecord
-from spinbench.control.selector.protocol import LearnsByContext
-from spinbench.errors import UserError
 from spinbench.metrics.definitions import MetricValue, summarise
 from spinbench.metrics.drift import time_factors
 from spinbench.metrics.store import Run
@@ -39,7 +36,6 @@ from spinbench.simulation.replicas import simulated_replicas
 from spinbench.simulation.scaled_times import ScaledTimes
 from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
 from spinbench.workload.acceptance.law_file import read_law
-from spinbench.workload.acceptance.streams import AcceptanceStreams
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.arrivals import ArrivalQueue
 
@@ -193,10 +189,7 @@ class SimulatedEngine:
             judge=judge,
             warnings=lambda: (
                 *job_times.warnings,
-                *_lane_warnings(config, profile.meta),
-                *_merger_warnings(settings[0]),
-                *_agreement_warnings(settings[0], streams, engine.source),
-                *_branch_warnings(settings[0], streams, engine.source),
+                *simulation_warnings(config, profile.meta, settings[0], streams),
             ),
             facts=simulated_facts(engine, profile, profile_digest, source.facts),
         )
@@ -210,84 +203,8 @@ class SimulatedEngine:
         return self._files.table(engine)[0]
 
 
-def simulation_section(config: ReplayConfig) -> SimulationSection:
-    """The section of engine=simulation. Raises UserError where another engine is configured."""
-    if not isinstance(config.engine, SimulationSection):
-        raise UserError(f"engine.kind is {config.engine.kind}; this needs engine=simulation")
-    return config.engine
-
-
-def overlap_of(config: ReplayConfig, profile: Profile) -> Overlap | None:
-    """How lanes slow each other; None where each is a device of its own.
-
-    Raises UserError where they share one, and the profile does not tell how.
-    """
-    if simulation_section(config).lanes == "devices":
-        return None
-    if config.replicas > 1:
-        raise UserError(
-            f"engine.lanes is streams and replicas {config.replicas}; lanes of one device are of one replica"
-        )
-    num_lanes = Placement(config.placement.kind).num_devices(len(config.models.drafters))
-    if num_lanes != 2:
-        raise UserError(
-            f"engine.lanes is streams, which are two, and placement={config.placement.kind} with "
-            f"{len(config.models.drafters)} drafters makes {num_lanes}; set placement=drafters_together, or "
-            "engine.lanes=devices"
-        )
-    found = profile.meta.device.overlap
-    if found is None:
-        raise UserError(
-            f"{profile.source}: says nothing of how two lanes of its device slow each other (device.overlap), which "
-            "engine.lanes=streams asks for; profile this machine anew with a drafter that has a network"
-        )
-    return found.factors
-
-
 def _digests(table: AcceptanceTable) -> dict[str, str]:
     return {model.name: model.sha256 for model in (table.meta.target, *table.meta.drafters)}
-
-
-def _lane_warnings(config: ReplayConfig, meta: ProfileMeta) -> tuple[str, ...]:
-    if config.placement.kind == "shared" or meta.kind != "measured" or simulation_section(config).lanes == "streams":
-        return ()
-    return (
-        "jobs were profiled with the machine to themselves, and here they overlap as on devices like it; lanes that "
-        "share a machine slow each other down (engine.lanes=streams)",
-    )
-
-
-def _merger_warnings(setting: LoopSetting) -> tuple[str, ...]:
-    if not setting.merged:
-        return ()
-    return (
-        "what drafters' wrong tokens have in common is not recorded: merged trees are verified as if they shared only "
-        "what is accepted, so they are as large as real ones or larger, and take as long or longer",
-    )
-
-
-def _agreement_warnings(setting: LoopSetting, streams: AcceptanceStreams, source: str) -> tuple[str, ...]:
-    """For texts that are recorded, but not how far copies agree on them."""
-    copies = any(drafter.copies for drafter in setting.drafters)
-    if streams.token_ids is None or streams.lookup_agreed is not None or not copies:
-        return ()
-    if not isinstance(setting.selector, LearnsByContext):
-        return ()
-    return (
-        f"acceptance table {source} is of before format 3 and does not tell how far copies agree: this selector "
-        "decides without, as it would not on the runtime; spinbench record merge=FOLDER adds that",
-    )
-
-
-def _branch_warnings(setting: LoopSetting, streams: AcceptanceStreams, source: str) -> tuple[str, ...]:
-    """For texts that are recorded, but not where copies and the n-gram table part on them."""
-    if not setting.branches or streams.token_ids is None or streams.ngram_agreed is not None:
-        return ()
-    return (
-        f"acceptance table {source} is of before format 4 and does not tell where copies and the n-gram table part: "
-        "drafts of both are never verified together, as they would be on the runtime; spinbench record merge=FOLDER "
-        "adds that",
-    )
 
 
 def _num_blocks_that_fit(config: ReplayConfig, meta: ProfileMeta) -> int | None:

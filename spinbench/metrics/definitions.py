@@ -2,17 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from spinbench.metrics.acceptance import (
-    PositionRates,
-    acceptance_length_by_category,
-    acceptance_length_by_drafter,
-    position_rates,
-)
+from spinbench.metrics.acceptance import acceptance_length_by_category, acceptance_length_by_drafter
 from spinbench.metrics.lanes import (
     bubble_share,
     host_share,
@@ -22,34 +16,13 @@ from spinbench.metrics.lanes import (
     peak_key_tokens,
     verify_mean,
 )
-from spinbench.metrics.latency import LATENCIES, LatencySamples, completed_requests, latency_samples
+from spinbench.metrics.latency import LATENCIES
+from spinbench.metrics.measured import Measured, measure
 from spinbench.metrics.replicas import output_imbalance, target_occupancy
 from spinbench.metrics.slo import requests_within_slo
-from spinbench.metrics.switching import switch_stalls_ms
 from spinbench.metrics.tables import RunTables
 
 MetricValue = int | float | None | list[float] | list[float | None] | dict[str, float]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The tables of a run and what several metrics share, computed once."""
-
-    tables: RunTables
-    completed: pd.DataFrame
-    latencies: LatencySamples
-    positions: PositionRates
-    drafts: pd.DataFrame
-    """Tokens drafted and accepted of the (round, request) rows in which at least one was drafted."""
-    drafted_ahead: pd.DataFrame
-    """The jobs that drafted ahead."""
-    switch_stalls_ms: np.ndarray
-    slo_ms: Mapping[str, float] | None
-
-    @cached_property
-    def by_replica(self) -> "tuple[Measured, ...]":
-        """The same of each replica, by its number."""
-        return tuple(_measure(own, self.slo_ms) for own in self.tables.by_replica)
 
 
 @dataclass(frozen=True)
@@ -291,19 +264,6 @@ REPLICA_METRICS: tuple[Metric, ...] = (
 
 def summarise(tables: RunTables, slo_ms: Mapping[str, float] | None = None) -> dict[str, MetricValue]:
     """Every metric of the run by key, in the order of `METRICS`; None where a metric has nothing to measure."""
-    measured = _measure(tables, slo_ms)
+    measured = measure(tables, slo_ms)
     metrics = METRICS if tables.num_replicas == 1 else (*METRICS, *REPLICA_METRICS)
     return {metric.key: metric.compute(measured) for metric in metrics}
-
-
-def _measure(tables: RunTables, slo_ms: Mapping[str, float] | None) -> Measured:
-    return Measured(
-        tables=tables,
-        completed=completed_requests(tables.requests),
-        latencies=latency_samples(tables),
-        positions=position_rates(tables.rounds),
-        drafts=tables.rounds.loc[tables.rounds["drafted"] > 0, ["drafted", "accepted"]],
-        drafted_ahead=tables.spans[tables.spans["kind"] == "draft_ahead"],
-        switch_stalls_ms=switch_stalls_ms(tables),
-        slo_ms=slo_ms,
-    )

@@ -1,8 +1,7 @@
 """A run's folder: written so that nothing half-written counts, and read back with one-line errors."""
 
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +27,8 @@ from spinbench.metrics.tables import (
     RunTables,
 )
 from spinbench.metrics.timeline import chrome_trace
+from spinbench.text_file import write_text
+from spinbench.whole_file import whole_file
 
 FORMAT = 1
 """Version of the folder's layout, stored in meta.json."""
@@ -124,15 +125,13 @@ def write_run(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # the old run stops counting before its files change
         for name in ("requests", "rounds", "spans") if keep != "summary" else ():
-            table = getattr(written, name)
-            _write(
-                folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd")
-            )
+            with whole_file(folder / f"{name}.parquet") as temporary:
+                pq.write_table(getattr(written, name), temporary, compression="zstd")
         if keep == "all":
-            _write_text(folder / "trace.json", json.dumps(chrome_trace(tables), separators=(",", ":")))
-        _write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-        _write_text(folder / "meta.json", json.dumps(run_meta, indent=2, ensure_ascii=False) + "\n")
-        _write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+            write_text(folder / "trace.json", json.dumps(chrome_trace(tables), separators=(",", ":")))
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        write_text(folder / "meta.json", json.dumps(run_meta, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run: {error.strerror or error}") from error
     return summary
@@ -185,19 +184,6 @@ def find_runs(roots: list[Path]) -> list[Path]:
     if not found:
         raise UserError(f"{', '.join(map(str, roots))}: no run here or below (a finished run has a {SUMMARY_FILE})")
     return sorted(found)
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

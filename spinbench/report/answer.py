@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from spinbench.errors import UserError
 from spinbench.report.cells import ABSENT
+from spinbench.report.csv_file import write_csv
 from spinbench.report.gain import Gain
 from spinbench.report.paired import PairedRatio
+from spinbench.text_file import write_text
 
 PAGE_FILE = "answer.md"
 JSON_FILE = "answer.json"
@@ -183,15 +184,11 @@ def write_page(folder: Path, answer: Answer, candidates: Sequence[Mapping[str, A
         answer=answer, competitors=answer.competitors[:SHOWN_COMPETITORS], gain=gain_text, within=within_text,
         mb=lambda count: f"{count / 1e6:,.0f}", ratio=_ratio_text, measured=answer.chosen_measured,
     )  # fmt: skip
+    write_csv(folder / CANDIDATES_FILE, pd.DataFrame(candidates))
+    content = json.dumps(_finite(asdict(answer)), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(folder / JSON_FILE, content + "\n")
     page = folder / PAGE_FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(candidates).to_csv(folder / CANDIDATES_FILE, index=False, float_format="%.6g")
-        content = json.dumps(_finite(asdict(answer)), indent=2, ensure_ascii=False, allow_nan=False)
-        (folder / JSON_FILE).write_text(content + "\n", encoding="utf-8")
-        page.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the answer: {error.strerror or error}") from error
+    write_text(page, text)
     return page
 
 

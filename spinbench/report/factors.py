@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
+from spinbench.report.arrangement import varying_parts
 from spinbench.report.compare import comparison_table
 from spinbench.report.section import Section
 
@@ -40,6 +41,7 @@ class Factors:
 def factors_of(section: Section) -> Factors:
     """The factors of a section's settings, with every number of the comparison tables. [settings]"""
     tables = []
+    arranged = varying_parts(setting.arrangement for setting in section.settings)
     for load in section.loads:
         settings = section.at(load)
         own = pd.DataFrame(
@@ -52,7 +54,7 @@ def factors_of(section: Section) -> Factors:
                     METHOD: setting.method,
                     DRAFT_LENGTH: setting.draft_length,
                     LAYOUT: setting.verification,
-                    PIPELINE: setting.pipeline,
+                    PIPELINE: setting.arrangement.told(arranged),
                     "engine": setting.engine,
                     **{key: str(value) for key, value in setting.others},
                     "is_oracle": setting.is_oracle,

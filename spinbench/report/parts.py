@@ -27,10 +27,10 @@ from spinbench.report.figures.staircase import staircase_plot
 from spinbench.report.figures.throughput import throughput_plot
 from spinbench.report.figures.timeline import timeline_plot
 from spinbench.report.focus import at_few_loads, focus, with_tables
+from spinbench.report.load import Load
 from spinbench.report.lossless import check_outputs
 from spinbench.report.provenance import commands, config_text, facts, model_table, run_table, samples
 from spinbench.report.section import Section
-from spinbench.report.setting import Load
 from spinbench.report.shelf import Shelf
 from spinbench.report.sureness import fastest_runnable, idle_sentence, level_sentence, sureness
 

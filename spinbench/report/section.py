@@ -10,7 +10,8 @@ from typing import Any
 from spinbench.control.selector.merged import MERGED
 from spinbench.errors import UserError
 from spinbench.metrics.store import Run, find_runs, open_run
-from spinbench.report.setting import Load, Setting, settings_of
+from spinbench.report.load import Load
+from spinbench.report.setting import Setting, settings_of
 from spinbench.sweep.folder import MANIFEST_FILE, POINT_FILE, SweepFolder
 from spinbench.sweep.json_file import read_json
 from spinbench.sweep.status import failure_kinds
@@ -81,10 +82,10 @@ class Section:
     def plain_like(self, setting: Setting) -> Setting | None:
         """What texts are held against: plain decoding at the same load, of the same engine and layout if possible."""
         plain = [other for other in self.at(setting.load) if other.is_baseline]
-        own = (setting.engine, setting.verification, setting.pipeline)
+        own = (setting.engine, setting.verification, setting.arrangement)
         return min(
             plain,
-            key=lambda other: _distance(own, (other.engine, other.verification, other.pipeline)),
+            key=lambda other: _distance(own, (other.engine, other.verification, other.arrangement)),
             default=None,
         )
 
@@ -190,7 +191,7 @@ def _method_rank(setting: Setting, drafters: tuple[str, ...]) -> tuple[int, int]
     return (3, known.index(setting.method)) if setting.method in known else (4, 0)
 
 
-def _distance(wanted: tuple[str, ...], found: tuple[str, ...]) -> list[bool]:
+def _distance(wanted: tuple[object, ...], found: tuple[object, ...]) -> list[bool]:
     return [a != b for a, b in zip(wanted, found, strict=True)]
 
 

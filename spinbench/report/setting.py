@@ -1,7 +1,6 @@
 """One way of serving at one load, with its repeats: what a row of a report is about."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +10,8 @@ import numpy as np
 from spinbench.control.placement import Placement
 from spinbench.control.selector.merged import MERGED
 from spinbench.metrics.store import Run
+from spinbench.report.arrangement import Arrangement, varying_parts
+from spinbench.report.load import Load, key_name, value_text
 from spinbench.sweep.table import flat
 
 TREE = "tree"
@@ -23,46 +24,6 @@ NOT_OF_PLAIN = ("selector.", "drafting.", "models.drafters", "switching")
 """Config keys without a meaning where nothing is drafted."""
 
 
-@dataclass(frozen=True)
-class Load:
-    """What is asked of the server: the batch, and in what the arrivals of a section's runs differ."""
-
-    batch: int
-    """Most requests served at once (`max_num_seqs`)."""
-    arrivals: tuple[tuple[str, Any], ...] = ()
-    """Config keys and values, only of keys that vary."""
-
-    @property
-    def label(self) -> str:
-        """In words, for people."""
-        named = (f"{_last(key).replace('_', ' ')} {_shown(value)}" for key, value in self._there)
-        return ", ".join([f"batch {self.batch}", *named])
-
-    @property
-    def slug(self) -> str:
-        """For names of files."""
-        parts = [f"batch{self.batch}", *(f"{_last(key)}-{_shown(value)}" for key, value in self._there)]
-        return re.sub(r"[^\w.-]+", "_", "-".join(parts))
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """To sort by: the batch, then numbers before texts."""
-        numbers = [
-            (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, _shown(value))
-            for _, value in self.arrivals
-        ]
-        return self.batch, *numbers
-
-    @property
-    def _there(self) -> list[tuple[str, Any]]:
-        return [(key, value) for key, value in self.arrivals if value is not None]
-
-    def number(self, key: str) -> float:
-        """The value of one of the varying keys, or of `batch`; NaN where it is no number."""
-        value = self.batch if key == "batch" else dict(self.arrivals).get(key)
-        return float(value) if isinstance(value, int | float) else float("nan")
-
-
 @dataclass(frozen=True, eq=False)
 class Setting:
     """One method at one load on one engine, with its repeats."""
@@ -73,8 +34,7 @@ class Setting:
     load: Load
     engine: str
     verification: str
-    pipeline: str
-    """Pipeline, placement, whether KV is prepared, replicas; `serial shared` where jobs run one after another."""
+    arrangement: Arrangement
     draft_length: str
     """`K=4`, the policy that chooses it, or the tree that is drafted."""
     others: tuple[tuple[str, Any], ...]
@@ -193,7 +153,7 @@ def _setting(runs: list[Run], load: Load, others: tuple[tuple[str, Any], ...]) -
         load=load,
         engine=str(meta["engine"]),
         verification=str(meta.get("verification") or ""),
-        pipeline=_pipeline(meta),
+        arrangement=Arrangement.of(meta),
         draft_length=_draft_length(meta),
         others=others,
         is_baseline=bool(meta["baseline"]),
@@ -209,16 +169,18 @@ def _with_distinct_labels(settings: list[Setting]) -> list[Setting]:
     parts_of = {
         method: [
             attribute
-            for attribute in ("draft_length", "verification", "pipeline")
+            for attribute in ("draft_length", "verification")
             if len({getattr(other, attribute) for other in same}) > 1
         ]
         for method, same in of_method.items()
     }
+    arranged = {method: varying_parts(other.arrangement for other in same) for method, same in of_method.items()}
     engines = {method: len({other.engine for other in same}) > 1 for method, same in of_method.items()}
 
     def label(setting: Setting) -> str:
         parts = [setting.method, *(getattr(setting, attribute) for attribute in parts_of[setting.method])]
-        parts += [f"{_last(key)}={_shown(value)}" for key, value in setting.others if value is not None]
+        parts += filter(None, [setting.arrangement.told(arranged[setting.method])])
+        parts += [f"{key_name(key)}={value_text(value)}" for key, value in setting.others if value is not None]
         return " ".join([*parts, f"[{setting.engine}]"] if engines[setting.method] else parts)
 
     return [replace(setting, label=label(setting)) for setting in settings]
@@ -227,7 +189,7 @@ def _with_distinct_labels(settings: list[Setting]) -> list[Setting]:
 def _key(run: Run) -> tuple[str, ...]:
     keys = ("method", "max_num_seqs", "engine", "verification")
     named = (json.dumps(run.meta.get(key) or None, sort_keys=True) for key in keys)
-    return *named, _draft_length(run.meta), _pipeline(run.meta)
+    return *named, _draft_length(run.meta), str(Arrangement.of(run.meta))
 
 
 def _draft_length(meta: Mapping[str, Any]) -> str:
@@ -235,12 +197,6 @@ def _draft_length(meta: Mapping[str, Any]) -> str:
     if policy == "fixed":
         return f"K={meta.get('num_speculative_tokens') or 0}"
     return policy if policy.startswith(TREE) else f"K {policy}".replace("_", " ")
-
-
-def _pipeline(meta: Mapping[str, Any]) -> str:
-    ahead = ", KV ahead" if meta.get("switching") == "ahead" else ""
-    replicas = f", {meta['replicas']} replicas {meta.get('router')}" if meta.get("replicas", 1) > 1 else ""
-    return f"{meta.get('pipeline') or 'serial'} {meta.get('placement') or 'shared'}{ahead}{replicas}".replace("_", " ")
 
 
 def _scalar(value: Any) -> Any:
@@ -252,12 +208,4 @@ def _varies(key: str, configs: Any) -> bool:
 
 
 def _is_repeated(key: str) -> bool:
-    return _last(key) in REPEATED or _last(key).endswith("_seed")
-
-
-def _last(key: str) -> str:
-    return key.rsplit(".", 1)[-1]
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return key_name(key) in REPEATED or key_name(key).endswith("_seed")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from spinbench.report.cells import Cell, frame_cells, text_columns
+from spinbench.report.csv_file import write_csv
 from spinbench.report.document import Picture, Table
 from spinbench.report.figures.plot import Plot
 
@@ -20,10 +21,9 @@ class Shelf:
     """Of the names of all files."""
 
     def csv(self, name: str, frame: pd.DataFrame) -> str:
-        """Writes a table; gives its path relative to the page. Raises OSError."""
+        """Writes a table; gives its path relative to the page. Raises UserError."""
         path = self.out / "tables" / f"{self.prefix}{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(path, index=False, float_format="%.6g")
+        write_csv(path, frame)
         return path.relative_to(self.out).as_posix()
 
     def table(

@@ -8,8 +8,9 @@ from spinbench.metrics.store import Run
 from spinbench.report.compare import THROUGHPUT, best_fixed
 from spinbench.report.compared_run import ComparedRun, SettingPair
 from spinbench.report.difference import Difference, differences
+from spinbench.report.load import Load
 from spinbench.report.section import Section
-from spinbench.report.setting import Load, Setting
+from spinbench.report.setting import Setting
 
 METRIC, MEDIAN_TPOT = "mean_tpot_ms", "median_tpot_ms"
 BUSY = 0.9

@@ -9,6 +9,7 @@ from spinbench.errors import UserError
 from spinbench.metrics.drift import rescaled_errors
 from spinbench.metrics.validation import RoundsCompared, job_errors, request_errors, validation_table
 from spinbench.report.cells import frame_cells, text_columns
+from spinbench.report.csv_file import write_csv
 from spinbench.report.document import Code, Document, Items, Part, Table, Text
 from spinbench.report.figures.validation import LoadResult, cdf_plot, timelines_plot
 from spinbench.report.html import html_page
@@ -26,6 +27,7 @@ from spinbench.report.verdict import (
     metric_cells,
     run_jobs,
 )
+from spinbench.text_file import write_text
 
 REPORT_FILE, HTML_FILE = "report.md", "report.html"
 REQUESTS_FILE, RESCALED_FILE = "requests.csv", "rescaled.csv"
@@ -85,11 +87,11 @@ def write_validation(
     decided = [_decided(result, again.rounds) for result in results for again in result.decided_again]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        everything.to_csv(folder / VALIDATION_FILE, index=False, float_format="%.6g")
-        pd.concat(errors, ignore_index=True).to_csv(folder / REQUESTS_FILE, index=False, float_format="%.6g")
-        jobs.to_csv(folder / JOBS_FILE, index=False, float_format="%.6g")
+        write_csv(folder / VALIDATION_FILE, everything)
+        write_csv(folder / REQUESTS_FILE, pd.concat(errors, ignore_index=True))
+        write_csv(folder / JOBS_FILE, jobs)
         if len(rescaled):
-            rescaled.to_csv(folder / RESCALED_FILE, index=False, float_format="%.6g")
+            write_csv(folder / RESCALED_FILE, rescaled)
         shelf = Shelf(folder)
         answer = Items([*headlines(everything), _jobs_headline(job_scores)])
         parts = [
@@ -113,9 +115,9 @@ def write_validation(
             Part("Where this comes from", (_origins(results), Code(command, "sh")), 2),
         ]
         document = Document(f"Simulator against runtime: {simulated.meta['method']}", tuple(parts))
-        (folder / HTML_FILE).write_text(html_page(document), encoding="utf-8")
+        write_text(folder / HTML_FILE, html_page(document))
         page = folder / REPORT_FILE
-        page.write_text(markdown_page(document), encoding="utf-8")
+        write_text(page, markdown_page(document))
     except OSError as error:
         raise UserError(f"{folder}: cannot write the report: {error.strerror or error}") from error
     return page

@@ -1,7 +1,6 @@
 """All points of a sweep as one Parquet table: the same bytes, whatever the order in which points were done."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from spinbench.errors import UserError
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, TABLE_FILE, SweepFolder
 from spinbench.sweep.json_file import read_json
+from spinbench.whole_file import whole_file
 
 FIRST_COLUMNS = ("key", "status", "failure")
 CONFIG_COLUMN = "config"
@@ -30,14 +30,11 @@ def write_table(folder: SweepFolder) -> pa.Table:
     path = folder.path / TABLE_FILE
     with folder.locked("table"):
         table = points_table(folder)
-        temporary = path.with_name(f".{TABLE_FILE}.{os.getpid()}.tmp")
         try:
-            pq.write_table(table, temporary, compression="zstd")
-            os.replace(temporary, path)
+            with whole_file(path) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
     return table
 
 

@@ -7,7 +7,6 @@ count the target's own token, so length 1 means that nothing drafted was kept.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spinbench.errors import UserError
+from spinbench.text_file import write_text
 from spinbench.workload.acceptance.walk import WalkedRounds
 
 SCHEMA_VERSION = "1.0"
@@ -93,16 +93,7 @@ def speculation_profile(
 
 def write_speculation_profile(path: Path, profile: Mapping[str, Any]) -> None:
     """Leaves the profile in `path`. Raises UserError when it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(json.dumps(profile, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_text(path, json.dumps(profile, indent=2, allow_nan=False) + "\n")
 
 
 def read_speculation_profile(path: Path) -> SpeculationProfile:

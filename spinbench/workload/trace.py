@@ -1,15 +1,14 @@
 """The canonical trace: JSON Lines, one request a line, checked when read and when written."""
 
 import json
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from spinbench.errors import UserError
+from spinbench.whole_file import whole_file
 from spinbench.workload.json_line import parse_json_lines
 from spinbench.workload.request import Request, Trace
 from spinbench.workload.trace_file import TraceFile, read_trace_file
@@ -91,15 +90,11 @@ def write_trace(requests: Iterable[Request], path: Path) -> None:
     if not text:
         raise UserError(f"{path}: not written: a trace needs at least one request")
     read_requests(TraceFile(path=path, text=text, sha256=""))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(unfinished, path)
+        with whole_file(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
 
 
 def _line(request: Request) -> str:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
 
 from spinbench.cli.assemble import sampling
@@ -19,6 +17,7 @@ from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.control.overlap import Overlap
 from spinbench.errors import UserError
 from spinbench.workload.load import load_trace
+from tests.composed import composed
 from tests.control.contexts import context
 from tests.control.made_costs import cost_model
 
@@ -40,12 +39,6 @@ MANDATORY = {
         for name in ("azure_2023", "azure_2024", "burstgpt", "mooncake", "sharegpt", "vidur", "vllm_timed_trace")
     },
 }
-
-
-def composed(*overrides: str, name: str = "replay") -> DictConfig:
-    OmegaConf.register_new_resolver("folder_name", str, replace=True)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, overrides=list(overrides))
 
 
 @pytest.mark.parametrize("choice", CHOICES)

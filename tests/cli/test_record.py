@@ -1,5 +1,6 @@
 """Whole recordings through the command line, on tiny models."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 
 from spinbench.metrics.store import read_run
+from spinbench.models.distill.dataset import SelfPlayLine
+from spinbench.models.distill.ngram import count_ngrams
+from spinbench.models.ngram_file import NgramDescription, write_ngrams
+from spinbench.workload.acceptance.agreement import NOTHING_TO_COMPARE
 from spinbench.workload.acceptance.from_table import streams_of_table
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.acceptance.table_file import content_sha256, read_table, write_table
 from spinbench.workload.acceptance.walk import walk
 from spinbench.workload.speculation_profile import read_speculation_profile
-from tests.cli.conftest import CommandLine, Outcome, TinyModels, tiny_overrides, trace_lines, write_trace
+from tests.cli.conftest import VOCAB, CommandLine, Outcome, TinyModels, tiny_overrides, trace_lines, write_trace
 from tests.cli.test_bad_input import assert_refused
 
 DEADLINE_S = 120.0
@@ -148,6 +153,38 @@ def test_a_table_of_an_older_format_gets_what_it_lacks(spinbench: CommandLine) -
     assert content_sha256(read_table(Path("new"))) == content_sha256(whole)
     write_table(Path("old"), replace(old, match_order=1 - np.minimum(old.match_order, 1)))
     assert_refused(record(spinbench, "merge=old", "out=other"), "old: prompt lookup finds other matches")
+
+
+def test_a_table_of_an_older_format_gets_how_far_copies_agree_with_an_ngram_table(spinbench: CommandLine) -> None:
+    assert record(spinbench, "models.drafters=[]").code == 0
+    texts = read_table(Path("table"))
+    bounds = texts.requests.offsets
+    answers = [
+        SelfPlayLine(0, texts.token_ids[start:end].astype(np.int64)) for start, end in itertools.pairwise(bounds)
+    ]
+    description = NgramDescription(
+        format=1, name="tiny-ngram", target="tiny", target_weights_sha256=texts.meta.target.sha256, vocab_size=VOCAB,
+        context_tokens=3,
+    )  # fmt: skip
+    write_ngrams(Path("tiny-ngram"), description, count_ngrams(answers, np.arange(0, len(answers), 2), 3), "card")
+    ngrams = "./tiny-ngram"
+    assert record(spinbench, f"models.drafters=[{ngrams}]", "merge=table", "out=whole").code == 0
+    whole = read_table(Path("whole"))
+    assert whole.meta.format == 4
+    agreed = whole.columns[ngrams].copy_agreed
+    assert agreed is not None
+    assert len({*agreed.tolist()} - {NOTHING_TO_COMPARE}) > 1
+    # of format 3, which did not know it
+    drafters = tuple(one.model_copy(update={"copy_agreed": False}) for one in whole.meta.drafters)
+    columns = {ngrams: replace(whole.columns[ngrams], copy_agreed=None)}
+    write_table(Path("old"), replace(whole, meta=whole.meta.model_copy(update={"drafters": drafters}), columns=columns))
+    assert read_table(Path("old")).meta.format == 3
+    done = record(spinbench, f"models.drafters=[{ngrams}]", "merge=old", "out=new")
+    assert (done.code, done.err) == (0, "")
+    assert content_sha256(read_table(Path("new"))) == content_sha256(whole)
+    np.testing.assert_array_equal(read_table(Path("new")).columns[ngrams].copy_agreed, agreed)
+    again = record(spinbench, f"models.drafters=[{ngrams}]", "merge=new", "out=again")
+    assert_refused(again, "new: holds all of models.drafters already")
 
 
 def test_sampling_with_the_targets_noise(spinbench: CommandLine) -> None:

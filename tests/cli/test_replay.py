@@ -88,8 +88,8 @@ def test_pipelines_leave_the_same_text_and_are_told_apart(spinbench: CommandLine
     page = (spinbench.folder / "report" / "report.md").read_text()
     for label in (
         "serial shared",
-        "depth 3 by drafter drafters together",
-        "adaptive depth by drafter own devices",
+        "depth 3 drafters together",
+        "adaptive depth own devices",
         "serial own devices, KV ahead",
     ):
         assert f"round robin {label}" in page

@@ -17,16 +17,14 @@ SHARED_NOISE = Sampling(laws.MODEL_SAMPLING.temperature, top_k=laws.MODEL_SAMPLI
 
 @functools.cache
 def _plain(sampling: Sampling) -> dict[str, tuple[int, ...]]:
-    record = serving.serve(tiny_models.target(), [], TRACE, selector="plain", sampling=sampling)
+    record = serving.serve(tiny_models.shared()[0], [], TRACE, selector="plain", sampling=sampling)
     return serving.outputs(record)
 
 
 def _lossless(sampling: Sampling, **decisions: Any) -> None:
     expected = _plain(sampling)
-    target = tiny_models.target()
-    record = serving.serve(
-        target, tiny_models.drafters(target), TRACE, selector="random", sampling=sampling, **decisions
-    )
+    target, models = tiny_models.shared()
+    record = serving.serve(target, models, TRACE, selector="random", sampling=sampling, **decisions)
     assert serving.outputs(record) == expected
 
 

@@ -6,7 +6,7 @@ import pytest
 from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
 from spinbench.report.page import write_report
 
-from .made_runs import made_record, with_other_output, write_made_run, write_made_runs
+from .made_runs import made_record, with_other_output, write_made_run, write_made_runs, write_made_sweep
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Markdown page of the runs, beside which is the HTML."""
     return write_report([runs], tmp_path_factory.mktemp("report"), title="Plain against spin")
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep over methods, K, layouts and three request rates, summaries only."""
+    return write_made_sweep(tmp_path_factory.mktemp("sweep") / "points", rates=(1.0, 2.0, 4.0))
+
+
+@pytest.fixture(scope="session")
+def sweep_page(sweep: Path) -> Path:
+    """The Markdown page of the sweep."""
+    return write_report([sweep], sweep.parent)
 
 
 def peer_record() -> RunRecord:

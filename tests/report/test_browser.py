@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.browser import Browser, Scheme, find_chromium
-from spinbench.report.page import HTML_FILE, write_report
-
-from .made_runs import write_made_sweep
+from spinbench.report.page import HTML_FILE
 
 CHROMIUM = find_chromium()
 pytestmark = [
@@ -38,12 +36,8 @@ FIGURES = """
 
 
 @pytest.fixture(scope="module")
-def pages(page: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("pages")
-    sweep = write_made_sweep(root / "points", rates=(1.0, 2.0, 4.0))
-    return {
-        name: one.with_name(HTML_FILE) for name, one in zip(PAGES, (page, write_report([sweep], root)), strict=True)
-    }
+def pages(page: Path, sweep_page: Path) -> dict[str, Path]:
+    return {name: one.with_name(HTML_FILE) for name, one in zip(PAGES, (page, sweep_page), strict=True)}
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from spinbench.report.compare import (
     selector_sentence,
     switching_table,
 )
+from spinbench.report.load import Load
 from spinbench.report.section import load_sections
-from spinbench.report.setting import Load
 
 from .made_runs import write_made_run
 

@@ -14,8 +14,6 @@ from spinbench.report.figures.regret import regret_plot
 from spinbench.report.figures.staircase import staircase_plot
 from spinbench.report.section import load_sections
 
-from .made_runs import write_made_sweep
-
 NAMES = ("method", "K", "verification")
 SPEEDS = {
     # method, K, verification: tokens/s at the low and the high load
@@ -112,8 +110,8 @@ def test_a_heat_map_has_the_best_of_everything_else(factors: Factors) -> None:
     )
 
 
-def test_a_sweep_has_its_factors_and_figures(tmp_path: Path) -> None:
-    (section,), _ = load_sections([write_made_sweep(tmp_path, rates=(1.0, 2.0, 4.0))])
+def test_a_sweep_has_its_factors_and_figures(sweep: Path) -> None:
+    (section,), _ = load_sections([sweep])
     factors = factors_of(section)
     assert factors.names == NAMES
     assert len(factors.table) == 3 * (2 + 2 * 2 * 2)  # loads x (plain in 2 layouts, 2 methods x 2 K x 2 layouts)

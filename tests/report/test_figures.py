@@ -7,8 +7,8 @@ from spinbench.report.figures.padding import padding_plot, padding_table
 from spinbench.report.figures.plot import legend_below, new_figure, plot_style
 from spinbench.report.figures.selection import NO_DRAFTER, drafter_shares, selection_plot
 from spinbench.report.figures.timeline import NUM_ROUNDS, first_rounds, timeline_plot
+from spinbench.report.load import Load
 from spinbench.report.section import load_sections
-from spinbench.report.setting import Load
 
 from .made_runs import write_made_run
 

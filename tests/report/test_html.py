@@ -12,10 +12,8 @@ from spinbench.report.colours import IN_THE_DARK, PAPER
 from spinbench.report.document import Code, Document, Items, Part, Table, Text
 from spinbench.report.html import html_page, inline
 from spinbench.report.markdown import markdown_page
-from spinbench.report.page import HTML_FILE, write_report
+from spinbench.report.page import HTML_FILE
 from spinbench.sweep.table import read_points
-
-from .made_runs import write_made_sweep
 
 VOID = {"meta", "path", "use", "rect", "circle", "image"}
 
@@ -83,11 +81,6 @@ def folder(page: Path) -> Path:
 @pytest.fixture(scope="session")
 def html(folder: Path) -> Reader:
     return Reader((folder / HTML_FILE).read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="session")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_made_sweep(tmp_path_factory.mktemp("sweep"))
 
 
 def test_the_page_needs_nothing_else(folder: Path, html: Reader) -> None:
@@ -185,11 +178,11 @@ def test_numbers_are_those_of_the_runs_tables(runs: Path, folder: Path, html: Re
             assert {cell.strip(" *") for cell in line.split("|")} >= {text for text, _ in shown.values()}
 
 
-def test_numbers_are_those_of_the_sweeps_parquet(sweep: Path, tmp_path: Path) -> None:
-    out = write_report([sweep], tmp_path / "out").parent
+def test_numbers_are_those_of_the_sweeps_parquet(sweep: Path, sweep_page: Path) -> None:
+    out = sweep_page.parent
     page = Reader((out / HTML_FILE).read_text(encoding="utf-8"))
     points = read_points(sweep).to_pandas()
-    for rate in (1.0, 4.0):
+    for rate in (1.0, 2.0, 4.0):
         own = points[points["arrivals.request_rate"] == rate]
         shown = page.tables[f"Batch 4, request rate {rate:g}"]
         assert len(shown) == 10
@@ -207,4 +200,4 @@ def test_numbers_are_those_of_the_sweeps_parquet(sweep: Path, tmp_path: Path) ->
             assert row["acceptance length"][1] == pytest.approx(point["acceptance_length"])
     assert "Only summaries were kept" in (out / "report.md").read_text()
     runs = pd.read_csv(out / "tables" / "runs.csv")
-    assert len(runs) == 2 * (2 + 8)
+    assert len(runs) == 3 * (2 + 8)

@@ -4,8 +4,8 @@ import pytest
 
 from spinbench.report.compare import comparison_table
 from spinbench.report.focus import SHOWN_METHODS, at_few_loads, focus, with_tables
+from spinbench.report.load import Load
 from spinbench.report.section import load_sections
-from spinbench.report.setting import Load
 
 from .made_runs import write_made_run, write_made_sweep
 
@@ -31,14 +31,36 @@ def test_other_keys_tell_settings_apart_and_seeds_do_not(tmp_path: Path) -> None
     }
 
 
+def test_a_label_leaves_out_what_all_settings_of_its_method_share(tmp_path: Path) -> None:
+    own = {"placement": "own_devices"}
+    for name, method, changes in (
+        ("a", "spin", {"pipeline": "serial", **own}),
+        ("b", "spin", {"pipeline": "depth 2 by_drafter", **own}),
+        ("c", "spin", {"pipeline": "depth 3 by_drafter", **own}),
+        ("d", "random", {"pipeline": "adaptive depth by_drafter", **own}),
+        ("e", "random", {"pipeline": "adaptive depth round_robin", "switching": "ahead", **own}),
+        ("f", "epsilon-greedy", {"replicas": 2, "router": "round_robin", **own}),
+        ("g", "epsilon-greedy", {"replicas": 4, "router": "round_robin", **own}),
+        ("h", "epsilon-greedy", own),
+    ):
+        write_made_run(tmp_path / name, method, 4, 0, **changes)
+    (section,), _ = load_sections([tmp_path])
+    assert {setting.runs[0].folder.name: setting.label for setting in section.settings} == {
+        "a": "spin serial", "b": "spin depth 2", "c": "spin depth 3",
+        "d": "random by drafter", "e": "random round robin, KV ahead",
+        "f": "epsilon-greedy 2 replicas", "g": "epsilon-greedy 4 replicas", "h": "epsilon-greedy 1 replica",
+    }  # fmt: skip
+    assert str(section.settings[0].arrangement).endswith(" own devices")
+
+
 def test_plain_decoding_has_no_k_so_a_sweep_over_k_is_one_simulated_run(tmp_path: Path) -> None:
     (section,), _ = load_sections([write_made_sweep(tmp_path, lengths=(1, 2, 4))])
     plain = [setting for setting in section.at(section.loads[0]) if setting.is_baseline]
     assert [(setting.label, len(setting.runs)) for setting in plain] == [("plain packed", 1), ("plain padded", 1)]
 
 
-def test_the_fastest_plain_decoding_is_everyones_baseline(tmp_path: Path) -> None:
-    (section,), _ = load_sections([write_made_sweep(tmp_path)])
+def test_the_fastest_plain_decoding_is_everyones_baseline(sweep: Path) -> None:
+    (section,), _ = load_sections([sweep])
     for load in section.loads:
         table = comparison_table(section, load)
         plain = table[table["is_baseline"]]

@@ -121,13 +121,13 @@ def ancestral_law(sampling: Sampling) -> dict[tuple[int, ...], float]:
 
 def serve_alike(selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests: int = 1200) -> RunRecord:
     """Serves requests that differ in their seeds alone, on a tiny model with drafters that are right now and then."""
-    target = tiny_models.target("llama")
+    target, models = tiny_models.shared()
     trace = [
         Request(str(row), 0.0, NUM_TOKENS, prompt_token_ids=PROMPT, ignore_eos=True, seed=row)
         for row in range(num_requests)
     ]
     return serving.serve(
-        target, tiny_models.drafters(target), trace, selector=selector, draft_length=NUM_TOKENS, max_num_seqs=100,
+        target, models, trace, selector=selector, draft_length=NUM_TOKENS, max_num_seqs=100,
         layout="padded", sampling=sampling, num_kv_blocks=400,
     )  # fmt: skip
 

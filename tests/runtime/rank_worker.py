@@ -1,11 +1,14 @@
 """One of the processes that share a target: serves what `SERVED` names, and leaves what it decided in a file."""
 
 import json
+import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from spinbench.control.record import RunRecord
 from spinbench.models.tensor_parallel import model_share
@@ -56,10 +59,27 @@ def main(folder: Path) -> None:
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps(found))
 
 
-if __name__ == "__main__":
+def work(folder: str, arguments: list[str]) -> int:
+    """What one process does: the set-ups, then a run on the command line; its exit code."""
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    main(Path(folder))
     # processes that have met stay together: the run on the command line is among the same ones, and parts them
     from spinbench.cli.main import main as spinbench
 
-    sys.exit(spinbench(sys.argv[2:]))
+    return spinbench(arguments)
+
+
+def start(folder: str, arguments: list[str]) -> int:
+    """Two of them as `torchrun --standalone` starts them, but that they are forks: what they import is imported once."""
+    for module in ("spinbench.cli.replay_command", "spinbench.cli.live_engine"):
+        import_module(module)
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, run_id="ranks", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        max_restarts=0, start_method="fork",
+    )  # fmt: skip
+    return max(elastic_launch(config, work)(folder, arguments).values())
+
+
+if __name__ == "__main__":
+    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    sys.exit((work if under_torchrun else start)(sys.argv[1], sys.argv[2:]))

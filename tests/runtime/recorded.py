@@ -29,12 +29,12 @@ SAMPLINGS = serving.SAMPLINGS
 @functools.cache
 def models() -> tuple[TargetModel, list[DrafterModel]]:
     """The target ends at tokens that it says in the midst of some answers, and its drafters."""
-    target = tiny_models.target("llama")
+    target, drafters = tiny_models.shared()
     ends = set()
     for sampling in SAMPLINGS.values():
         answers = serving.outputs(serving.serve(target, [], TRACE, selector="plain", sampling=sampling))
         ends |= {answers["r1"][9], answers["r5"][7]}
-    return replace(target, eos_token_ids=frozenset(ends)), tiny_models.drafters(target)
+    return replace(target, eos_token_ids=frozenset(ends)), drafters
 
 
 @functools.cache

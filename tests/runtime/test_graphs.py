@@ -24,8 +24,7 @@ CPU = torch.device("cpu")
 def served(
     family: str = "llama", execution: Execution | None = None, **decisions: object
 ) -> dict[str, tuple[int, ...]]:
-    target = tiny_models.target(family)
-    models = tiny_models.drafters(target)
+    target, models = tiny_models.shared(family)
     return serving.outputs(serving.serve(target, models, TRACE, execution=execution, **decisions))  # type: ignore[arg-type]
 
 

@@ -8,7 +8,7 @@ import pytest
 from spinbench.control.job import CatchUpJob, TokenSpans
 from spinbench.control.record import RunRecord
 from spinbench.metrics.identities import check_identities
-from spinbench.models.load import TargetModel
+from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.huggingface import Assistance, HuggingFaceGenerator
 from spinbench.runtime.static_batches import GenerateBody, StaticBatchLoop
 from spinbench.workload.arrivals import ArrivalKind, ArrivalPattern, ArrivalQueue
@@ -24,6 +24,11 @@ def target() -> TargetModel:
     plain = tiny_models.target("llama")
     answers = serving.outputs(serving.serve(plain, [], TRACE, selector="plain"))
     return replace(plain, eos_token_ids=frozenset({answers["r1"][5], answers["r3"][3]}))
+
+
+@functools.cache
+def drafters() -> list[DrafterModel]:
+    return tiny_models.drafters(target())
 
 
 @functools.cache
@@ -56,7 +61,7 @@ def test_generate_gives_our_texts(max_num_seqs):
 @pytest.mark.parametrize("num_assistant_tokens", [1, 4, None])
 @pytest.mark.parametrize("drafter", ["good", "poor", "small_vocabulary"])
 def test_assisted_generation_gives_our_texts(drafter, num_assistant_tokens):
-    model = next(model for model in tiny_models.drafters(target()) if model.name == drafter)
+    model = next(model for model in drafters() if model.name == drafter)
     assert_same_answers(served(1, Assistance(model, num_assistant_tokens))[1])
 
 
@@ -67,7 +72,7 @@ def test_prompt_lookup_gives_our_texts():
 def test_the_models_that_we_serve_are_left_as_they_were():
     attention = target().model.config._attn_implementation
     defaults = target().model.generation_config
-    model = tiny_models.drafters(target())[2]
+    model = drafters()[2]
     head = model.model.get_output_embeddings()
     served(1, Assistance(model, 2))
     assert target().model.config._attn_implementation == attention

@@ -180,11 +180,9 @@ def test_the_drafts_above_are_kept_and_rejected():
 
 
 def _served(selector: str, **decisions: object) -> dict[str, tuple[int, ...]]:
-    target = tiny_models.target("llama")
+    target, models = tiny_models.shared()
     sampling = Sampling(temperature=0.9, top_p=0.9, kind="rejection")
-    record = serving.serve(
-        target, tiny_models.drafters(target), TRACE, selector=selector, sampling=sampling, **decisions
-    )
+    record = serving.serve(target, models, TRACE, selector=selector, sampling=sampling, **decisions)
     return serving.outputs(record)
 
 
@@ -198,11 +196,11 @@ def test_a_run_repeats_and_its_text_depends_on_who_drafts():
 
 @pytest.mark.parametrize("selector", ["fixed poor", "fixed small_vocabulary", "random"])
 def test_temperature_zero_is_greedy_decoding(monkeypatch, selector):
-    target = tiny_models.target("llama")
+    target, models = tiny_models.shared()
     greedy = serving.outputs(serving.serve(target, [], TRACE, selector="plain"))
     assert isinstance(make_sampler(Sampling(kind="rejection")), Sampler)
     # and the rule itself gives the same, where every law is one-hot
     monkeypatch.setattr(job_work, "make_sampler", RejectionSampler)
-    record = serving.serve(target, tiny_models.drafters(target), TRACE, selector=selector)
+    record = serving.serve(target, models, TRACE, selector=selector)
     assert serving.outputs(record) == greedy
     assert record.rounds.accepted.sum() > 0

@@ -21,14 +21,14 @@ from tests.runtime.rank_worker import FAMILIES, SERVED, trace
 __all__ = ["tiny"]
 
 
-@pytest.fixture(scope="module")
-def ranks(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes that torchrun started left: a file of each, and the folder of a run on the command line."""
+@pytest.fixture(scope="module", params=["forked", pytest.param("torchrun", marks=pytest.mark.full_matrix)])
+def ranks(request: pytest.FixtureRequest, tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes of torch's launcher left: a file of each, and the folder of a run on the command line."""
     folder = tmp_path_factory.mktemp("ranks")
     overrides = [one for one in tiny_overrides(tiny, folder) if not one.startswith("models.drafters")]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "tests.runtime.rank_worker", str(folder),
+        sys.executable, *(torchrun if request.param == "torchrun" else ()), "-m", "tests.runtime.rank_worker", str(folder),
         "replay", *overrides, f"models.drafters=[{tiny.good_drafter},prompt_lookup]", f"trace.path={folder}/tiny.jsonl",
         f"hydra.run.dir={folder}/run", "engine.tensor_parallel=2", "selector=round_robin",
     ]  # fmt: skip

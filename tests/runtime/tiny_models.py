@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from spinbench.models.load import DrafterModel, TargetModel
+from spinbench.models.loaded_model import copy_sharing_weights
 
 VOCAB = 61
 EOS = 3
@@ -113,6 +114,13 @@ def drafters(of: TargetModel) -> list[DrafterModel]:
 
 @functools.cache
 def shared(family: str = "llama") -> tuple[TargetModel, list[DrafterModel]]:
-    """A target and its drafters, made once a process: nobody changes their weights."""
+    """A target and its drafters, made once a process: nobody changes their weights.
+
+    Who serves them serves one copy of each (`copy_sharing_weights`): to make one takes as long as many a job.
+    """
     made = target(family)
-    return made, drafters(made)
+    models = drafters(made)
+    for one in (made, *models):
+        served = copy_sharing_weights(one.model)
+        one.model.__deepcopy__ = lambda memo, served=served: served
+    return made, models

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from spinbench.calibration.analytic import analytic_profile
@@ -32,6 +31,7 @@ from spinbench.control.record import RunRecord
 from spinbench.models.model_shape import llama_shape
 from spinbench.workload.acceptance.table_file import write_table
 from spinbench.workload.acceptance.table_meta import TraceMeta
+from tests.composed import composed
 from tests.workload.acceptance.made_table import made_table
 
 CONF = shipped_folder("conf")
@@ -193,6 +193,4 @@ def digest(record: RunRecord) -> str:
 
 @functools.cache
 def _composed(choices: tuple[tuple[str, str], ...]) -> DictConfig:
-    OmegaConf.register_new_resolver("folder_name", str, replace=True)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("replay", overrides=[f"{group}={choice}" for group, choice in choices])
+    return composed(*(f"{group}={choice}" for group, choice in choices))

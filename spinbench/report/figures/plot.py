@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from spinbench.report.colours import GRID, INK, PAPER
+from spinbench.report.csv_file import write_csv
 
 WIDTH_IN = 10.0
 DOTS_PER_INCH = 140
@@ -49,7 +50,7 @@ class Plot:
         with plot_style():
             self._lay_out()
             self.figure.savefig(image, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-        self.data.to_csv(table, index=False, float_format="%.6g")
+        write_csv(table, self.data)
         return image, table
 
     def svg(self) -> str:

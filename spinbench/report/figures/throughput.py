@@ -7,8 +7,8 @@ import pandas as pd
 from spinbench.report.colours import INK, PAPER, PLAIN, shade_by_setting
 from spinbench.report.compare import comparison_table, fastest
 from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title, write_beside
+from spinbench.report.load import Load
 from spinbench.report.section import Section
-from spinbench.report.setting import Load
 
 
 def throughput_plot(section: Section, colours: dict[str, str]) -> Plot:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from spinbench.errors import UserError
+from spinbench.text_file import write_text
+from spinbench.whole_file import whole_file
 from spinbench.workload.acceptance.lookup import MAX_ORDER
 from spinbench.workload.acceptance.table import AcceptanceTable, Bytes, DrafterColumns, RecordedRequests
 from spinbench.workload.acceptance.table_meta import FORMAT, KIND, DrafterMeta, TableMeta
@@ -75,7 +75,8 @@ def write_table(folder: Path, table: AcceptanceTable) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         files = {}
         for name, content in ((POSITIONS_FILE, positions), (REQUESTS_FILE, requests)):
-            _write(folder / name, lambda path, content=content: pq.write_table(content, path, compression="zstd"))
+            with whole_file(folder / name) as temporary:
+                pq.write_table(content, temporary, compression="zstd")
             files[name] = _file_sha256(folder / name)
         meta = {
             "format": table.meta.format,
@@ -86,8 +87,7 @@ def write_table(folder: Path, table: AcceptanceTable) -> None:
             "files": files,
             "content_sha256": content_sha256(table),
         }
-        text = json.dumps(meta, indent=2, ensure_ascii=False) + "\n"
-        _write(folder / META_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(folder / META_FILE, json.dumps(meta, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the acceptance table: {error.strerror or error}") from error
 
@@ -253,15 +253,6 @@ def _read_parquet(path: Path, sha256: object) -> pa.Table:
         raise UserError(f"{path}: missing, so this is no complete acceptance table") from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: damaged or truncated: {str(error).splitlines()[0]}") from error
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _file_sha256(path: Path) -> str:
