@@ -127,6 +127,6 @@ def test_changes_of_drafter_are_compared_where_they_differ(tmp_path: Path) -> No
     shown = frame_cells(table, counts=("switches",))
     assert sorted((row[2].text, row[3].text) for row in shown) == [("4.5", "1.00"), ("5", "8.00")]
     assert dict(zip(table["method"], table["mean_stall_ms"], strict=True)) == {
-        "spin serial shared": 8.0,
-        "spin serial shared, KV ahead": 1.0,
+        "spin KV on demand": 8.0,
+        "spin KV ahead": 1.0,
     }
