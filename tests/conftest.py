@@ -1,3 +1,4 @@
+import gc
 import os
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; it is read as they are imported
@@ -43,6 +44,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # what is cheap to know is known first; xdist hands out in this order
     items.sort(key=_place)
+
+
+def pytest_collection_finish() -> None:
+    # what has been imported stays: it need not be looked through for garbage again and again
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -43,6 +43,8 @@ FEWER = (
     "launcher=serial",
 )
 """Besides, for `spinbench recommend`: a search of three kinds of set-ups."""
+LOOKS = ("--help", "--cfg", "--info")
+"""Of a replay, after which nothing runs; requests of a real run come faster than the page's, so that nobody waits."""
 ONE_BY_ONE = ("scheduler.max_num_seqs=1", "repeats=1", "curve=[]")
 """Besides, for `spinbench capacity`: the last of a few requests waits for the others, as the last of many does."""
 
@@ -67,6 +69,8 @@ class Reader:
         self.monkeypatch.setattr(logging.getLogger(), "handlers", [])  # Hydra's write to an earlier stdout
         self.capsys.readouterr()
         words = [SMALLER.get(word, word) for word in command.words]
+        if words[:2] == ["spinbench", "replay"] and not {"engine=simulation", *LOOKS} & set(words):
+            words.append("trace.time_scale=0.05")
         if words[:2] == ["spinbench", "recommend"]:
             words.extend(FEWER)
         if words[:2] == ["spinbench", "capacity"]:
