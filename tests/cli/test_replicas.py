@@ -36,7 +36,7 @@ def test_simulated_replicas_leave_the_files_of_one(capsys: pytest.CaptureFixture
     assert sum(three.summary["num_prompts_per_replica"].values()) == three.summary["num_prompts"] == 16
     # a report takes them for what they are: other settings, no repeats
     (section,), _ = load_sections([Path("on-1"), Path("on-3")])
-    assert section.labels == ("spin serial shared", "spin serial shared, 3 replicas least outstanding tokens")
+    assert section.labels == ("spin 1 replica", "spin 3 replicas")
 
 
 @pytest.mark.usefixtures("setup")
