@@ -1,6 +1,7 @@
 """Text files that are there as a whole or not at all."""
 
 import os
+import re
 from pathlib import Path
 
 from spinbench.errors import UserError
@@ -18,3 +19,8 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether it is what a process that was killed in `write_text` left behind."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
