@@ -20,7 +20,7 @@ import pandas as pd
 import psutil
 
 from benchmarks.sweep_resume import (
-    LOOK_S,
+    await_done,
     begin,
     conclude,
     make_profile,
@@ -83,8 +83,7 @@ def main() -> None:
         process = begin(sweep_command(options, profile, folder, launcher))
         lost = "none"
         if node is not None:
-            while num_done(folder) < total // 2 and process.poll() is None:
-                time.sleep(LOOK_S)
+            await_done(process, folder, total // 2)
             lost = f"a node ({lose(node)} processes) at {num_done(folder)} points"
         code = process.wait()
         rows.append({"sweep": name, **outcome(folder, code, time.perf_counter() - begun_s), "lost": lost})

@@ -74,6 +74,14 @@ def num_done(folder: Path) -> int:
     return sum(1 for _ in folder.glob(f"*/{POINT_FILE}"))
 
 
+def await_done(process: subprocess.Popen[bytes], folder: Path, count: int) -> None:
+    """Until so many points are done. Raises SystemExit where it ends first."""
+    while num_done(folder) < count and process.poll() is None:
+        time.sleep(LOOK_S)
+    if process.poll() is not None:
+        raise SystemExit(f"it ended before {count} points were done, with exit code {process.returncode}")
+
+
 def kill(process: subprocess.Popen[bytes], target: str, rng: random.Random) -> None:
     """SIGKILL, as a machine that fails or an administrator would."""
     workers = psutil.Process(process.pid).children()
@@ -95,11 +103,7 @@ def run(command: list[str], folder: Path, total: int, kills: int, seed: int) -> 
     begun_s = time.perf_counter()
     process = begin(command)
     while plan:
-        while num_done(folder) < plan[0] and process.poll() is None:
-            time.sleep(LOOK_S)
-        if process.poll() is not None:
-            raise SystemExit(f"it ended before {plan[0]} points were done, with exit code {process.returncode}")
-        plan.pop(0)
+        await_done(process, folder, plan.pop(0))
         target = TARGETS[len(killed) % len(TARGETS)]
         kill(process, target, rng)
         killed.append(f"{target} at {num_done(folder)}")

@@ -1,6 +1,7 @@
 """Files that are there as a whole or not at all."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,3 +19,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether it is what a process that was killed in `whole_file` left behind."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None

@@ -19,6 +19,7 @@ from spinbench.errors import UserError
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, Session, SweepFolder
 from spinbench.sweep.json_file import read_json, write_json
 from spinbench.sweep.point import SweepPoint
+from spinbench.whole_file import is_unfinished
 
 ATTEMPT_FILE = "attempt.json"
 """There while a point is worked at; left by whoever dies at it."""
@@ -114,7 +115,7 @@ def _clear(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         left = sorted(path.iterdir(), key=lambda one: one.name in marks)  # the marks last: this may be cut short too
-        if left and left[-1].name not in marks:
+        if left and left[-1].name not in marks and not all(map(is_unfinished, left)):
             raise UserError(
                 f"{path}: holds {left[0].name}, which is not of this sweep; set hydra.sweep.dir to another folder"
             )

@@ -132,6 +132,16 @@ def test_who_dies_leaves_nothing_that_counts(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.folder_of(points[0]).iterdir()) == ["point.json", "rounds.parquet"]
 
 
+def test_who_dies_while_it_says_that_it_begins_leaves_nothing_that_counts(tmp_path: Path) -> None:
+    folder, session, points = begun(tmp_path, 1)
+    own = folder.folder_of(points[0])
+    own.mkdir()
+    (own / f".{ATTEMPT_FILE}.4711.tmp").write_text("{")
+    work(folder, session, Runs())
+    assert folder.is_done(points[0])
+    assert sorted(path.name for path in own.iterdir()) == ["point.json", "rounds.parquet"]
+
+
 def test_files_of_others_are_not_removed(tmp_path: Path) -> None:
     folder, session, points = begun(tmp_path, 1)
     own = folder.folder_of(points[0])

@@ -30,10 +30,8 @@ def ray_cluster(address: str | None, what: str, key: str) -> Iterator[Any]:
             logging_level=logging.WARNING,
         )  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(
-            f"{key} is {address}; {said} (a cluster that asks for a token needs RAY_AUTH_MODE=token)"
-        ) from error
+        hint = "" if address is None else " (a cluster that asks for a token needs RAY_AUTH_MODE=token)"
+        raise UserError(f"{key} is {address}; {' '.join(str(error).split())}{hint}") from error
     try:
         yield ray
     finally:
