@@ -156,6 +156,7 @@ def _page(
         f"Of {len(others)} set-ups the measured gain over plain decoding lies in the predicted bounds for "
         f"{int(others['gain_within_bounds'].sum())}. Rank correlation of simulated and measured {metric}: "
         f"{correlation:.2f}. The bounds' source: {chosen['error_source']}.",
+        *(f"\nMind: {warning}." for warning in chosen["warnings"]),
         "",
         str(shown.to_markdown(index=False, floatfmt=".4g")),
         "",

@@ -288,7 +288,7 @@ def prepared_for_real(spinbench: CommandLine) -> list[str]:
     engine = ["engine.dtype=float64", "engine.num_threads=1"]
     sizes = [
         "max_num_seqs=3", "max_context_tokens=64", "max_num_batched_tokens=64", "max_num_speculative_tokens=2",
-        "repeats=1", "layouts=[packed]", "hydra.run.dir=profile",
+        "repeats=1", "precision=0", "layouts=[packed]", "hydra.run.dir=profile",
     ]  # fmt: skip
     assert spinbench("profile", *models, *engine, *sizes).code == 0
     assert spinbench("record", *given, *engine, "out=table").code == 0
