@@ -20,6 +20,7 @@ import transformers
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.entry import run_main
 from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest
@@ -189,4 +190,4 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -21,6 +21,7 @@ import yaml
 from rich.progress import track
 
 from benchmarks.decomposition_report import write_report
+from benchmarks.entry import run_main
 from benchmarks.layout_timing import BLOCK_SIZE, AttentionBench, fit_law, timed_ms, verify_spans
 from spinbench.cli.locations import find_trace
 from spinbench.control.arrays import IntArray
@@ -148,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

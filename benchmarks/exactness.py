@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from benchmarks.entry import run_main
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.cli.simulated_engine import SimulatedEngine
 from spinbench.metrics.store import Run, find_runs, read_run
@@ -61,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

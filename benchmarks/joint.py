@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.progress import track
 
+from benchmarks.entry import run_main
 from spinbench.cli.locations import shipped_folder
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.cli.simulated_engine import SimulatedEngine
@@ -264,4 +265,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -8,7 +8,6 @@ anything wider fails, with exit code 1.
 """
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from benchmarks.entry import run_main
 from spinbench.errors import UserError
 from spinbench.metrics.store import Run, read_run
 from spinbench.models.load import TargetModel, load_target
@@ -116,4 +116,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from benchmarks.entry import run_main
 from spinbench.runtime.packed_linear import PackedLinear
 
 SHAPES = ((1536, 576), (576, 1536), (49152, 576))
@@ -47,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from benchmarks.entry import run_main
 from spinbench.cli.paired_runs import run_in_turns
 from spinbench.cli.replay_command import Replay
 from spinbench.report.paired import paired_ratios
@@ -67,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -22,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.entry import run_main
 from spinbench.cli.main import main as spinbench
 from spinbench.cli.override_text import with_overrides
 from spinbench.cli.paired_runs import run_in_turns
@@ -195,4 +196,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from omegaconf import OmegaConf
 from rich.progress import track
 
+from benchmarks.entry import run_main
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.profile_file import profile_sha256
 from spinbench.cli.decisions import drafter_infos, read_trace
@@ -317,4 +318,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

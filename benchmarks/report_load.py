@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.browser import Browser, find_chromium
+from benchmarks.entry import run_main
 from spinbench.report.page import HTML_FILE, write_report
 
 WIDTHS = (1280, 390)
@@ -47,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.entry import run_main
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.profile_file import read_profile
 from spinbench.cli.locations import find_trace
@@ -131,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

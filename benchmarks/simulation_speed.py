@@ -20,6 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.progress import track
 
+from benchmarks.entry import run_main
 from spinbench.metrics.store import read_run
 
 COUNTS = (1000, 2000, 5000, 10_000, 19_366)
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

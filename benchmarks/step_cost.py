@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from rich.progress import track
 
+from benchmarks.entry import run_main
 from spinbench.control.job import TokenSpans
 from spinbench.models.load import load_drafter, load_target
 from spinbench.models.packed_drafter import packaged_drafters
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

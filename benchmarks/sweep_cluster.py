@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+from benchmarks.entry import run_main
 from benchmarks.sweep_resume import (
     await_done,
     begin,
@@ -97,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

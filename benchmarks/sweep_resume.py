@@ -23,6 +23,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+from benchmarks.entry import run_main
 from spinbench.sweep.folder import POINT_FILE, TABLE_FILE
 
 PROFILE = (
@@ -171,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.entry import run_main
 from benchmarks.joint import Simulations
 from spinbench.metrics.definitions import MetricValue, summarise
 from spinbench.metrics.store import read_run
@@ -271,4 +272,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

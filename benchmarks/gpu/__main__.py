@@ -8,7 +8,6 @@ One folder: a CSV a part, meta.yaml, and summary.md. What was not measured is th
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,6 +22,7 @@ if not torch.cuda.is_available():
 import pandas as pd
 import yaml
 
+from benchmarks.entry import run_main
 from benchmarks.gpu import attention_speed, kernel_checks, replays, steps
 from benchmarks.gpu.replays import CommandLine, NotMeasured
 from benchmarks.gpu.scene import MINUTE_S, Scene
@@ -139,4 +139,4 @@ def _is_wrong(parts: list[Part]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

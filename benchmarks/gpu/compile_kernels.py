@@ -20,6 +20,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from benchmarks.entry import run_main
 from spinbench.runtime.kernels.attention_kernel import attend, merge, store_kv
 from spinbench.runtime.kernels.tile_keys import num_warps, tile_keys
 
@@ -166,4 +167,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

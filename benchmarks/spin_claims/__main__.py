@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.entry import run_main
 from benchmarks.spin_claims.page import write_page
 from benchmarks.spin_claims.runs import claim_table, run_sweep
 from benchmarks.spin_claims.sweeps import LAYOUTS, TARGETS, sweeps
@@ -54,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -43,8 +43,13 @@ Tab completion: eval "$(spinbench replay -sc install=bash)"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0, 2 for a user's mistake or Ctrl-C, 1 as the command says."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return with_one_line_errors(lambda: _dispatch(arguments))
+
+
+def with_one_line_errors(command: Callable[[], int]) -> int:
+    """The exit code of `command`: 2, and one line on stderr, where it ended by a user's mistake or Ctrl-C."""
     try:
-        return _dispatch(arguments)
+        return command()
     except UserError as error:
         tell(f"error: {one_line(error)}")
     except KeyboardInterrupt as interrupt:
