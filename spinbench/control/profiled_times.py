@@ -4,14 +4,14 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, ModelCost
+from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_source import DraftSources
+from spinbench.control.model_cost import DrafterCost
 from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
 from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.errors import UserError
 
-NO_GAP = GapCost(0.0, 0.0)
 CONTEXT_STEP_TOKENS = 64
 """Drafting is priced anew when the mean context has grown by so much."""
 
@@ -66,9 +66,9 @@ class ProfiledTimes:
         """Nothing to learn."""
 
     def _verify_s(self, count: int) -> FloatArray:
-        target, gap = self._costs.target, self._costs.gaps.get("verify", NO_GAP)
+        target, gap = self._costs.target, self._costs.gap("verify")
         rows = range(count, count * (2 * self._most + 1) + 1)
-        rows_s = np.array([_rows_s(target, row) for row in rows])
+        rows_s = np.array([target.rows_s(row, row) for row in rows])
         attention_s = target.ragged.pass_s + count * target.ragged.request_s
         alone_s = self._verify.of(rows_s + attention_s, count, 1)
         return self._schedule.overlap.target_alone * alone_s + gap.gap_s + gap.request_s * count
@@ -76,7 +76,7 @@ class ProfiledTimes:
     def _draft_prices(self, count: int, mean_tokens: float) -> DraftPrices:
         drafters = [self._costs.drafters[places[0]] for places in self._sources.by_source]
         prices = [self._price(source, drafter, count, mean_tokens) for source, drafter in enumerate(drafters)]
-        gap = self._costs.gaps.get("draft", NO_GAP)
+        gap = self._costs.gap("draft")
         job_s, request_s, step_s, step_request_s = (
             self._schedule.overlap.drafter_alone * np.array(prices).reshape(-1, 4).T
         )
@@ -118,8 +118,8 @@ def _model_price(drafter: DrafterCost, count: int, mean_tokens: float) -> tuple[
     model, job = drafter.model, drafter.draft
     if model is None or job is None:
         raise UserError(f"the profile has no drafts of drafter {drafter.name!r}")
-    alone_s = _rows_s(model, 1)
-    row_s = (_rows_s(model, count) - alone_s) / (count - 1) if count > 1 else 0.0
+    alone_s = model.rows_s(1, 1)
+    row_s = (model.rows_s(count, count) - alone_s) / (count - 1) if count > 1 else 0.0
     # a row's share of the curve, taken off the step so that `count` requests cost what the curve says
     step_s = job.pass_s + job.pass_factor * (alone_s - row_s + model.ragged.pass_s)
     return job.job_s, job.request_s, step_s, job.pass_factor * (row_s + model.ragged.decode_s(mean_tokens))
@@ -135,7 +135,3 @@ def _missing_s(drafter: DrafterCost, missing: IntArray) -> FloatArray:
     whole_s = np.interp(missing, attention.whole.counts, attention.whole.seconds) + attention.request_s
     alone_s = catch_up.job_s + catch_up.request_s + catch_up.pass_factor * (rows_s + forward.seconds[0] + whole_s)
     return np.where(missing > MAX_UNSEEN_TOKENS, alone_s, draft.pass_factor * within_s)
-
-
-def _rows_s(model: ModelCost, rows: int) -> float:
-    return model.forward.of(rows) + model.head.of(rows)
