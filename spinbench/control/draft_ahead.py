@@ -6,15 +6,12 @@ PEARL's post-verification (arXiv 2408.11850); others call it speculative specula
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
-from spinbench.control.context import RoundContext
-from spinbench.control.draft_length import DraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, DraftResult, JobDone, TokenSpans
 from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
-from spinbench.control.request_table import NO_DRAFTER, RequestTable
+from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
-from spinbench.control.selector.protocol import LearnsByContext, Selector
 
 
 class DraftAhead:
@@ -149,22 +146,3 @@ class DraftAhead:
     def _is_current(self, rows: IntArray, number: int) -> BoolArray:
         """Requests that a job may still be of use for: it is their newest one, and they have the KV that they had."""
         return (self._drafts.job[rows] == number) & (self._num_kv_drops[rows] == self._table.num_kv_drops[rows])
-
-
-def choose_beside(
-    ready: ReadyDrafts | None, context: RoundContext, selector: Selector, draft_length: DraftLength
-) -> tuple[IntArray, IntArray]:
-    """Drafter and K of each request of a round: what it has already, or what is chosen for it."""
-    if ready is None:
-        drafters = selector.choose(context)
-        return drafters, draft_length.lengths(context, drafters)
-    drafters, lengths = np.full(len(context), NO_DRAFTER), np.zeros(len(context), np.int64)
-    has = ready.is_there
-    drafters[has], lengths[has] = ready.drafter[has], ready.num_tokens[has]
-    if has.any() and isinstance(selector, LearnsByContext):
-        selector.begin(context.only(has))
-    if not has.all():
-        others = context.only(~has)
-        drafters[~has] = selector.choose(others)
-        lengths[~has] = draft_length.lengths(others, drafters[~has])
-    return drafters, lengths
