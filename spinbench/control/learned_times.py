@@ -46,7 +46,8 @@ class LearnedTimes:
         """From what is known by now."""
         count, unit_s = len(context), self._unit_s or 1.0
         pass_s, request_s, row_s = unit_s * self._verify.shares
-        verify_s = pass_s + count * request_s + row_s * np.arange(2 * count * self._most + 1)
+        rows = context.ready_tokens + np.arange(2 * count * self._most + 1)
+        verify_s = pass_s + (count + context.num_ready) * request_s + row_s * rows
         shares = unit_s * np.array([law.shares for law in self._draft]).reshape(-1, 3)
         draft = DraftPrices(shares[:, 0], np.zeros(len(shares)), shares[:, 1], shares[:, 2])
         missing_s = np.where(missing_tokens > 1, shares[:, 1] + shares[:, 2] * missing_tokens, 0.0)

@@ -306,11 +306,12 @@ class ServingLoop:
         self._recorder.add_round(round_, accepted, done)
         self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
         finished = self._committer.commit(rows, result.token_ids, emitted, done.end_s)
+        ahead_left_s = 0.0
         if self._draft_ahead:
             bonus = result.token_ids[np.arange(len(rows)), accepted]
-            self._draft_ahead.verified(round_, accepted, bonus, finished)
-        outcome = round_outcome(round_, self._text, accepted, done, finished, copies=self._of_rounds.copies)
-        setting = self._setting
+            ahead_left_s = self._draft_ahead.verified(round_, done.end_s, accepted, bonus, finished)
+        copies, setting = self._of_rounds.copies, self._setting
+        outcome = round_outcome(round_, self._text, accepted, done, finished, ahead_left_s, copies=copies)
         setting.selector.observe(outcome)
         if setting.draft_length is not setting.selector:  # a selector that chooses K is both
             setting.draft_length.observe(outcome)

@@ -34,7 +34,9 @@ class ProfiledTimes:
         self._sources = sources
         self._most = max_num_speculative_tokens
         self._verify = costs.verify["packed"] if "packed" in costs.verify else next(iter(costs.verify.values()))
-        self._known: dict[tuple[int, int], tuple[FloatArray, FloatArray, DraftPrices]] = {}
+        self._known: dict[tuple[int, int, int, int], tuple[FloatArray, FloatArray, DraftPrices]] = {}
+        self._rows_s: FloatArray = np.zeros(0)
+        """Of the target's passes without attention, by rows, as far as it was asked for."""
         self._missing_s = self._missing_table()
         """[sources, tokens]"""
 
@@ -44,16 +46,23 @@ class ProfiledTimes:
         factor = overlap.target_alone * self._verify.pass_factor
         tokens = context.context_tokens.astype(np.float64)
         total_tokens = int(tokens.sum())
-        key = len(context), total_tokens // (len(context) * CONTEXT_STEP_TOKENS)
+        count = len(context)
+        key = count, total_tokens // (count * CONTEXT_STEP_TOKENS), context.num_ready, context.ready_tokens
         if key not in self._known:
-            verify_s = self._verify_s(len(context))
-            draft = self._draft_prices(len(context), (key[1] + 0.5) * CONTEXT_STEP_TOKENS)
-            chains_s = verify_s[: len(context) * self._most + 1]
+            verify_s = self._verify_s(context)
+            draft = self._draft_prices(count, (key[1] + 0.5) * CONTEXT_STEP_TOKENS)
+            chains_s = verify_s[: count * self._most + 1]
             self._known[key] = verify_s, row_slopes_s(chains_s), draft
         verify_s, slopes_s, draft = self._known[key]
+        keys_s = factor * attention.key_s * total_tokens
+        if context.num_ready:  # their contexts are taken to be as long as the others' are in the mean
+            mean_tokens = total_tokens / count
+            own_s = context.num_ready * (attention.key_s * mean_tokens + attention.extend_request_s)
+            rows_s = context.ready_tokens * (attention.extend_row_s + attention.extend_cell_s * mean_tokens)
+            keys_s += factor * (own_s + rows_s)
         last = self._missing_s.shape[1] - 1
         return RoundPrices(
-            verify_s + factor * attention.key_s * total_tokens,
+            verify_s + keys_s,
             slopes_s,
             factor * attention.extend_request_s,
             factor * (attention.extend_row_s + attention.extend_cell_s * tokens),
@@ -65,10 +74,14 @@ class ProfiledTimes:
     def observe(self, outcome: RoundOutcome) -> None:
         """Nothing to learn."""
 
-    def _verify_s(self, count: int) -> FloatArray:
-        target, gap = self._costs.target, self._costs.gap("verify")
-        rows = range(count, count * (2 * self._most + 1) + 1)
-        rows_s = np.array([target.rows_s(row, row) for row in rows])
+    def _verify_s(self, context: RoundContext) -> FloatArray:
+        """By rows drafted for those who are chosen for, attention to keys and behind others' drafts left out."""
+        target, gap, count = self._costs.target, self._costs.gap("verify"), len(context) + context.num_ready
+        first = count + context.ready_tokens
+        last = first + 2 * len(context) * self._most
+        if last >= len(self._rows_s):
+            self._rows_s = np.array([0.0, *(target.rows_s(row, row) for row in range(1, last + 1))])
+        rows_s = self._rows_s[first : last + 1]
         attention_s = target.ragged.pass_s + count * target.ragged.request_s
         alone_s = self._verify.of(rows_s + attention_s, count, 1)
         return self._schedule.overlap.target_alone * alone_s + gap.gap_s + gap.request_s * count

@@ -1,6 +1,6 @@
 """Who drafts how much for requests whose rounds begin: what they have already, or what is chosen for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,7 +79,8 @@ class RoundChooser:
         if self._learning is not None and has.any():
             self._learning.begin(context.only(has))
         if not has.all():
-            others = context.only(~has)
+            num_ready, ready_tokens = int(np.count_nonzero(has)), int(ready.num_tokens[has].sum())
+            others = replace(context.only(~has), num_ready=num_ready, ready_tokens=ready_tokens)
             drafters[~has] = selector.choose(others)
             lengths[~has] = draft_length.lengths(others, drafters[~has])
         return drafters, lengths

@@ -14,11 +14,19 @@ Hindsight = TypeVar("Hindsight")
 
 
 def round_outcome(
-    round_: Round, text: Text, accepted: IntArray, done: JobDone, finished: BoolArray, *, copies: bool
+    round_: Round,
+    text: Text,
+    accepted: IntArray,
+    done: JobDone,
+    finished: BoolArray,
+    ahead_left_s: float = 0.0,
+    *,
+    copies: bool,
 ) -> RoundOutcome:
     """Of a round whose verification is `done`, the emitted tokens being part of the text already.
 
-    `accepted` [requests]; `finished`: whose request is over; `copies`: some drafters of the run copy.
+    `accepted` [requests]; `finished`: whose request is over; `ahead_left_s` as in the outcome; `copies`: some drafters
+    of the run copy.
     """
     rows, drafted, emitted = round_.rows, round_.draft_depth, accepted + 1
     return RoundOutcome(
@@ -37,6 +45,7 @@ def round_outcome(
         group_size=round_.group_size,
         finished=finished,
         num_beside=round_.num_beside,
+        ahead_left_s=ahead_left_s,
     )
 
 

@@ -65,7 +65,7 @@ class RoundSchedule:
     def measured_s(self, outcome: RoundOutcome) -> float:
         """Of a round that is over, by the times of its jobs: what slowed them is in these.
 
-        Drafts that were made ahead took none of it; what was drafted ahead behind it, it does not know.
+        Drafts that were made ahead took none of it but for what they went on for behind the verification before.
         """
         own_s = outcome.draft_time_s
         if outcome.drafted_ahead.any():
@@ -76,7 +76,7 @@ class RoundSchedule:
             drafting_s = float((own_s / np.maximum(outcome.group_size, 1)).sum())
         if self.with_beside(outcome.num_beside).hides_drafting:
             return max(outcome.verify_time_s, drafting_s)
-        return outcome.verify_time_s + drafting_s
+        return outcome.verify_time_s + drafting_s + outcome.ahead_left_s
 
 
 BY_TURNS = RoundSchedule()

@@ -217,19 +217,6 @@ def test_joint_does_not_branch_for_copies_of_shorter_matches():
     assert not JointSelector(replace(_setting(drafters), allows_branches=True), **KEYS, branch=True).branches
 
 
-def test_rounds_are_timed_by_the_slowest_drafter_where_all_draft_at_once():
-    # 1 s of verification; a drafts 2 s for two requests, b 3 s for one
-    done = replace(outcome(range(3), [0, 0, 1], [1, 1, 1], [2.0, 2.0, 3.0]), group_size=np.array([2, 2, 1]))
-    schedules = {kind: RoundSchedule(Placement(kind)) for kind in ("shared", "drafters_together", "own_devices")}
-    seconds = {kind: schedule.measured_s(done) for kind, schedule in schedules.items()}
-    assert seconds == {"shared": 6, "drafters_together": 6, "own_devices": 4}
-    ahead = replace(done, drafted_ahead=np.array([False, False, True]))
-    assert [schedules[kind].measured_s(ahead) for kind in ("own_devices", "shared")] == [3, 3]
-    # while other micro-batches are verified, the longer of drafting and verification counts
-    others = replace(done, num_beside=1)
-    assert [schedule.measured_s(others) for schedule in schedules.values()] == [6, 5, 3]
-
-
 def test_joint_lets_a_model_run_only_for_many():
     # a step takes 0.6 s: for one easy request it does not pay, for four it does
     def few(request, drafter):
