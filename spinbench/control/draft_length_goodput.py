@@ -22,6 +22,8 @@ class GoodputDraftLength:
     from the run's own times.
     """
 
+    weighs_rounds = True
+
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
         self,

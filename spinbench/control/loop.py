@@ -72,6 +72,7 @@ class ServingLoop:
         self._headroom_tokens = setting.max_num_draft_tokens + 1
         self._chooser = RoundChooser(setting.selector, setting.draft_length, setting.branching)
         self._of_rounds = setting.of_rounds
+        self._weighs_rounds = setting.weighs_rounds
         self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
@@ -304,7 +305,8 @@ class ServingLoop:
         table.in_round[rows] = IDLE
         del self._rounds[round_.index]
         self._recorder.add_round(round_, accepted, done)
-        self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
+        gain = int(emitted.sum()) if self._weighs_rounds else len(rows)
+        self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running), gain)
         finished = self._committer.commit(rows, result.token_ids, emitted, done.end_s)
         ahead_left_s = 0.0
         if self._draft_ahead:

@@ -25,6 +25,7 @@ class ContextualSelector:
     """
 
     needs_confidence = False
+    weighs_rounds = True
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(

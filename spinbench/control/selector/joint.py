@@ -34,6 +34,7 @@ class JointSelector:
     """
 
     needs_confidence = False
+    weighs_rounds = True
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
