@@ -180,6 +180,25 @@ def test_what_is_drafted_ahead_pays_as_often_as_its_guess_is_right(name, monkeyp
     assert [length(guess, "shared") for guess in (0.0, 0.01, 0.9)] == [1, 0, 0]
 
 
+def test_a_second_is_worth_what_all_requests_of_the_round_get_in_it():
+    # before the first round it is plain decoding's: 4 tokens in a verification, though only one request is chosen for
+    outlook = LookAhead(_setting(), **KEYS).outlook(replace(context(1), num_ready=3, ready_tokens=6))
+    assert outlook.tokens_per_s == pytest.approx(4 / outlook.prices.verify_s[0])
+
+
+def test_a_guess_is_as_likely_as_one_token_more(monkeypatch):
+    ahead = LookAhead(replace(_setting(), drafts_ahead=True), **KEYS)
+    survival = np.tile([0.8, 0.6, 0.4, 0.2], (2, 3, 1))
+    monkeypatch.setattr(ahead.survival, "survival", lambda rows, optimism: survival.copy())
+    guesses = ahead.outlook(replace(context(2), remaining_tokens=np.array([99, 6]))).guesses
+    assert guesses is not None
+    # behind the longest draft as likely again as its last token was: 0.2 x 0.2 / 0.4
+    assert guesses[0, :2] == pytest.approx(np.array([[0.6, 0.4, 0.2, 0.1]] * 2))
+    # of 6 tokens a draft of 4 and the bonus token leave one, which is never drafted
+    assert guesses[1, :2] == pytest.approx(np.array([[0.6, 0.4, 0.2, 0.0]] * 2))
+    assert (guesses[:, 2] == 0).all()  # copies are made in no time
+
+
 NGRAMS = (DrafterInfo("n-ngram", "ngram"), DrafterInfo("prompt_lookup", "prompt_lookup"))
 
 
@@ -229,6 +248,13 @@ def test_joint_lets_a_model_run_only_for_many():
     together = _drive(JOINT(_setting(DRAFTERS[:1]), **KEYS), 120, many, step_s=0.6)
     assert all(drafters == [NO_DRAFTER] * 4 for drafters, _ in alone[-20:])
     assert all(drafters == [0] * 4 for drafters, _ in together[-20:])
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_a_k_of_zero_is_plain_decoding(name):
+    selector = SELECTORS[name](replace(_setting(), max_num_speculative_tokens=0), **KEYS)
+    history = _drive(selector, 3, lambda request, drafter: 4, order=(3, 0, 0, 0))
+    assert history == [([NO_DRAFTER] * 4, [0] * 4)] * 3
 
 
 @pytest.mark.parametrize("name", SELECTORS)
