@@ -52,7 +52,7 @@ class LearnedTimes:
         draft = DraftPrices(shares[:, 0], np.zeros(len(shares)), shares[:, 1], shares[:, 2])
         missing_s = np.where(missing_tokens > 1, shares[:, 1] + shares[:, 2] * missing_tokens, 0.0)
         missing_s[:, self._sources.num_models :] = 0.0
-        schedule = self._schedule.with_beside(context.num_beside)
+        schedule = self._schedule.with_in_flight(context.num_in_flight)
         return RoundPrices(verify_s, row_slopes_s(verify_s), 0.0, np.zeros(count), draft, missing_s, schedule)
 
     def observe(self, outcome: RoundOutcome) -> None:

@@ -203,8 +203,8 @@ class ServingLoop:
     def _start_rounds(self, rows: IntArray, most: int) -> None:
         """Choose for these requests, and start them in at most `most` rounds."""
         setting = self._setting
-        num_beside = len(self._rounds) + min(most, len(rows)) - 1
-        context = self._reader.read(rows, len(self._scheduler.waiting), num_beside)
+        num_in_flight = len(self._rounds) + min(most, len(rows)) - 1
+        context = self._reader.read(rows, len(self._scheduler.waiting), num_in_flight)
         if self._full and isinstance(setting.selector, LearnsFromAll):
             feedback = self._full.take(context.rows)
             if feedback is not None:

@@ -68,7 +68,7 @@ class ProfiledTimes:
             factor * (attention.extend_row_s + attention.extend_cell_s * tokens),
             draft,
             overlap.drafter_alone * self._missing_s[np.arange(len(self._missing_s)), np.minimum(missing_tokens, last)],
-            self._schedule.with_beside(context.num_beside),
+            self._schedule.with_in_flight(context.num_in_flight),
         )
 
     def observe(self, outcome: RoundOutcome) -> None:

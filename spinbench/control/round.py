@@ -39,7 +39,7 @@ class Round:
         self.asked_depth = choice.depth
         """Those on the longest path."""
         self.drafter = np.where(num_speculative_tokens > 0, choice.drafter, NO_DRAFTER)
-        self.num_beside = context.num_beside
+        self.num_in_flight = context.num_in_flight
         self.context_tokens = context.context_tokens
         self.output_tokens = context.output_tokens
         self.lookup_match_order = context.lookup_match_order

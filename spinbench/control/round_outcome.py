@@ -44,7 +44,7 @@ def round_outcome(
         verify_time_s=done.end_s - done.start_s,
         group_size=round_.group_size,
         finished=finished,
-        num_beside=round_.num_beside,
+        num_in_flight=round_.num_in_flight,
         ahead_left_s=ahead_left_s,
     )
 

@@ -25,17 +25,17 @@ class RoundSchedule:
     """Drafters go on while what they drafted is verified."""
     overlap: Overlap = NOT_SLOWED
     """How the lanes of target and drafters slow each other."""
-    num_beside: int = 0
+    num_in_flight: int = 0
     """Rounds of other micro-batches in flight."""
 
-    def with_beside(self, num_beside: int) -> "RoundSchedule":
+    def with_in_flight(self, num_in_flight: int) -> "RoundSchedule":
         """Of a round beside so many others."""
-        return self if num_beside == self.num_beside else replace(self, num_beside=num_beside)
+        return self if num_in_flight == self.num_in_flight else replace(self, num_in_flight=num_in_flight)
 
     @property
     def hides_drafting(self) -> bool:
         """Whether the target verifies another micro-batch while this one is drafted for."""
-        return self.num_beside > 0 and self.placement.kind != "shared"
+        return self.num_in_flight > 0 and self.placement.kind != "shared"
 
     @property
     def is_sum(self) -> bool:
@@ -74,7 +74,7 @@ class RoundSchedule:
             drafting_s = float(own_s.max(initial=0.0))
         else:
             drafting_s = float((own_s / np.maximum(outcome.group_size, 1)).sum())
-        if self.with_beside(outcome.num_beside).hides_drafting:
+        if self.with_in_flight(outcome.num_in_flight).hides_drafting:
             return max(outcome.verify_time_s, drafting_s)
         return outcome.verify_time_s + drafting_s + outcome.ahead_left_s
 

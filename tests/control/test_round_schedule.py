@@ -45,10 +45,10 @@ def test_lanes_that_do_not_slow_each_other_take_the_longer_one():
         (BY_TURNS, 4 + 10),
         (RoundSchedule(OWN), 4 + 10),
         # one device for all: micro-batches take turns
-        (RoundSchedule(num_beside=2), 4 + 10),
-        (RoundSchedule(OWN, num_beside=2), 10),
+        (RoundSchedule(num_in_flight=2), 4 + 10),
+        (RoundSchedule(OWN, num_in_flight=2), 10),
         # slowed, the draft takes 8, in which the target does 8 / 1.5 of its 10
-        (RoundSchedule(TOGETHER, overlap=SLOWED, num_beside=1), 8 + 10 - 8 / 1.5),
+        (RoundSchedule(TOGETHER, overlap=SLOWED, num_in_flight=1), 8 + 10 - 8 / 1.5),
         (RoundSchedule(OWN, drafts_ahead=True), 4 + 12),
         (RoundSchedule(drafts_ahead=True), 4 + 10 + 12),
         # slowed, the target takes 15, in which the drafter does 7.5 of 12
@@ -66,8 +66,8 @@ def test_several_drafters_take_the_sum_or_the_longest():
 def test_what_overlaps_nowhere_is_a_sum():
     assert BY_TURNS.is_sum
     assert RoundSchedule(TOGETHER, overlap=SLOWED).is_sum
-    assert RoundSchedule(num_beside=3).is_sum
-    assert not RoundSchedule(TOGETHER, num_beside=1).is_sum
+    assert RoundSchedule(num_in_flight=3).is_sum
+    assert not RoundSchedule(TOGETHER, num_in_flight=1).is_sum
     assert not RoundSchedule(OWN).is_sum
     assert not RoundSchedule(drafts_ahead=True).is_sum
 
@@ -84,5 +84,5 @@ def test_rounds_are_timed_by_the_slowest_drafter_where_all_draft_at_once():
     waited = replace(ahead, ahead_left_s=2.0)
     assert [schedules[kind].measured_s(waited) for kind in ("own_devices", "shared")] == [5, 5]
     # while other micro-batches are verified, the longer of drafting and verification counts
-    others = replace(done, num_beside=1)
+    others = replace(done, num_in_flight=1)
     assert [schedule.measured_s(others) for schedule in schedules.values()] == [6, 5, 3]

@@ -120,7 +120,7 @@ class Blind:
         self._policy = goodput(replace(case, pipeline=SerialPipeline(), overlap=None))
 
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
-        return self._policy.lengths(replace(context, num_beside=0), drafters)
+        return self._policy.lengths(replace(context, num_in_flight=0), drafters)
 
     def observe(self, outcome: RoundOutcome) -> None:
         self._policy.observe(outcome)

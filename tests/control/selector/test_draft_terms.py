@@ -36,8 +36,8 @@ def terms(schedule: RoundSchedule, guess: float = 0.5) -> DraftTerms:
         # a request adds 1 + 1, then 1 s to the first model's job; the other one 2 + 1 and half of 2 s, then 1 s: 6 + 2
         # and 8 + 3, 9 + 4 and 12 + 5. Rows: 1 + 1, then 3 + 1, 3 and 1 s
         (RoundSchedule(OWN), [0, 8, 13, 17, 17], [10, 13, 18, 22, 24], [10, 21, 31, 39, 41]),
-        (RoundSchedule(OWN, num_beside=1), [0, 8, 13, 17, 17], [10, 13, 18, 22, 24], [10, 13, 18, 22, 24]),
-        (RoundSchedule(TOGETHER, num_beside=1), [0, 8, 21, 25, 28], [10, 13, 18, 22, 24], [10, 13, 21, 25, 28]),
+        (RoundSchedule(OWN, num_in_flight=1), [0, 8, 13, 17, 17], [10, 13, 18, 22, 24], [10, 13, 18, 22, 24]),
+        (RoundSchedule(TOGETHER, num_in_flight=1), [0, 8, 21, 25, 28], [10, 13, 18, 22, 24], [10, 13, 21, 25, 28]),
         # half of the above; ahead the first model takes 4 + 2 x 2 + 1 + 2, then 4 + 3 x 2 + 1 + 3, the other one
         # 6 + 2 x 3 + 2 + 2, then 6 + 3 x 3 + 2 + 3: 11 and 14, 16 and 20
         (RoundSchedule(OWN, drafts_ahead=True), [0, 4, 6.5, 8.5, 8.5], [10, 13, 18, 22, 24],
@@ -81,7 +81,7 @@ def test_what_drafts_are_ranked_by():
     assert [rank[0, 0].tolist() for rank, _ in by_turns.ranks] == [charged]
     assert side_by_side.paid[0, 0].tolist() == free
     assert [rank[0, 0].tolist() for rank, _ in side_by_side.ranks] == [charged, free]
-    hidden = terms(RoundSchedule(OWN, num_beside=1))
+    hidden = terms(RoundSchedule(OWN, num_in_flight=1))
     assert hidden.paid[0, 0].tolist() == survival
     assert [rank[0, 0].tolist() for rank, _ in hidden.ranks] == [charged, free, without_rows]
     assert [slopes.tolist() for _, slopes in hidden.ranks] == [[1], [1], [0]]

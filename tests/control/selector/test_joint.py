@@ -150,11 +150,11 @@ def test_drafting_that_is_hidden_costs_nothing_and_verification_that_is_neither(
         DraftPrices(np.zeros(1), np.zeros(1), np.array([0.5]), np.zeros(1)), np.zeros((1, 1)),
     )  # fmt: skip
     lengths = {}
-    for num_beside, overlap in ((0, NOT_SLOWED), (1, NOT_SLOWED), (1, Overlap(1.0, 3.0, 1.0, 3.0))):
-        priced = replace(prices, schedule=RoundSchedule(Placement("own_devices"), False, overlap, num_beside))
+    for num_in_flight, overlap in ((0, NOT_SLOWED), (1, NOT_SLOWED), (1, Overlap(1.0, 3.0, 1.0, 3.0))):
+        priced = replace(prices, schedule=RoundSchedule(Placement("own_devices"), False, overlap, num_in_flight))
         outlook = Outlook(np.array([[0]]), survival, priced, 1.0, np.ones(1))
         selector = SELECTORS[name](_setting(DRAFTERS[:1]), **KEYS)
-        lengths[num_beside, overlap == NOT_SLOWED] = _chosen(monkeypatch, selector, outlook)[1]
+        lengths[num_in_flight, overlap == NOT_SLOWED] = _chosen(monkeypatch, selector, outlook)[1]
     # slowed threefold, a step beside it costs the target 1 s: in 1.5 s it gets done what it does alone in 0.5 s
     assert lengths == {(0, True): [2], (1, True): [4], (1, False): [0]}
 

@@ -35,7 +35,7 @@ HALF = np.full((2, 1, 2), 0.5)
         # 3 s a row: 6 + 2 x 4 or 8 + 2 x 5, and 2 x (1 + 3) or 2 x (1 + 6)
         (BY_TURNS, None, [[10 + 16, 14 + 20], [14 + 20, 18 + 28]]),
         (RoundSchedule(OWN), None, [[10 + 16, 14 + 20], [14 + 20, 18 + 28]]),
-        (RoundSchedule(OWN, num_beside=1), None, [[16, 20], [20, 28]]),
+        (RoundSchedule(OWN, num_in_flight=1), None, [[16, 20], [20, 28]]),
         # three of four times a job is needed, 0.75 x 6 or 0.75 x 8, and of half of the requests what each adds; ahead
         # it makes a step more: 8 + 2 x 3 or 10 + 2 x 4
         (RoundSchedule(OWN, drafts_ahead=True), HALF, [[6.5 + 16, 9 + 20], [8.5 + 20, 11 + 28]]),
@@ -54,7 +54,7 @@ def test_drafting_in_the_shade_of_the_target_is_free_up_to_its_end():
     # in 10 s of verification a step of 4 s has room twice
     draft = DraftPrices(np.zeros(1), np.zeros(1), np.array([4.0]), np.zeros(1))
     prices = RoundPrices(
-        np.full(7, 10.0), np.zeros(1), 0.0, np.zeros(1), draft, np.zeros((1, 1)), RoundSchedule(OWN, num_beside=1)
+        np.full(7, 10.0), np.zeros(1), 0.0, np.zeros(1), draft, np.zeros((1, 1)), RoundSchedule(OWN, num_in_flight=1)
     )
     outlook = Outlook(np.zeros((1, 1), np.int64), np.ones((1, 1, 3)), prices, 1.0, np.ones(1))
     assert own_gain(outlook)[0, 0].tolist() == [1, 2, 3 - 2]
