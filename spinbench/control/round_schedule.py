@@ -51,8 +51,9 @@ class RoundSchedule:
         """Of a round, predicted.
 
         With other micro-batches in flight both lanes are busy, and the next rounds begin once the longer of the two is
-        done. Beside what is drafted ahead a verification lasts until both are done, since the next draft waits for its
-        drafter; on a shared device the two take turns.
+        done. Those are taken to ask the same drafters: if they ask others, on devices of their own, drafting that takes
+        longer than a verification holds up less. Beside what is drafted ahead a verification lasts until both are done,
+        since the next draft waits for its drafter; on a shared device the two take turns.
         """
         if self.hides_drafting:
             return self.overlap.both_s(drafting_s, verify_s)

@@ -77,7 +77,7 @@ def test_the_draft_length_is_as_good_as_the_best_fixed_one(case):
 
 
 class Watching(FixedSelector):
-    """The first drafter for even rows, the second for odd ones; adds up what rounds are measured to take."""
+    """The first drafter for the first two of four requests, the second one for others; adds up what rounds take."""
 
     def __init__(self, setting: SelectorSetting, schedule: RoundSchedule) -> None:
         super().__init__(setting, drafter="a")
@@ -85,7 +85,7 @@ class Watching(FixedSelector):
         self.rounds_s = 0.0
 
     def choose(self, context: RoundContext) -> IntArray:
-        return context.rows % 2
+        return context.rows // 2
 
     def observe(self, outcome: RoundOutcome) -> None:
         self.rounds_s += self._schedule.measured_s(outcome)
@@ -94,7 +94,9 @@ class Watching(FixedSelector):
 @pytest.mark.parametrize("draft_token_s", [0.1, 0.5])
 @pytest.mark.parametrize("placement", get_args(PlacementKind))
 @pytest.mark.parametrize(
-    ("pipeline", "tolerance"), [(SerialPipeline(), 1e-9), (DraftWhileVerifyPipeline(), 0.02), (micro_batches(2), 0.1)]
+    ("pipeline", "tolerance"),
+    # micro-batches of both drafters each
+    [(SerialPipeline(), 1e-9), (DraftWhileVerifyPipeline(), 0.02), (micro_batches(2, "round_robin"), 0.1)],
 )
 def test_what_rounds_are_measured_to_take_adds_up_to_the_run(pipeline, tolerance, placement, draft_token_s):
     trace, watching = requests(4, 80), []
