@@ -16,8 +16,8 @@ from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import ProfileTables
-from spinbench.control.cost_model import JobKind
 from spinbench.control.job import VerifyJob
+from spinbench.control.job_cost import JobKind
 from spinbench.control.job_shape import PassShape, job_passes
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.layout import LayoutKind

@@ -13,8 +13,10 @@ from spinbench.calibration.plan import FIT
 from spinbench.calibration.point import GapPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import PASSES_FILE, Profile
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention, rising
-from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, JobKind, ModelCost
+from spinbench.control.cost_model import CostModel
+from spinbench.control.job_cost import GapCost, JobCost, JobKind
 from spinbench.control.layout import LayoutKind
+from spinbench.control.model_cost import DrafterCost, ModelCost
 from spinbench.control.overlap import NOT_SLOWED
 from spinbench.errors import UserError
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 
 from spinbench.calibration.point import GapPoint
-from spinbench.control.cost_model import JobKind
 from spinbench.control.draft_length import FixedDraftLength
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.job_cost import JobKind
 from spinbench.control.layout import PackedLayout
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.record import SpanColumns

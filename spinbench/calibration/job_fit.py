@@ -15,9 +15,11 @@ from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.plan import FIT
 from spinbench.calibration.point import JobPoint, Timing
 from spinbench.calibration.profile_file import JOBS_FILE, Profile
-from spinbench.control.cost_model import CostModel, DrafterCost, JobCost, JobKind
+from spinbench.control.cost_model import CostModel
+from spinbench.control.job_cost import JobCost, JobKind
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.layout import LayoutKind
+from spinbench.control.model_cost import DrafterCost
 from spinbench.errors import UserError
 
 Coefficient = tuple[str, str]

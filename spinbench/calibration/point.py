@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.cost_model import JobKind
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, TokenSpans, VerifyJob
+from spinbench.control.job_cost import JobKind
 from spinbench.control.layout import LayoutKind, LayoutPlan, PackedLayout, PaddedLayout, VerificationLayout
 from spinbench.control.layout_decomposed import DecomposedLayout
 from spinbench.control.layout_grouped import GroupedLayout

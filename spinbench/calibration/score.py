@@ -10,7 +10,8 @@ import numpy as np
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.point import PassPoint, Timing
 from spinbench.calibration.profile_file import Profile, write_table
-from spinbench.control.cost_model import CostModel, ModelCost
+from spinbench.control.cost_model import CostModel
+from spinbench.control.model_cost import ModelCost
 
 SCORES_FILE = "scores.csv"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Role, Timing
-from spinbench.control.cost_model import JobKind
+from spinbench.control.job_cost import JobKind
 from spinbench.control.layout import LayoutKind
 
 Cells = Mapping[str, str]

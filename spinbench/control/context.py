@@ -42,11 +42,15 @@ class RoundContext:
     """[requests, drafters]: tokens to be prefilled before a drafter could draft; 0 for prompt lookup."""
     num_waiting: int
     """Requests queued behind the running batch: the load."""
-    num_beside: int = 0
+    num_in_flight: int = 0
     """Rounds of other micro-batches in flight beside the one that begins."""
+    num_ready: int = 0
+    """Further requests of the round, which nobody chooses for: their drafts were made ahead."""
+    ready_tokens: int = 0
+    """Tokens of those drafts together."""
 
     def __len__(self) -> int:
-        """Requests in this round."""
+        """Requests in this round, those of `num_ready` not counted."""
         return len(self.rows)
 
     def only(self, kept: BoolArray | IntArray) -> "RoundContext":
@@ -90,5 +94,7 @@ class RoundOutcome:
     """Requests in each request's draft job."""
     finished: BoolArray
     """The request is over; its row does not come back."""
-    num_beside: int = 0
+    num_in_flight: int = 0
     """Rounds of other micro-batches that were in flight as it began."""
+    ahead_left_s: float = 0.0
+    """Seconds that what was drafted ahead of it went on for behind the verification before, so that it had to wait."""

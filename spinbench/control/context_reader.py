@@ -28,8 +28,8 @@ class ContextReader:
         self._asks_ngrams = any(drafter.asks_ngrams for drafter in drafters)
         self._compares_copies = compares_drafts and any(drafter.copies for drafter in drafters)
 
-    def read(self, rows: IntArray, num_waiting: int, num_beside: int = 0) -> RoundContext:
-        """The context of these requests; `num_waiting` others are queued, `num_beside` other rounds in flight."""
+    def read(self, rows: IntArray, num_waiting: int, num_in_flight: int = 0) -> RoundContext:
+        """The context of these requests; `num_waiting` others are queued, `num_in_flight` other rounds in flight."""
         table = self._table
         counts = table.read(rows)
         context_tokens = counts.num_tokens
@@ -55,7 +55,7 @@ class ContextReader:
             last_confidence=table.last_confidence[rows],
             missing_kv_tokens=missing_kv_tokens,
             num_waiting=num_waiting,
-            num_beside=num_beside,
+            num_in_flight=num_in_flight,
         )
 
     def _ngram_confidence(self, rows: IntArray, output_tokens: IntArray) -> FloatArray:

@@ -8,80 +8,21 @@ prediction is negative, and none falls when a job grows.
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.cost_curve import Amount, Curve, RaggedAttention, RectangleAttention, RectangleShape
+from spinbench.control.cost_curve import Amount, RectangleAttention, RectangleShape
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
+from spinbench.control.job_cost import KINDS, NO_GAP, GapCost, JobCost, JobKind
 from spinbench.control.layout import LayoutKind
+from spinbench.control.model_cost import DrafterCost, ModelCost
 from spinbench.control.overlap import NOT_SLOWED, Overlap
 from spinbench.control.token_tree import TreeShape
 from spinbench.errors import UserError
 
-JobKind = Literal["prefill", "catch_up", "draft", "verify"]
 Part = TypeVar("Part")
-
-KINDS: dict[type[Job], JobKind] = {
-    PrefillJob: "prefill",
-    CatchUpJob: "catch_up",
-    DraftJob: "draft",
-    VerifyJob: "verify",
-}
-
-
-class JobCost(NamedTuple):
-    """What turns the passes of a job into its duration; also host time alone, where there is no pass."""
-
-    pass_factor: float
-    """On the sum of the passes: what a pass costs inside a job, over what it costs by itself."""
-    job_s: float
-    request_s: float
-    pass_s: float
-    """Host time around each pass: building batches, sampling's bookkeeping."""
-
-    def of(self, passes_s: Amount, num_requests: int, num_passes: int) -> Amount:
-        """Seconds of a job."""
-        return self.pass_factor * passes_s + self.job_s + self.request_s * num_requests + self.pass_s * num_passes
-
-
-class GapCost(NamedTuple):
-    """The serving loop's own time after a job."""
-
-    gap_s: float
-    request_s: float
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """What a pass of one model costs."""
-
-    name: str
-    forward: Curve
-    """By rows, attention left out, one row of logits included."""
-    head: Curve
-    """By rows of logits: what those beyond the first add, sampling included; 0 for one row."""
-    ragged: RaggedAttention
-    rectangle: Mapping[LayoutKind, RectangleAttention]
-    """By verification layout, the target's only."""
-    max_num_requests: int
-    """Most requests in a pass that was profiled."""
-    max_context_tokens: int
-    """Longest context that was profiled."""
-
-
-@dataclass(frozen=True)
-class DrafterCost:
-    """What a drafter costs: a model's passes, a look into an n-gram table, a lookup, or two of them."""
-
-    name: str
-    model: ModelCost | None
-    catch_up: JobCost | None
-    draft: JobCost | None
-    """For the requests whose tokens come from the model, or without one from the n-gram table: no passes then."""
-    lookup: JobCost | None
-    """For the requests whose tokens are copied."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +66,11 @@ class CostModel:
 
     def gap_s(self, job: Job) -> float:
         """Seconds between the end of this job and the start of the next, in which the loop takes its result in."""
-        gap = self.gaps.get(KINDS[type(job)])
-        return 0.0 if gap is None else gap.gap_s + gap.request_s * len(job.spans.rows)
+        return self.gap(KINDS[type(job)]).of(len(job.spans.rows))
+
+    def gap(self, kind: JobKind) -> GapCost:
+        """What the loop takes after a job of this kind; nothing where that was not profiled."""
+        return self.gaps.get(kind, NO_GAP)
 
     def draft_s(
         self,
@@ -265,7 +209,7 @@ class CostModel:
             self._warn(model, "forward pass", "rows", num_rows, forward.max_count)
         if num_head_rows > head.max_count:
             self._warn(model, "head", "rows of logits", num_head_rows, head.max_count)
-        return forward.of(num_rows) + head.of(num_head_rows)
+        return model.rows_s(num_rows, num_head_rows)
 
     def _check_range(self, model: ModelCost, num_requests: int, longest: int) -> None:
         if longest > model.max_context_tokens:

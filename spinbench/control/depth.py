@@ -11,8 +11,11 @@ class DepthControl(Protocol):
         """Micro-batches in flight at the most, >= 1."""
         ...
 
-    def observe(self, end_s: float, num_requests: int, num_running: int) -> None:
-        """A micro-batch of `num_requests` was verified at `end_s`; up to then `num_running` requests were running."""
+    def observe(self, end_s: float, num_requests: int, num_running: int, gain: int) -> None:
+        """A micro-batch of `num_requests` was verified at `end_s`; up to then `num_running` requests were running.
+
+        `gain` is what depths are to be compared by.
+        """
         ...
 
 
@@ -22,17 +25,18 @@ class FixedDepth:
     def __init__(self, depth: int) -> None:
         self.depth = depth
 
-    def observe(self, end_s: float, num_requests: int, num_running: int) -> None:
+    def observe(self, end_s: float, num_requests: int, num_running: int, gain: int) -> None:
         """Nothing to learn."""
 
 
 class AdaptiveDepth:
     """Raised while throughput rises (SPIN, arXiv 2503.15921; the rule itself is open there and ours).
 
-    Throughput is counted in rounds per second that a running request gets: (request, round) pairs over the integral of
-    running requests over time. What a round emits does not depend on the depth, so this ranks depths as tokens per
-    second do, without the noise of acceptance, and does not mistake an empty queue for a slow pipeline. All from the
-    times of events, so both engines come to the same depths.
+    Throughput is rounds per second that a running request gets, times what a round gains. The first are (request,
+    round) pairs over the integral of running requests over time, so that an empty queue is not mistaken for a slow
+    pipeline. The second is 1 where draft lengths do not depend on the depth: then depths rank as they do by tokens,
+    without the noise of acceptance. Else it is tokens, of all trials at that depth, older ones counting less. All from
+    the times of events, so both engines come to the same depths.
 
     A *trial* is `passes_per_trial` rounds of each running request at one depth, after one pass in which the pipeline
     settles. Climbing starts at 1 and goes on until `PATIENCE` depths in a row were no better than the best one, or
@@ -43,6 +47,8 @@ class AdaptiveDepth:
 
     PATIENCE = 2
     MAX_PATIENCE_TO_PROBE = 8
+    MEMORY = 0.8
+    """Weight of what rounds gained in earlier trials at a depth, with each further one."""
 
     def __init__(self, max_depth: int, passes_per_trial: int, trials_per_probe: int) -> None:
         self.depth = 1
@@ -50,7 +56,9 @@ class AdaptiveDepth:
         self._passes_per_trial = passes_per_trial
         self._trials_per_probe = trials_per_probe
         self._rates: dict[int, float] = {}
-        """Rounds per second and request of the last trial at each depth."""
+        """Rounds per second and request of the last trial at each depth, times what a round gains there."""
+        self._gains: dict[int, tuple[float, float]] = {}
+        """By depth, decayed sums of gains and of the (request, round) pairs that brought them."""
         self._climbing = True
         self._num_trials_held = 0
         self._num_probes_in_vain = 0
@@ -60,22 +68,27 @@ class AdaptiveDepth:
         self._last_end_s: float | None = None
         self._begin_trial()
 
-    def observe(self, end_s: float, num_requests: int, num_running: int) -> None:
+    def observe(self, end_s: float, num_requests: int, num_running: int, gain: int) -> None:
         """Count towards the trial; at its end choose the next depth."""
         settled = self._num_pairs >= num_running
         if settled and self._last_end_s is not None:
             self._running_s += num_running * (end_s - self._last_end_s)
             self._num_counted += num_requests
+            self._gain += gain
         self._num_pairs += num_requests
         self._last_end_s = end_s
         if self._num_counted >= self._passes_per_trial * num_running and self._running_s > 0:
-            self._rates[self.depth] = self._num_counted / self._running_s
+            gain, pairs = self._gains.get(self.depth, (0.0, 0.0))
+            gain, pairs = self.MEMORY * gain + self._gain, self.MEMORY * pairs + self._num_counted
+            self._gains[self.depth] = gain, pairs
+            self._rates[self.depth] = self._num_counted / self._running_s * (gain / pairs)
             self.depth = self._next_depth(min(self._max_depth, num_running))
             self._begin_trial()
 
     def _begin_trial(self) -> None:
         self._num_pairs = 0
         self._num_counted = 0
+        self._gain = 0
         self._running_s = 0.0
 
     def _next_depth(self, most: int) -> int:

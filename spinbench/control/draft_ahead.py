@@ -6,15 +6,12 @@ PEARL's post-verification (arXiv 2408.11850); others call it speculative specula
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
-from spinbench.control.context import RoundContext
-from spinbench.control.draft_length import DraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, DraftResult, JobDone, TokenSpans
 from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
-from spinbench.control.request_table import NO_DRAFTER, RequestTable
+from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
 from spinbench.control.scheduler import Scheduler
-from spinbench.control.selector.protocol import LearnsByContext, Selector
 
 
 class DraftAhead:
@@ -51,6 +48,12 @@ class DraftAhead:
         """And was kept whole."""
         self._guess = np.zeros(count, np.int64)
         self._bonus = np.zeros(count, np.int64)
+        self._last_verified = -1
+        """Index of the newest round that was verified."""
+        self._verified_s = 0.0
+        """When that was."""
+        self._left_s = 0.0
+        """Seconds that jobs behind it went on for."""
 
     @property
     def num_in_flight(self) -> int:
@@ -108,6 +111,8 @@ class DraftAhead:
     def done(self, done: JobDone, job: DraftJob, result: DraftResult) -> tuple[int, int]:
         """Take in what was drafted ahead; returns the job's number, and the round whose drafts it goes on from."""
         number, round_index, _ = self._in_flight.pop(id(job))
+        if round_index == self._last_verified:
+            self._left_s = max(self._left_s, done.end_s - self._verified_s)
         current = self._is_current(job.spans.rows, number)
         rows = job.spans.rows[current]
         if len(rows):
@@ -120,8 +125,12 @@ class DraftAhead:
             self._decide(rows)
         return number, round_index
 
-    def verified(self, round_: Round, accepted: IntArray, bonus: IntArray, finished: BoolArray) -> None:
-        """A round was verified: of each request the accepted tokens, the one behind them, and whether it is over."""
+    def verified(self, round_: Round, end_s: float, accepted: IntArray, bonus: IntArray, finished: BoolArray) -> float:
+        """A round was verified by `end_s`: of each request the accepted tokens, the one behind them, and whether it is
+        over. Returns the seconds that what was drafted ahead of it went on for behind the verification before.
+        """
+        left_s, self._left_s = self._left_s, 0.0
+        self._last_verified, self._verified_s = round_.index, end_s
         drafted = self._drafts.job[round_.rows] != NO_JOB
         whole = drafted & (accepted == round_.draft_depth) & ~finished
         self._drafts.job[round_.rows[drafted & ~whole]] = NO_JOB
@@ -129,6 +138,7 @@ class DraftAhead:
         self._bonus[rows] = bonus[whole]
         self._is_verified[rows] = True
         self._decide(rows)
+        return left_s
 
     def _decide(self, rows: IntArray) -> None:
         """Hold guesses against bonus tokens, where both are known."""
@@ -149,22 +159,3 @@ class DraftAhead:
     def _is_current(self, rows: IntArray, number: int) -> BoolArray:
         """Requests that a job may still be of use for: it is their newest one, and they have the KV that they had."""
         return (self._drafts.job[rows] == number) & (self._num_kv_drops[rows] == self._table.num_kv_drops[rows])
-
-
-def choose_beside(
-    ready: ReadyDrafts | None, context: RoundContext, selector: Selector, draft_length: DraftLength
-) -> tuple[IntArray, IntArray]:
-    """Drafter and K of each request of a round: what it has already, or what is chosen for it."""
-    if ready is None:
-        drafters = selector.choose(context)
-        return drafters, draft_length.lengths(context, drafters)
-    drafters, lengths = np.full(len(context), NO_DRAFTER), np.zeros(len(context), np.int64)
-    has = ready.is_there
-    drafters[has], lengths[has] = ready.drafter[has], ready.num_tokens[has]
-    if has.any() and isinstance(selector, LearnsByContext):
-        selector.begin(context.only(has))
-    if not has.all():
-        others = context.only(~has)
-        drafters[~has] = selector.choose(others)
-        lengths[~has] = draft_length.lengths(others, drafters[~has])
-    return drafters, lengths

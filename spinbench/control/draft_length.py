@@ -31,6 +31,13 @@ class DraftLength(Protocol):
         ...
 
 
+@runtime_checkable
+class WeighsRounds(Protocol):
+    """A draft-length policy whose K depends on what else a round holds, or takes, and so on the pipeline's depth."""
+
+    weighs_rounds: bool
+
+
 class BySelectorDraftLength:
     """Stands in the config for the selector, which chooses K as well and then is the run's draft-length policy."""
 

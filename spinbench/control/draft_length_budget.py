@@ -19,6 +19,8 @@ class BudgetDraftLength:
     the drafters' probabilities. The fuller the batch, the fewer slots remain: under load speculation is off.
     """
 
+    weighs_rounds = True
+
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
         self,

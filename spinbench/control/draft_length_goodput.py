@@ -22,6 +22,8 @@ class GoodputDraftLength:
     from the run's own times.
     """
 
+    weighs_rounds = True
+
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
         self,
@@ -47,7 +49,11 @@ class GoodputDraftLength:
         rate = self._rate.of_drafters()[drafters]
         steps = np.arange(self.max_num_speculative_tokens + 1)
         tokens = len(context) + np.where(drafts[:, None], rate[:, None] ** steps[1:], 0.0).sum(0).cumsum()
-        goodput = np.append(len(context), tokens) / self._round_s(prices, source[drafts], drafts, rate[drafts])
+        tokens = np.append(len(context), tokens)
+        if context.num_ready:  # as those who draft would do with drafts so long
+            mean_rate, length = float(rate[drafts].mean()), context.ready_tokens / context.num_ready
+            tokens = tokens + context.num_ready * (1 - mean_rate ** (length + 1)) / (1 - mean_rate)
+        goodput = tokens / self._round_s(prices, source[drafts], drafts, rate[drafts])
         return np.where(drafts, int(goodput.argmax()), 0)
 
     def observe(self, outcome: RoundOutcome) -> None:

@@ -46,12 +46,13 @@ class LearnedTimes:
         """From what is known by now."""
         count, unit_s = len(context), self._unit_s or 1.0
         pass_s, request_s, row_s = unit_s * self._verify.shares
-        verify_s = pass_s + count * request_s + row_s * np.arange(2 * count * self._most + 1)
+        rows = context.ready_tokens + np.arange(2 * count * self._most + 1)
+        verify_s = pass_s + (count + context.num_ready) * request_s + row_s * rows
         shares = unit_s * np.array([law.shares for law in self._draft]).reshape(-1, 3)
         draft = DraftPrices(shares[:, 0], np.zeros(len(shares)), shares[:, 1], shares[:, 2])
         missing_s = np.where(missing_tokens > 1, shares[:, 1] + shares[:, 2] * missing_tokens, 0.0)
         missing_s[:, self._sources.num_models :] = 0.0
-        schedule = self._schedule.with_beside(context.num_beside)
+        schedule = self._schedule.with_in_flight(context.num_in_flight)
         return RoundPrices(verify_s, row_slopes_s(verify_s), 0.0, np.zeros(count), draft, missing_s, schedule)
 
     def observe(self, outcome: RoundOutcome) -> None:

@@ -1,16 +1,13 @@
 """The serving loop: turns events into jobs. The same for both engines."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import IntArray
 from spinbench.control.committer import Committer
-from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.context_reader import ContextReader
-from spinbench.control.draft_ahead import DraftAhead, choose_beside
+from spinbench.control.draft_ahead import DraftAhead
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation, LearnsFromAll
 from spinbench.control.job import (
@@ -32,20 +29,17 @@ from spinbench.control.job import (
 from spinbench.control.kv_budget import KvBudget
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.pipeline import next_to_start, num_parts, share_of_batch
-from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
-from spinbench.control.request_table import IDLE, IN_PREFILL, NO_DRAFTER, RequestTable
+from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
 from spinbench.control.round import Round
+from spinbench.control.round_choice import RoundChoice, RoundChooser
+from spinbench.control.round_outcome import round_outcome
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
 from spinbench.workload.arrivals import Arrivals
-
-Hindsight = TypeVar("Hindsight")
-SecondDrafts = tuple[IntArray, IntArray]
-"""Second drafters, -1 = none, and the tokens of their drafts, int [requests] each."""
 
 
 class ServingLoop:
@@ -76,8 +70,9 @@ class ServingLoop:
         compares = isinstance(setting.selector, LearnsByContext)
         self._reader = ContextReader(table, text, setting.drafters, compares_drafts=compares)
         self._headroom_tokens = setting.max_num_draft_tokens + 1
-        self._branching = setting.branching  # asked once: to tell a protocol takes as long as a decision
+        self._chooser = RoundChooser(setting.selector, setting.draft_length, setting.branching)
         self._of_rounds = setting.of_rounds
+        self._weighs_rounds = setting.weighs_rounds
         self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
@@ -208,58 +203,41 @@ class ServingLoop:
     def _start_rounds(self, rows: IntArray, most: int) -> None:
         """Choose for these requests, and start them in at most `most` rounds."""
         setting = self._setting
-        num_beside = len(self._rounds) + min(most, len(rows)) - 1
-        context = self._reader.read(rows, len(self._scheduler.waiting), num_beside)
+        num_in_flight = len(self._rounds) + min(most, len(rows)) - 1
+        context = self._reader.read(rows, len(self._scheduler.waiting), num_in_flight)
         if self._full and isinstance(setting.selector, LearnsFromAll):
             feedback = self._full.take(context.rows)
             if feedback is not None:
                 setting.selector.observe_all(feedback)
         ready = self._draft_ahead.take(context.rows) if self._draft_ahead else None
-        drafters, lengths = choose_beside(ready, context, setting.selector, setting.draft_length)
-        # the bonus token is always emitted, so more than remaining - 1 drafted tokens could never be used
-        lengths = np.minimum(lengths, context.remaining_tokens - 1)
-        beside = self._beside(context)
-        depth = lengths if beside is None else np.maximum(lengths, beside[1])
-        draft_tokens = setting.num_draft_tokens(depth) if self._of_rounds.has_trees else depth
-        running, preempted = self._scheduler.reserve(context.rows, context.context_tokens + draft_tokens)
-        if preempted:
-            self._body.release(np.array(preempted, np.int64))
-            context, drafters, lengths = context.only(running), drafters[running], lengths[running]
-            ready, beside = ready.only(running) if ready else None, _beside_of(beside, running)
-        if not len(context):
+        choice = self._with_kv_blocks(self._chooser.choose(context, ready))
+        if not len(choice):
             return  # all were preempted for requests that are in flight
-        parts = [(context, drafters, lengths, beside)]
+        parts = [choice]
         if most > 1:
-            split = setting.pipeline.split(context, drafters, most)
-            parts = [(context.only(part), drafters[part], lengths[part], _beside_of(beside, part)) for part in split]
-        # drafting ahead has one round at a time, so `ready` is of the only part
-        started = [(self._start_round(*part, ready), part[0]) for part in parts]
+            parts = [choice.only(part) for part in setting.pipeline.split(choice.context, choice.drafter, most)]
+        started = [(self._start_round(part), part.context) for part in parts]
         if self._ahead:
             for round_, own in started:
                 for job in self._ahead.jobs(round_, own):
                     self._body.submit(job)
 
-    def _beside(self, context: RoundContext) -> SecondDrafts | None:
-        """Second drafters of requests that were chosen for, and their K; None if there are none."""
-        if self._branching is None:
-            return None
-        drafter, lengths = self._branching.beside(context)
-        lengths = np.minimum(lengths, context.remaining_tokens - 1)
-        return (np.where(lengths > 0, drafter, NO_DRAFTER), lengths) if lengths.any() else None
+    def _with_kv_blocks(self, choice: RoundChoice) -> RoundChoice:
+        """The choice for those requests that have blocks for what is drafted for them; others are preempted."""
+        context, depth = choice.context, choice.depth
+        draft_tokens = self._setting.num_draft_tokens(depth) if self._of_rounds.has_trees else depth
+        running, preempted = self._scheduler.reserve(context.rows, context.context_tokens + draft_tokens)
+        if not preempted:
+            return choice
+        self._body.release(np.array(preempted, np.int64))
+        return choice.only(running)
 
-    def _start_round(
-        self,
-        context: RoundContext,
-        drafters: IntArray,
-        lengths: IntArray,
-        beside: SecondDrafts | None,
-        ready: ReadyDrafts | None,
-    ) -> Round:
-        table = self._table
-        round_ = Round(self._num_rounds, context, drafters, lengths, self._of_rounds, ready, beside)
+    def _start_round(self, choice: RoundChoice) -> Round:
+        table, rows = self._table, choice.context.rows
+        round_ = Round(self._num_rounds, choice, self._of_rounds)
         self._num_rounds += 1
         self._rounds[round_.index] = round_
-        table.in_round[context.rows] = table.last_round[context.rows] = round_.index
+        table.in_round[rows] = table.last_round[rows] = round_.index
         for job in round_.first_jobs(table):
             self._submit(job, round_)
         return round_
@@ -327,46 +305,15 @@ class ServingLoop:
         table.in_round[rows] = IDLE
         del self._rounds[round_.index]
         self._recorder.add_round(round_, accepted, done)
-        self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running))
+        gain = int(emitted.sum()) if self._weighs_rounds else len(rows)
+        self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running), gain)
         finished = self._committer.commit(rows, result.token_ids, emitted, done.end_s)
+        ahead_left_s = 0.0
         if self._draft_ahead:
             bonus = result.token_ids[np.arange(len(rows)), accepted]
-            self._draft_ahead.verified(round_, accepted, bonus, finished)
-        outcome = RoundOutcome(
-            rows=rows,
-            drafter=drafter,
-            by_lookup=round_.by_lookup & (drafted > 0) if self._of_rounds.copies else round_.by_lookup,
-            drafted_ahead=round_.drafted_ahead,
-            drafted=drafted,
-            drafted_nodes=round_.drafted,
-            draft_steps=round_.draft_steps,
-            accepted=accepted,
-            lookup_hindsight=partial(_over_emitted, self._text.lookup_hindsight, rows, round_.output_tokens, emitted),
-            ngram_hindsight=partial(_over_emitted, self._text.ngram_hindsight, rows, round_.output_tokens, emitted),
-            draft_time_s=round_.draft_time_s,
-            verify_time_s=done.end_s - done.start_s,
-            group_size=round_.group_size,
-            finished=finished,
-            num_beside=round_.num_beside,
-        )
-        setting = self._setting
+            ahead_left_s = self._draft_ahead.verified(round_, done.end_s, accepted, bonus, finished)
+        copies, setting = self._of_rounds.copies, self._setting
+        outcome = round_outcome(round_, self._text, accepted, done, finished, ahead_left_s, copies=copies)
         setting.selector.observe(outcome)
         if setting.draft_length is not setting.selector:  # a selector that chooses K is both
             setting.draft_length.observe(outcome)
-
-
-def _beside_of(beside: SecondDrafts | None, places: IntArray | BoolArray) -> SecondDrafts | None:
-    """Those of some of the requests; None if there are none."""
-    if beside is None or not beside[1][places].any():
-        return None
-    return beside[0][places], beside[1][places]
-
-
-def _over_emitted(
-    hindsight: Callable[[IntArray, IntArray, int], Hindsight],
-    rows: IntArray,
-    num_output_tokens: IntArray,
-    emitted: IntArray,
-) -> Hindsight:
-    """What a text knows at the tokens that a round emitted, which few ask for."""
-    return hindsight(rows, num_output_tokens, int(emitted.max()))

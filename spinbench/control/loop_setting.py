@@ -6,7 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.confidence import ConfidenceStop
-from spinbench.control.draft_length import DraftLength, FixedDraftLength, MatchOrderDraftLength
+from spinbench.control.draft_length import DraftLength, FixedDraftLength, MatchOrderDraftLength, WeighsRounds
 from spinbench.control.draft_length_confident import StopsOnConfidence
 from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.drafter import DrafterInfo
@@ -109,6 +109,11 @@ class LoopSetting:
     def drafts_ahead(self) -> bool:
         """Whether drafters go on while what they drafted is verified."""
         return isinstance(self.pipeline, DraftWhileVerifyPipeline)
+
+    @property
+    def weighs_rounds(self) -> bool:
+        """Whether draft lengths depend on how many micro-batches there are."""
+        return isinstance(self.draft_length, WeighsRounds) and self.draft_length.weighs_rounds
 
     @property
     def tree(self) -> TreeShape | None:

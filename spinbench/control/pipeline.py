@@ -24,8 +24,11 @@ class Pipeline(Protocol):
         """Places in `context` of each of at most `num_parts` micro-batches, none empty, each request in one of them."""
         ...
 
-    def observe(self, end_s: float, num_requests: int, num_running: int) -> None:
-        """A round of `num_requests` was verified at `end_s`; up to then `num_running` requests were running."""
+    def observe(self, end_s: float, num_requests: int, num_running: int, gain: int) -> None:
+        """A round of `num_requests` was verified at `end_s`; up to then `num_running` requests were running.
+
+        `gain` is what depths are to be compared by: tokens emitted, or requests where those do not depend on the depth.
+        """
         ...
 
 
@@ -38,7 +41,7 @@ class SerialPipeline:
         """All in one."""
         return [np.arange(len(context))]
 
-    def observe(self, end_s: float, num_requests: int, num_running: int) -> None:
+    def observe(self, end_s: float, num_requests: int, num_running: int, gain: int) -> None:
         """Nothing to learn."""
 
 
@@ -83,9 +86,9 @@ class MicroBatchPipeline:
         # a micro-batch keeps the order of its requests in the batch
         return [np.sort(part) for part in np.array_split(order, num_parts) if len(part)]
 
-    def observe(self, end_s: float, num_requests: int, num_running: int) -> None:
+    def observe(self, end_s: float, num_requests: int, num_running: int, gain: int) -> None:
         """The control's to learn from."""
-        self._control.observe(end_s, num_requests, num_running)
+        self._control.observe(end_s, num_requests, num_running, gain)
 
 
 def share_of_batch(num_running: int, depth: int) -> int:

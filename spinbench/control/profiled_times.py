@@ -4,14 +4,14 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, ModelCost
+from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_source import DraftSources
+from spinbench.control.model_cost import DrafterCost
 from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
 from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.errors import UserError
 
-NO_GAP = GapCost(0.0, 0.0)
 CONTEXT_STEP_TOKENS = 64
 """Drafting is priced anew when the mean context has grown by so much."""
 
@@ -34,7 +34,9 @@ class ProfiledTimes:
         self._sources = sources
         self._most = max_num_speculative_tokens
         self._verify = costs.verify["packed"] if "packed" in costs.verify else next(iter(costs.verify.values()))
-        self._known: dict[tuple[int, int], tuple[FloatArray, FloatArray, DraftPrices]] = {}
+        self._known: dict[tuple[int, int, int, int], tuple[FloatArray, FloatArray, DraftPrices]] = {}
+        self._rows_s: FloatArray = np.zeros(0)
+        """Of the target's passes without attention, by rows, as far as it was asked for."""
         self._missing_s = self._missing_table()
         """[sources, tokens]"""
 
@@ -44,31 +46,42 @@ class ProfiledTimes:
         factor = overlap.target_alone * self._verify.pass_factor
         tokens = context.context_tokens.astype(np.float64)
         total_tokens = int(tokens.sum())
-        key = len(context), total_tokens // (len(context) * CONTEXT_STEP_TOKENS)
+        count = len(context)
+        key = count, total_tokens // (count * CONTEXT_STEP_TOKENS), context.num_ready, context.ready_tokens
         if key not in self._known:
-            verify_s = self._verify_s(len(context))
-            draft = self._draft_prices(len(context), (key[1] + 0.5) * CONTEXT_STEP_TOKENS)
-            chains_s = verify_s[: len(context) * self._most + 1]
+            verify_s = self._verify_s(context)
+            draft = self._draft_prices(count, (key[1] + 0.5) * CONTEXT_STEP_TOKENS)
+            chains_s = verify_s[: count * self._most + 1]
             self._known[key] = verify_s, row_slopes_s(chains_s), draft
         verify_s, slopes_s, draft = self._known[key]
+        keys_s = factor * attention.key_s * total_tokens
+        if context.num_ready:  # their contexts are taken to be as long as the others' are in the mean
+            mean_tokens = total_tokens / count
+            own_s = context.num_ready * (attention.key_s * mean_tokens + attention.extend_request_s)
+            rows_s = context.ready_tokens * (attention.extend_row_s + attention.extend_cell_s * mean_tokens)
+            keys_s += factor * (own_s + rows_s)
         last = self._missing_s.shape[1] - 1
         return RoundPrices(
-            verify_s + factor * attention.key_s * total_tokens,
+            verify_s + keys_s,
             slopes_s,
             factor * attention.extend_request_s,
             factor * (attention.extend_row_s + attention.extend_cell_s * tokens),
             draft,
             overlap.drafter_alone * self._missing_s[np.arange(len(self._missing_s)), np.minimum(missing_tokens, last)],
-            self._schedule.with_beside(context.num_beside),
+            self._schedule.with_in_flight(context.num_in_flight),
         )
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Nothing to learn."""
 
-    def _verify_s(self, count: int) -> FloatArray:
-        target, gap = self._costs.target, self._costs.gaps.get("verify", NO_GAP)
-        rows = range(count, count * (2 * self._most + 1) + 1)
-        rows_s = np.array([_rows_s(target, row) for row in rows])
+    def _verify_s(self, context: RoundContext) -> FloatArray:
+        """By rows drafted for those who are chosen for, attention to keys and behind others' drafts left out."""
+        target, gap, count = self._costs.target, self._costs.gap("verify"), len(context) + context.num_ready
+        first = count + context.ready_tokens
+        last = first + 2 * len(context) * self._most
+        if last >= len(self._rows_s):
+            self._rows_s = np.array([0.0, *(target.rows_s(row, row) for row in range(1, last + 1))])
+        rows_s = self._rows_s[first : last + 1]
         attention_s = target.ragged.pass_s + count * target.ragged.request_s
         alone_s = self._verify.of(rows_s + attention_s, count, 1)
         return self._schedule.overlap.target_alone * alone_s + gap.gap_s + gap.request_s * count
@@ -76,7 +89,7 @@ class ProfiledTimes:
     def _draft_prices(self, count: int, mean_tokens: float) -> DraftPrices:
         drafters = [self._costs.drafters[places[0]] for places in self._sources.by_source]
         prices = [self._price(source, drafter, count, mean_tokens) for source, drafter in enumerate(drafters)]
-        gap = self._costs.gaps.get("draft", NO_GAP)
+        gap = self._costs.gap("draft")
         job_s, request_s, step_s, step_request_s = (
             self._schedule.overlap.drafter_alone * np.array(prices).reshape(-1, 4).T
         )
@@ -118,8 +131,8 @@ def _model_price(drafter: DrafterCost, count: int, mean_tokens: float) -> tuple[
     model, job = drafter.model, drafter.draft
     if model is None or job is None:
         raise UserError(f"the profile has no drafts of drafter {drafter.name!r}")
-    alone_s = _rows_s(model, 1)
-    row_s = (_rows_s(model, count) - alone_s) / (count - 1) if count > 1 else 0.0
+    alone_s = model.rows_s(1, 1)
+    row_s = (model.rows_s(count, count) - alone_s) / (count - 1) if count > 1 else 0.0
     # a row's share of the curve, taken off the step so that `count` requests cost what the curve says
     step_s = job.pass_s + job.pass_factor * (alone_s - row_s + model.ragged.pass_s)
     return job.job_s, job.request_s, step_s, job.pass_factor * (row_s + model.ragged.decode_s(mean_tokens))
@@ -135,7 +148,3 @@ def _missing_s(drafter: DrafterCost, missing: IntArray) -> FloatArray:
     whole_s = np.interp(missing, attention.whole.counts, attention.whole.seconds) + attention.request_s
     alone_s = catch_up.job_s + catch_up.request_s + catch_up.pass_factor * (rows_s + forward.seconds[0] + whole_s)
     return np.where(missing > MAX_UNSEEN_TOKENS, alone_s, draft.pass_factor * within_s)
-
-
-def _rows_s(model: ModelCost, rows: int) -> float:
-    return model.forward.of(rows) + model.head.of(rows)

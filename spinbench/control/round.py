@@ -3,11 +3,11 @@
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
-from spinbench.control.context import RoundContext
 from spinbench.control.drafter_groups import Groups
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
+from spinbench.control.round_choice import RoundChoice
 from spinbench.control.round_setting import RoundSetting
 
 MAX_UNSEEN_TOKENS = 16
@@ -22,23 +22,13 @@ class Round:
     Its arrays have one entry per request and are filled in as the round goes on; the recorder keeps them.
     """
 
-    def __init__(
-        self,
-        index: int,
-        context: RoundContext,
-        drafter: IntArray,
-        num_speculative_tokens: IntArray,
-        setting: RoundSetting,
-        ready: ReadyDrafts | None = None,
-        beside: tuple[IntArray, IntArray] | None = None,
-    ) -> None:
-        """`num_speculative_tokens` are those of a path. The drafter behind the last one stands for all members.
+    def __init__(self, index: int, choice: RoundChoice, setting: RoundSetting) -> None:
+        """The drafter behind the last one stands for all members.
 
-        `beside` has second drafters, -1 = none, and the tokens of their drafts, int [requests] each: those of requests
-        that have a first one, too, and both without a KV cache.
-
-        `ready` has the drafts that were made ahead, whose drafters and lengths are among the other ones.
+        Whoever has a second drafter has a first one, too, and both are without a KV cache.
         """
+        context, beside, ready = choice.context, choice.beside, choice.ready
+        num_speculative_tokens = choice.num_speculative_tokens
         count = len(context)
         self.index = index
         self.rows = context.rows
@@ -46,10 +36,10 @@ class Round:
         counts = np.zeros((5, count), np.int64)
         self.num_speculative_tokens: IntArray = counts[0]
         """Tokens that drafters are asked for, on all paths."""
-        self.asked_depth = num_speculative_tokens if beside is None else np.maximum(num_speculative_tokens, beside[1])
+        self.asked_depth = choice.depth
         """Those on the longest path."""
-        self.drafter = np.where(num_speculative_tokens > 0, drafter, NO_DRAFTER)
-        self.num_beside = context.num_beside
+        self.drafter = np.where(num_speculative_tokens > 0, choice.drafter, NO_DRAFTER)
+        self.num_in_flight = context.num_in_flight
         self.context_tokens = context.context_tokens
         self.output_tokens = context.output_tokens
         self.lookup_match_order = context.lookup_match_order

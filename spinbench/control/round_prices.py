@@ -48,7 +48,7 @@ class RoundPrices:
 
     verify_s: FloatArray
     """[n * 2 * K + 1], by drafted rows of all requests together, of which each may have two drafts: verification and
-    the loop's own time."""
+    the loop's own time. What the round verifies besides (`RoundContext.num_ready`) is in it."""
     row_slopes_s: FloatArray
     """Seconds that a further row of it costs, at different numbers of rows, rising."""
     drafting_s: float

@@ -25,17 +25,17 @@ class RoundSchedule:
     """Drafters go on while what they drafted is verified."""
     overlap: Overlap = NOT_SLOWED
     """How the lanes of target and drafters slow each other."""
-    num_beside: int = 0
+    num_in_flight: int = 0
     """Rounds of other micro-batches in flight."""
 
-    def with_beside(self, num_beside: int) -> "RoundSchedule":
+    def with_in_flight(self, num_in_flight: int) -> "RoundSchedule":
         """Of a round beside so many others."""
-        return self if num_beside == self.num_beside else replace(self, num_beside=num_beside)
+        return self if num_in_flight == self.num_in_flight else replace(self, num_in_flight=num_in_flight)
 
     @property
     def hides_drafting(self) -> bool:
         """Whether the target verifies another micro-batch while this one is drafted for."""
-        return self.num_beside > 0 and self.placement.kind != "shared"
+        return self.num_in_flight > 0 and self.placement.kind != "shared"
 
     @property
     def is_sum(self) -> bool:
@@ -51,8 +51,9 @@ class RoundSchedule:
         """Of a round, predicted.
 
         With other micro-batches in flight both lanes are busy, and the next rounds begin once the longer of the two is
-        done. Beside what is drafted ahead a verification lasts until both are done, since the next draft waits for its
-        drafter; on a shared device the two take turns.
+        done. Those are taken to ask the same drafters: if they ask others, on devices of their own, drafting that takes
+        longer than a verification holds up less. Beside what is drafted ahead a verification lasts until both are done,
+        since the next draft waits for its drafter; on a shared device the two take turns.
         """
         if self.hides_drafting:
             return self.overlap.both_s(drafting_s, verify_s)
@@ -65,7 +66,7 @@ class RoundSchedule:
     def measured_s(self, outcome: RoundOutcome) -> float:
         """Of a round that is over, by the times of its jobs: what slowed them is in these.
 
-        Drafts that were made ahead took none of it; what was drafted ahead behind it, it does not know.
+        Drafts that were made ahead took none of it but for what they went on for behind the verification before.
         """
         own_s = outcome.draft_time_s
         if outcome.drafted_ahead.any():
@@ -74,9 +75,9 @@ class RoundSchedule:
             drafting_s = float(own_s.max(initial=0.0))
         else:
             drafting_s = float((own_s / np.maximum(outcome.group_size, 1)).sum())
-        if self.with_beside(outcome.num_beside).hides_drafting:
+        if self.with_in_flight(outcome.num_in_flight).hides_drafting:
             return max(outcome.verify_time_s, drafting_s)
-        return outcome.verify_time_s + drafting_s
+        return outcome.verify_time_s + drafting_s + outcome.ahead_left_s
 
 
 BY_TURNS = RoundSchedule()

@@ -20,8 +20,10 @@ from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import Profile, ProfileTables
 from spinbench.calibration.score import pass_s
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
-from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, ModelCost
+from spinbench.control.cost_model import CostModel
+from spinbench.control.job_cost import GapCost, JobCost
 from spinbench.control.layout import LayoutKind
+from spinbench.control.model_cost import DrafterCost, ModelCost
 
 LIMITS = ProfileLimits(max_num_seqs=4, max_context_tokens=256, max_num_batched_tokens=256, max_num_speculative_tokens=4)
 DRAFTERS = (

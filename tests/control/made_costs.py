@@ -6,9 +6,11 @@ from typing import get_args
 import numpy as np
 
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
-from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, ModelCost
+from spinbench.control.cost_model import CostModel
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.job_cost import GapCost, JobCost
 from spinbench.control.layout import LayoutKind
+from spinbench.control.model_cost import DrafterCost, ModelCost
 
 MAX_ROWS = 64
 

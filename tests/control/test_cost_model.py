@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
-from spinbench.control.cost_model import CostModel, DrafterCost, GapCost, JobCost, ModelCost
+from spinbench.control.cost_model import CostModel
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, TokenSpans, VerifyJob
+from spinbench.control.job_cost import GapCost, JobCost
 from spinbench.control.job_shape import job_passes
 from spinbench.control.layout import LayoutKind, PackedLayout, PaddedLayout, VerificationLayout
 from spinbench.control.layout_decomposed import DecomposedLayout
 from spinbench.control.layout_grouped import GroupedLayout
+from spinbench.control.model_cost import DrafterCost, ModelCost
 from spinbench.errors import UserError
 
 COEFFICIENT = st.floats(0, 1, allow_subnormal=False)

@@ -13,6 +13,7 @@ from spinbench.control.draft_length_goodput import GoodputDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.placement import Placement
 from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.round_prices import DraftPrices, RoundPrices
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.errors import UserError
@@ -29,6 +30,18 @@ def _setting(costs=None) -> SelectorSetting:
 
 def _seen(count: int):
     return replace(context(count), remaining_tokens=np.full(count, 50))
+
+
+def test_goodput_is_that_of_the_whole_round(monkeypatch):
+    # one request drafts: a step takes 1 s, a verification 10 s whatever is in it, and of each token 0.6 are accepted
+    policy, nothing = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **COMMON), np.zeros(3)
+    draft = DraftPrices(nothing, nothing, np.ones(3), nothing)
+    prices = RoundPrices(np.full(13, 10.0), np.zeros(1), 0.0, np.zeros(1), draft, np.zeros((1, 3)))
+    monkeypatch.setattr(policy._times, "prices", lambda context, missing: prices)
+    # 1 + 0.6 + .. tokens in 10 + K s: 1.96 / 12 = 0.163 with two, 2.176 / 13 = 0.167, 2.306 / 14 = 0.165 with four
+    assert policy.lengths(_seen(1), np.array([0])).tolist() == [3]
+    # beside 7 requests that have drafts of two tokens already, 7 x 1.96 tokens: 14.72 / 10 is more than 15.32 / 11
+    assert policy.lengths(replace(_seen(1), num_ready=7, ready_tokens=14), np.array([0])).tolist() == [0]
 
 
 def _teach(policy, drafter, accepted, rounds: int = 30, verify_time_s: float = 1.0) -> None:

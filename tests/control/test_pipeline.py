@@ -59,13 +59,15 @@ def test_who_waited_longest_starts_first():
     assert next_to_start(np.array([2, 0]), last_round, 2).tolist() == [2, 0]
 
 
-def _depths(rate_of, num_requests=8, num_rounds=3000, max_depth=16, running=lambda number: 8):
+def _depths(
+    rate_of, num_requests=8, num_rounds=3000, max_depth=16, running=lambda number: 8, tokens_of=lambda depth: 1
+):
     """The depth after each round of a pipeline in which a request gets `rate_of(depth, time)` rounds a second."""
     control, clock_s, depths = AdaptiveDepth(max_depth, passes_per_trial=4, trials_per_probe=4), 0.0, []
     for number in range(num_rounds):
         size = share_of_batch(num_requests, control.depth)
         clock_s += size / (running(number) * rate_of(control.depth, clock_s))
-        control.observe(clock_s, size, running(number))
+        control.observe(clock_s, size, running(number), size * tokens_of(control.depth))
         depths.append(control.depth)
     return depths
 
@@ -77,6 +79,21 @@ def test_the_depth_climbs_to_the_best_one(best, slope):
     late = depths[len(depths) // 2 :]
     assert late.count(best) > 0.6 * len(late)
     assert set(late) <= {best - 1, best, best + 1}
+
+
+def test_depths_are_compared_by_what_they_gain():
+    # rounds come fewest at 3, but bring more than twice as many tokens there
+    depths = _depths(lambda depth, _: 1 + 0.2 * abs(depth - 3), tokens_of=lambda depth: 5 if depth == 3 else 2)
+    assert max(set(depths[-1000:]), key=depths[-1000:].count) == 3
+
+
+def test_what_rounds_gain_is_remembered_from_trial_to_trial():
+    control, clock_s = AdaptiveDepth(max_depth=1, passes_per_trial=1, trials_per_probe=4), 0.0
+    for gain in (0, 30, 0, 10):  # of one request, of which every other round is to settle; each takes 1 s
+        clock_s += 1
+        control.observe(clock_s, 1, 1, gain)
+    # a round a second, and (0.8 x 30 + 10) / 1.8 a round
+    assert control._rates == {1: pytest.approx(34 / 1.8)}
 
 
 def test_a_change_is_followed():

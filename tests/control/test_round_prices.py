@@ -36,6 +36,17 @@ def test_verification_as_the_cost_model_says(lengths):
     assert prices.verify_s[sum(lengths)] + drafting_s == pytest.approx(costs.job_s(job) + costs.gap_s(job), rel=0.01)
 
 
+@pytest.mark.parametrize("times", [ProfiledTimes(cost_model(DRAFTERS), SOURCES, MOST), LearnedTimes(SOURCES, MOST)])
+def test_a_draft_that_is_there_already_is_verified_with_the_others(times):
+    missing = np.zeros((3, 3), int)
+    whole = times.prices(context(3), missing)
+    beside = times.prices(replace(context(2), num_ready=1, ready_tokens=3), missing[:2])
+    # of the three one has 3 tokens, and pays for having a draft
+    ready_s = whole.drafting_s + 3 * whole.row_s[0]
+    assert beside.verify_s[: 2 * MOST + 1] == pytest.approx(whole.verify_s[3 : 3 + 2 * MOST + 1] + ready_s)
+    assert len(beside.verify_s) == 2 * 2 * MOST + 1
+
+
 @pytest.mark.parametrize("source", [0, 1, 2])
 def test_drafting_as_the_cost_model_says(source):
     costs = cost_model(DRAFTERS)

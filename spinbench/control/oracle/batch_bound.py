@@ -3,11 +3,13 @@
 import numpy as np
 
 from spinbench.control.arrays import FloatArray
-from spinbench.control.cost_model import CostModel, JobCost, ModelCost
+from spinbench.control.cost_model import CostModel
+from spinbench.control.job_cost import JobCost
 from spinbench.control.layout import LayoutKind
+from spinbench.control.model_cost import ModelCost
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.optimum import Optimum, optimum
-from spinbench.control.oracle.round_cost import NO_GAP, RoundCost, draft_table, gap_of
+from spinbench.control.oracle.round_cost import RoundCost, draft_table
 
 MAX_EVALUATIONS = 12
 """Prices of a row that are tried."""
@@ -76,11 +78,11 @@ class _Shares:
         rows_s = _verify_rows_s(model, layout, len(self.num_rows))
         alone_s = np.array([model.verify_s(1, k, contexts, layout) for k in drafted])
         self._own_s = alone_s - rows_s[: len(drafted), None]
-        gap = model.gaps.get("verify", NO_GAP)
+        gap = model.gap("verify")
         self._own_s += gap.request_s
         self.rounds_s = rows_s + gap.gap_s
         """[rows]: G by rows, from 1."""
-        credit_s = max(0.0, gap_of(model, "verify", batch) - gap_of(model, "prefill", 1))
+        credit_s = max(0.0, model.gap("verify").of(batch) - model.gap("prefill").of(1))
         with_rounds = int(np.count_nonzero(foresight.streams.num_tokens > 1))
         self._start_s = -credit_s * len(foresight.max_new_tokens) / max(1, with_rounds)
         self._draft_s = _draft_shares(model, foresight, max_num_speculative_tokens, batch)
@@ -101,7 +103,7 @@ def _verify_rows_s(model: CostModel, layout: LayoutKind, most: int) -> FloatArra
 
 def _passes_s(model: ModelCost, cost: JobCost, attention_s: float, most: int) -> FloatArray:
     """Seconds that a pass adds to its job, each request's own part left out, by rows from 1 to `most`."""
-    rows_s = np.array([model.forward.of(rows) + model.head.of(rows) for rows in range(1, most + 1)])
+    rows_s = np.array([model.rows_s(rows, rows) for rows in range(1, most + 1)])
     return cost.pass_factor * (rows_s + attention_s) + cost.pass_s
 
 
@@ -109,7 +111,7 @@ def _draft_shares(model: CostModel, foresight: Foresight, max_num_speculative_to
     """What of a draft by its request alone remains when a batch shares it, [drafters, 2, K + 1, contexts]."""
     table = draft_table(model, foresight, max_num_speculative_tokens)
     steps, spared = np.arange(1, max_num_speculative_tokens + 1)[:, None], 1 - 1 / batch
-    gap_s = model.gaps.get("draft", NO_GAP).gap_s
+    gap_s = model.gap("draft").gap_s
     for drafter, cost in enumerate(model.drafters):
         if cost.lookup is not None:
             table[drafter, 1, 1:] -= spared * (cost.lookup.job_s + gap_s)

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinbench.control.arrays import FloatArray
-from spinbench.control.cost_model import CostModel, GapCost, JobKind
+from spinbench.control.cost_model import CostModel
 from spinbench.control.layout import LayoutKind
 from spinbench.control.oracle.foresight import Foresight
-
-NO_GAP = GapCost(0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +46,13 @@ def exact_round_cost(
     an estimate.
     """
     contexts, most = foresight.contexts, max_num_speculative_tokens if foresight.drafters else 0
-    gap_s = gap_of(model, "verify", num_requests)
+    gap_s = model.gap("verify").of(num_requests)
     verify_s = np.array([model.verify_s(num_requests, drafted, contexts, layout) for drafted in range(most + 1)])
     return RoundCost(
         first_context_tokens=int(contexts[0]),
         verify_s=(gap_s + verify_s) / num_requests,
         draft_s=draft_table(model, foresight, most, num_requests),
-        start_s=(gap_of(model, "prefill", num_requests) - gap_s) / num_requests,
+        start_s=(model.gap("prefill").of(num_requests) - gap_s) / num_requests,
     )
 
 
@@ -62,7 +60,7 @@ def draft_table(
     model: CostModel, foresight: Foresight, max_num_speculative_tokens: int, num_requests: int = 1
 ) -> FloatArray:
     """The `draft_s` of rounds of one request, or its share of those of more, [drafters, 2, K + 1, contexts]."""
-    contexts, gap_s = foresight.contexts, gap_of(model, "draft", num_requests)
+    contexts, gap_s = foresight.contexts, model.gap("draft").of(num_requests)
     table = np.full((len(foresight.drafters), 2, max_num_speculative_tokens + 1, len(contexts)), np.inf)
     for drafter, info in enumerate(foresight.drafters):
         for by_lookup in (False, True):
@@ -72,9 +70,3 @@ def draft_table(
                     table[drafter, int(by_lookup), length] = (seconds + gap_s) / num_requests
     table[:, :, 0] = 0.0
     return table
-
-
-def gap_of(model: CostModel, kind: JobKind, num_requests: int) -> float:
-    """Seconds between the end of a job of this kind and the start of the next."""
-    gap = model.gaps.get(kind, NO_GAP)
-    return gap.gap_s + gap.request_s * num_requests

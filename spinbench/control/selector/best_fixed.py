@@ -28,8 +28,8 @@ class BestFixedSelector:
 
     With drafting=by_selector K is part of the choice, else it is the largest of the draft-length policy. With
     `per_request` every request has its own best one: the ceiling of all who choose once per request, SPIN's kind.
-    Rounds are priced as shares of a full batch of requests that are alike; at batch 1 that is exact, in a batch an
-    estimate, so that there a sweep over selector=fixed may find a better one.
+    Rounds are priced as shares of a full batch of requests that are alike, one job after another; at batch 1 on one
+    device that is exact, else an estimate, so that there a sweep over selector=fixed may find a better one.
     """
 
     needs_confidence = False

@@ -25,6 +25,7 @@ class ContextualSelector:
     """
 
     needs_confidence = False
+    weighs_rounds = True
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
@@ -50,6 +51,9 @@ class ContextualSelector:
 
     def choose(self, context: RoundContext) -> IntArray:
         """The best drafter of each request, -1 where none promises to gain anything."""
+        if not self.max_num_speculative_tokens:
+            self.begin(context)
+            return np.full(len(context), NO_DRAFTER)
         outlook = self._ahead.outlook(context)
         source, length = self._best(own_gain(outlook))
         self._lengths[context.rows] = length

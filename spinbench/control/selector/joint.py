@@ -34,6 +34,7 @@ class JointSelector:
     """
 
     needs_confidence = False
+    weighs_rounds = True
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
@@ -76,6 +77,9 @@ class JointSelector:
     def choose(self, context: RoundContext) -> IntArray:
         """The drafters of the best plan; `lengths` then gives its draft lengths."""
         rows, ahead = context.rows, self._ahead
+        if not self.max_num_speculative_tokens:
+            self.begin(context)
+            return np.full(len(context), NO_DRAFTER)
         outlook = ahead.outlook(context)
         prices, num_models = outlook.prices, ahead.sources.num_models
         first_copy = num_models + ahead.sources.ngrams

@@ -69,7 +69,7 @@ class LookAhead:
         survival *= (drafter != NO_DRAFTER)[:, :, None] & useful[:, None]
         missing = np.take_along_axis(context.missing_kv_tokens, np.maximum(drafter, 0), 1)
         prices = self.times.prices(context, missing)
-        tokens_per_s = self.goodput.tokens_per_s(len(context), float(prices.verify_s[0]))
+        tokens_per_s = self.goodput.tokens_per_s(len(context) + context.num_ready, float(prices.verify_s[0]))
         rounds = np.clip(context.remaining_tokens / MEAN_TOKENS_PER_ROUND, 1, self._payback_rounds)
         return Outlook(drafter, survival, prices, tokens_per_s, 1 / rounds, guesses)
 

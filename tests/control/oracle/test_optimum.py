@@ -12,7 +12,7 @@ from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.hindsight import fixed_settings
 from spinbench.control.oracle.optimum import oracle
 from spinbench.control.oracle.regret import decode_time_s
-from spinbench.control.oracle.round_cost import exact_round_cost, gap_of
+from spinbench.control.oracle.round_cost import exact_round_cost
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.oracle import OracleSelector
 from spinbench.control.selector.protocol import SelectorSetting
@@ -42,12 +42,12 @@ class BruteForce:
 
     def __init__(self, model: CostModel, ranks: dict[str, list[int]], prompt: list[int], text: list[int]) -> None:
         self._model, self._ranks, self._prompt, self._text = model, ranks, prompt, text
-        self._gap_s = gap_of(model, "verify", 1)
+        self._gap_s = model.gap("verify").of(1)
 
     def least_s(self) -> float:
         if len(self._text) == 1:
             return 0.0
-        return self._from(1) + gap_of(self._model, "prefill", 1) - self._gap_s
+        return self._from(1) + self._model.gap("prefill").of(1) - self._gap_s
 
     def _from(self, emitted: int) -> float:
         left, context = len(self._text) - emitted, len(self._prompt) + emitted
@@ -59,7 +59,7 @@ class BruteForce:
                 by_lookup, drafted, accepted = self._fate(info, emitted, min(k, left - 1))
                 if k < left:
                     seconds = self._model.draft_s(drafter, 1, k, context, by_lookup=by_lookup)
-                    seconds += gap_of(self._model, "draft", 1) + self._gap_s
+                    seconds += self._model.gap("draft").of(1) + self._gap_s
                     seconds += self._model.verify_s(1, drafted, context)
                     ways.append(seconds + self._from(emitted + accepted + 1))
         return min(ways)

@@ -150,11 +150,11 @@ def test_drafting_that_is_hidden_costs_nothing_and_verification_that_is_neither(
         DraftPrices(np.zeros(1), np.zeros(1), np.array([0.5]), np.zeros(1)), np.zeros((1, 1)),
     )  # fmt: skip
     lengths = {}
-    for num_beside, overlap in ((0, NOT_SLOWED), (1, NOT_SLOWED), (1, Overlap(1.0, 3.0, 1.0, 3.0))):
-        priced = replace(prices, schedule=RoundSchedule(Placement("own_devices"), False, overlap, num_beside))
+    for num_in_flight, overlap in ((0, NOT_SLOWED), (1, NOT_SLOWED), (1, Overlap(1.0, 3.0, 1.0, 3.0))):
+        priced = replace(prices, schedule=RoundSchedule(Placement("own_devices"), False, overlap, num_in_flight))
         outlook = Outlook(np.array([[0]]), survival, priced, 1.0, np.ones(1))
         selector = SELECTORS[name](_setting(DRAFTERS[:1]), **KEYS)
-        lengths[num_beside, overlap == NOT_SLOWED] = _chosen(monkeypatch, selector, outlook)[1]
+        lengths[num_in_flight, overlap == NOT_SLOWED] = _chosen(monkeypatch, selector, outlook)[1]
     # slowed threefold, a step beside it costs the target 1 s: in 1.5 s it gets done what it does alone in 0.5 s
     assert lengths == {(0, True): [2], (1, True): [4], (1, False): [0]}
 
@@ -178,6 +178,25 @@ def test_what_is_drafted_ahead_pays_as_often_as_its_guess_is_right(name, monkeyp
     assert [length(guess, "own_devices") for guess in (0.0, 0.9)] == [1, 4]
     # on one device what is drafted ahead is always paid: two steps at least. With no chance at all nothing is
     assert [length(guess, "shared") for guess in (0.0, 0.01, 0.9)] == [1, 0, 0]
+
+
+def test_a_second_is_worth_what_all_requests_of_the_round_get_in_it():
+    # before the first round it is plain decoding's: 4 tokens in a verification, though only one request is chosen for
+    outlook = LookAhead(_setting(), **KEYS).outlook(replace(context(1), num_ready=3, ready_tokens=6))
+    assert outlook.tokens_per_s == pytest.approx(4 / outlook.prices.verify_s[0])
+
+
+def test_a_guess_is_as_likely_as_one_token_more(monkeypatch):
+    ahead = LookAhead(replace(_setting(), drafts_ahead=True), **KEYS)
+    survival = np.tile([0.8, 0.6, 0.4, 0.2], (2, 3, 1))
+    monkeypatch.setattr(ahead.survival, "survival", lambda rows, optimism: survival.copy())
+    guesses = ahead.outlook(replace(context(2), remaining_tokens=np.array([99, 6]))).guesses
+    assert guesses is not None
+    # behind the longest draft as likely again as its last token was: 0.2 x 0.2 / 0.4
+    assert guesses[0, :2] == pytest.approx(np.array([[0.6, 0.4, 0.2, 0.1]] * 2))
+    # of 6 tokens a draft of 4 and the bonus token leave one, which is never drafted
+    assert guesses[1, :2] == pytest.approx(np.array([[0.6, 0.4, 0.2, 0.0]] * 2))
+    assert (guesses[:, 2] == 0).all()  # copies are made in no time
 
 
 NGRAMS = (DrafterInfo("n-ngram", "ngram"), DrafterInfo("prompt_lookup", "prompt_lookup"))
@@ -217,19 +236,6 @@ def test_joint_does_not_branch_for_copies_of_shorter_matches():
     assert not JointSelector(replace(_setting(drafters), allows_branches=True), **KEYS, branch=True).branches
 
 
-def test_rounds_are_timed_by_the_slowest_drafter_where_all_draft_at_once():
-    # 1 s of verification; a drafts 2 s for two requests, b 3 s for one
-    done = replace(outcome(range(3), [0, 0, 1], [1, 1, 1], [2.0, 2.0, 3.0]), group_size=np.array([2, 2, 1]))
-    schedules = {kind: RoundSchedule(Placement(kind)) for kind in ("shared", "drafters_together", "own_devices")}
-    seconds = {kind: schedule.measured_s(done) for kind, schedule in schedules.items()}
-    assert seconds == {"shared": 6, "drafters_together": 6, "own_devices": 4}
-    ahead = replace(done, drafted_ahead=np.array([False, False, True]))
-    assert [schedules[kind].measured_s(ahead) for kind in ("own_devices", "shared")] == [3, 3]
-    # while other micro-batches are verified, the longer of drafting and verification counts
-    others = replace(done, num_beside=1)
-    assert [schedule.measured_s(others) for schedule in schedules.values()] == [6, 5, 3]
-
-
 def test_joint_lets_a_model_run_only_for_many():
     # a step takes 0.6 s: for one easy request it does not pay, for four it does
     def few(request, drafter):
@@ -242,6 +248,13 @@ def test_joint_lets_a_model_run_only_for_many():
     together = _drive(JOINT(_setting(DRAFTERS[:1]), **KEYS), 120, many, step_s=0.6)
     assert all(drafters == [NO_DRAFTER] * 4 for drafters, _ in alone[-20:])
     assert all(drafters == [0] * 4 for drafters, _ in together[-20:])
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_a_k_of_zero_is_plain_decoding(name):
+    selector = SELECTORS[name](replace(_setting(), max_num_speculative_tokens=0), **KEYS)
+    history = _drive(selector, 3, lambda request, drafter: 4, order=(3, 0, 0, 0))
+    assert history == [([NO_DRAFTER] * 4, [0] * 4)] * 3
 
 
 @pytest.mark.parametrize("name", SELECTORS)

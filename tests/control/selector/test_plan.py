@@ -20,8 +20,8 @@ SLOWED = Overlap(1.0, 1.2, 1.1, 1.8)
 SCHEDULES = {
     "by turns": BY_TURNS,
     "side by side": SIDE_BY_SIDE,
-    "micro-batches": RoundSchedule(Placement("own_devices"), num_beside=1),
-    "micro-batches of one device": RoundSchedule(Placement("drafters_together"), overlap=SLOWED, num_beside=2),
+    "micro-batches": RoundSchedule(Placement("own_devices"), num_in_flight=1),
+    "micro-batches of one device": RoundSchedule(Placement("drafters_together"), overlap=SLOWED, num_in_flight=2),
     "ahead": RoundSchedule(Placement("own_devices"), drafts_ahead=True),
     "ahead on one device": RoundSchedule(Placement("drafters_together"), drafts_ahead=True, overlap=SLOWED),
     "ahead by turns": RoundSchedule(drafts_ahead=True),
