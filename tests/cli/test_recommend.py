@@ -304,4 +304,4 @@ def prepared_for_real(spinbench: CommandLine) -> list[str]:
 def test_a_sweep_of_the_override_file_composes(here: Path) -> None:
     shutil.copytree("undisturbed/conf", "conf", dirs_exist_ok=True)
     points = sweep_points("replay", ["--config-dir", "conf", "experiment=recommended", "scheduler.max_num_seqs=1,2"])
-    assert [point.config.scheduler.max_num_seqs for point in points] == [1, 2]
+    assert [resolved(point.config)["scheduler"]["max_num_seqs"] for point in points] == [1, 2]

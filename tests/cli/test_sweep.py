@@ -20,8 +20,10 @@ from spinbench.cli.hydra_app import sweep_points
 from spinbench.cli.hydra_session import hydra_session, parse_arguments
 from spinbench.cli.locations import PACKAGE
 from spinbench.cli.main import main
+from spinbench.cli.override_text import with_overrides
 from spinbench.cli.schema import ReplayConfig, parse_config, resolved
 from spinbench.cli.sweep_points import PointKeys
+from spinbench.errors import UserError
 from spinbench.report.section import load_sections
 from spinbench.sweep.folder import SweepFolder
 from spinbench.sweep.status import sweep_status
@@ -159,11 +161,23 @@ def test_auto_counts_as_the_number_format_that_it_means_here(monkeypatch: pytest
     assert elsewhere == [float32, bfloat16, float32, simulated]
 
 
-def test_points_are_composed_as_hydra_does(setup: Path) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        # of the points that set the same keys one config has values set anew
+        ["drafting.num_speculative_tokens=[1,2],3", "models.drafters=[],[a]", "method='${folder_name:${trace.path}}',null",
+         "trace.num_prompts=${repeat}", "seed=1", "repeat=4"],
+        ["drafting.num_speculative_tokens=1,2", "seed=1,2", "repeat=4,5", "trace.path=a/b"],
+        # keys that are added, deleted, merged or lie in one another: on a config of its own
+        ["+noted=a,b", "~kv.block_size", "++scheduler={max_num_seqs: 3}", "scheduler.max_num_seqs=2,4", "trace.path=a/b",
+         "trace.num_prompts=${repeat}", "repeat=4,5"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("subdir", [None, "hydra.sweep.subdir='${hydra.job.num}-${repeat}${hydra:job.id}'"])
+def test_points_are_composed_as_hydra_does(setup: Path, values: list[str], subdir: str | None) -> None:
     arguments = [
-        *given(selector="random,spin"), "experiment=demo", "pipeline=micro_batches", "pipeline.depth=1,2",
-        "switching=ahead,on_demand", "+noted=a", "~kv.block_size", "hydra.sweep.dir=here", "trace.num_prompts=${repeat}",
-        "repeat=4,5",
+        *with_overrides(given(selector="random,spin", arrivals="poisson"), values), "experiment=demo",
+        "pipeline=micro_batches", "arrivals.request_rate=1", "hydra.sweep.dir=here", *([subdir] if subdir else ()),
     ]  # fmt: skip
     with hydra_session("replay", parse_arguments("replay", arguments)) as hydra:
         master = hydra.compose_config("replay", arguments, RunMode.MULTIRUN)
@@ -174,14 +188,22 @@ def test_points_are_composed_as_hydra_does(setup: Path) -> None:
             whole = hydra.config_loader.load_sweep_config(master, list(point.overrides))
             with open_dict(whole):
                 whole.hydra.job.id = whole.hydra.job.num = 5 * number
+            HydraConfig.instance().set_config(whole)
             assert point.choices == dict(whole.hydra.runtime.choices)
             assert point.folder == Path(str(whole.hydra.sweep.dir)) / str(whole.hydra.sweep.subdir)
             with open_dict(whole):
                 del whole["hydra"]
-            assert point.config == whole
-            assert list(point.config) == list(whole)
-            assert OmegaConf.to_yaml(point.config) == OmegaConf.to_yaml(whole)
+            # as text, in which the order of keys counts
+            assert json.dumps(point.config) == json.dumps(OmegaConf.to_container(whole, resolve=True))
     assert len(sweep_points("replay", arguments)) == 16
+
+
+def test_what_cannot_be_resolved_says_so_when_it_is_asked_for() -> None:
+    first, second = sweep_points("replay", ["trace.num_prompts=${nothing},3"])
+    with pytest.raises(UserError, match="nothing"):
+        resolved(first.config)
+    assert resolved(second.config)["trace"]["num_prompts"] == 3
+    assert resolved(sweep_points("replay", ["trace.num_prompts=3"])[0].config) == resolved(second.config)
 
 
 def test_folders_are_named_by_the_values_of_their_points(setup: Path) -> None:
