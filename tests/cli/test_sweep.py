@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -117,6 +118,8 @@ def test_what_failed_is_tried_again_on_request(setup: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "sweep: 4 points: 2 done, 2 failed, 0 running, 0 missing"
     assert shown[1].startswith("failed: 2 points: UserError: ")
+    assert Path(shown[2].removeprefix("  at length: ")) in failures
+    assert shown[3:] == ["to try failed points again, give their command with sweep.retry_failed=true"]
     assert main(["sweep", "table", "sweep", "--metrics", "completed", "--limit", "1"]) == 0
     head, row = capsys.readouterr().out.splitlines()[:2]
     assert head.split("\t") == ["status", "failure", "kv.num_blocks", "seed", "completed"]
@@ -220,9 +223,48 @@ def test_a_sweep_of_other_launchers_is_refused(setup: Path, capsys: pytest.Captu
     assert "set launcher=serial, processes, slurm or ray" in capsys.readouterr().err
 
 
-def test_no_sweep_is_one_line(spinbench: CommandLine) -> None:
+def status_of(path: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    assert main(["sweep", "status", path]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_status_of_a_half_done_sweep_says_how_to_go_on(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = ["replay", "-m", *given(**{"trace.num_prompts": 2}), "seed=0,1", "keep=summary", "hydra.sweep.dir=sweep"]
+    assert main(sweep) == 0
+    assert status_of("sweep", capsys) == [
+        "sweep: 2 points: 2 done, 0 failed, 0 running, 0 missing",
+        "its points: spinbench sweep table sweep; compared: spinbench report sweep",
+    ]
+    lost = next(Path("sweep").glob("*seed=1*/point.json"))
+    lost.unlink()
+    assert status_of("sweep", capsys) == [
+        "sweep: 2 points: 1 done, 0 failed, 0 running, 1 missing",
+        "nobody is at the missing points now; to go on, give their command again",
+        f"  {shlex.join(['spinbench', *sweep])}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nowhere", "nowhere: no sweep here (no such folder)"),
+        ("empty", "empty: no sweep here (sweep.json, which `spinbench replay -m` leaves, is missing)"),
+        (".", ".: no sweep here (there is one in mine)"),
+        ("mine/seed=0", "mine/seed=0: no sweep here (it is in a sweep's folder, mine)"),
+        ("x/foreign", "x/foreign/sweep.json: has no list 'points', so it is not of a sweep of spinbench"),
+        ("newer/mine", "newer/mine/sweep.json: key 'format' is 99, this version reads 1"),
+    ],
+)
+def test_no_sweep_is_one_line(spinbench: CommandLine, path: str, said: str) -> None:
+    for name, content in (
+        ("mine/sweep.json", {"format": 1, "points": []}), ("mine/seed=0/summary.json", {}), ("empty/x/y.json", {}),
+        ("x/foreign/sweep.json", {"method": "bayes"}), ("newer/mine/sweep.json", {"format": 99, "points": []}),
+    ):  # fmt: skip
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(json.dumps(content))
     for action in ("status", "table"):
-        outcome = spinbench("sweep", action, "nowhere")
-        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-        assert "nowhere: no sweep here" in outcome.err
+        outcome = spinbench("sweep", action, path)
+        assert (outcome.code, outcome.err) == (2, f"error: {said}\n")
+    assert not Path("nowhere").exists()
     assert spinbench("sweep", "count").code == 2
