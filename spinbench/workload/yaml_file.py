@@ -24,9 +24,9 @@ def parse_yaml(file: TraceFile, model: type[Content]) -> Content:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         context = f" {error.context}" if error.context and error.problem else ""
-        begin = f" from line {error.context_mark.line + 1} on" if context and error.context_mark else ""
+        begin = f" from line {_line(file, error.context_mark)} on" if context and error.context_mark else ""
         message = f"not YAML: {error.problem or error.context}{context}{begin}"
-        raise file.error(1 if mark is None else mark.line + 1, message) from None
+        raise file.error(1 if mark is None else _line(file, mark), message) from None
     except yaml.YAMLError as error:
         raise file.error(1, f"not YAML: {' '.join(str(error).split())}") from None
     except (ValueError, OverflowError, RecursionError):
@@ -39,15 +39,20 @@ def parse_yaml(file: TraceFile, model: type[Content]) -> Content:
         return model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        line_number, key = _place(root, first)
+        line_number, key = _place(file, root, first)
         raise file.error(line_number, _explanation(first, key)) from None
+
+
+def _line(file: TraceFile, mark: yaml.Mark) -> int:
+    """Line number as every reader counts: YAML itself ends lines at more characters than a line feed."""
+    return file.text.count("\n", 0, mark.index) + 1
 
 
 def _plain(file: TraceFile, node: yaml.MappingNode, depth: int) -> dict[str, object]:
     """A mapping of text and mappings. Raises UserError for lists, for keys given twice, and for what is too deep."""
     values: dict[str, object] = {}
     for key_node, value_node in node.value:
-        line_number = key_node.start_mark.line + 1
+        line_number = _line(file, key_node.start_mark)
         if not isinstance(key_node, yaml.ScalarNode):
             raise file.error(line_number, "a key must be a single word")
         if key_node.value in values:
@@ -63,11 +68,11 @@ def _plain(file: TraceFile, node: yaml.MappingNode, depth: int) -> dict[str, obj
     return values
 
 
-def _place(root: yaml.MappingNode, error: ErrorDetails) -> tuple[int, str]:
+def _place(file: TraceFile, root: yaml.MappingNode, error: ErrorDetails) -> tuple[int, str]:
     """Line number and dotted name of the key that an error is about; a key that is missing is told at its mapping."""
     location = error["loc"]
     node: yaml.Node = root
-    line_number = root.start_mark.line + 1
+    line_number = _line(file, root.start_mark)
     names = []
     # What is no key is the name of a choice, which pydantic puts into the location.
     for index, part in enumerate(location):
@@ -76,7 +81,7 @@ def _place(root: yaml.MappingNode, error: ErrorDetails) -> tuple[int, str]:
             found = next(((key, value) for key, value in node.value if key.value == part), None)
         if found is not None:
             names.append(str(part))
-            line_number, node = found[0].start_mark.line + 1, found[1]
+            line_number, node = _line(file, found[0].start_mark), found[1]
         elif error["type"] == "missing" and index == len(location) - 1:
             names.append(str(part))
     return line_number, ".".join(names)

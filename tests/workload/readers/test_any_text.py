@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spinbench.errors import UserError
@@ -77,6 +77,7 @@ def check(format: TraceFormat, text: str) -> None:
 
 @pytest.mark.parametrize("format", list(READERS))
 @given(text=st.text(max_size=200).filter(str.strip))
+@example("0\x85\t")  # a line of YAML ends there too
 def test_any_text(format: TraceFormat, text: str) -> None:
     check(format, text)
 
