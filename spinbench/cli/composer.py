@@ -1,40 +1,41 @@
-"""Composes the points of a sweep: Hydra once per combination of choices, values set on copies of what it gave.
+"""Composes the points of a sweep: Hydra once per combination of choices, values set on what it gave.
 
 Hydra reads and merges every file anew for each point, which takes longer than many a simulation. What it composes
 depends on choices of groups alone; values are set on it afterwards, in the order of the command line. So points that
-differ only in values share one composition.
+differ only in values share one composition, and of what it comes to all that they have in common.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from spinbench.cli.compositions import Compositions
 from spinbench.cli.config_loader import is_choice
-
-OF_THE_POINT = re.compile(r"\$\{(?!hydra\b)[A-Za-z_][\w.]*\}")
-"""A key of the point's own config in the name of a folder."""
+from spinbench.cli.counted import counted
+from spinbench.cli.folder_names import FolderNames
+from spinbench.cli.swept_config import SweptConfig, can_be_set_anew, lie_apart
 
 
 @dataclass(frozen=True)
 class Composed:
     """One combination, composed."""
 
-    config: DictConfig
-    """Without the `hydra` node."""
+    config: DictConfig | Mapping[str, Any]
+    """Without the `hydra` node: resolved, points sharing the parts that they have in common; as it was composed where
+    it cannot be resolved."""
     folder: Path
     """As `hydra.sweep.dir` and `hydra.sweep.subdir` name it."""
-    choices: dict[str, str]
+    choices: Mapping[str, str]
     overrides: tuple[str, ...]
     """As they were written: an interpolation in one stays an interpolation."""
 
@@ -51,10 +52,31 @@ def compose_sweeps(hydra: Hydra, master: DictConfig, sweeps: Iterable[Sequence[s
     composer = _Composer(hydra.config_loader, master)
     for task_overrides in sweeps:
         parsed = parser.parse_overrides([*given, *task_overrides])
-        yield [
-            composer.compose(number, overrides)
-            for number, overrides in enumerate(BasicSweeper.split_arguments(parsed, None)[0])
-        ]
+        combinations = BasicSweeper.split_arguments(parsed, None)[0]
+        with counted("composing points", list(enumerate(combinations))) as numbered:
+            composed = [composer.compose(number, overrides) for number, overrides in numbered]
+        yield composed
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What a combination of choices comes to."""
+
+    blank: DictConfig
+    """Without the `hydra` node, and without values."""
+    choices: Mapping[str, str]
+    """Of every group."""
+    names: FolderNames
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """An override."""
+
+    text: str
+    override: Override
+    is_choice: bool
+    can_be_set_anew: bool
 
 
 class _Composer:
@@ -63,52 +85,50 @@ class _Composer:
         self._master = master
         of_hydra: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
         _, self._repository = loader._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, of_hydra)
-        self._parsed: dict[str, Override] = {}
-        self._wholes: dict[tuple[str, ...], DictConfig] = {}
-        """With the `hydra` node, by choices; for names of folders, so its values are those of the point before."""
+        self._parsed: dict[str, _Parsed] = {}
+        self._known: dict[tuple[str, ...], _Chosen] = {}
+        """By choices, as is the next."""
         self._blanks = Compositions()
-        """The same without that node, and without values."""
+        self._swept: dict[tuple[tuple[str, ...], tuple[str, ...]], SweptConfig] = {}
+        """By choices, and keys of values."""
 
     def compose(self, number: int, overrides: Sequence[str]) -> Composed:
         parsed = [self._parse(text) for text in overrides]
-        choices = tuple(text for text, one in zip(overrides, parsed, strict=True) if is_choice(one, self._repository))
-        whole = self._whole(choices)
-        config = self._blanks.get(choices, lambda: _without_hydra(whole))
-        values = [one for text, one in zip(overrides, parsed, strict=True) if text not in choices]
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        folder = self._folder(whole, config, number, overrides, parsed)
-        named = {str(group): choice for group, choice in whole.hydra.runtime.choices.items()}
-        return Composed(config, folder, named, tuple(overrides))
+        choices = tuple(one.text for one in parsed if one.is_choice)
+        chosen = self._chosen(choices)
+        swept = self._with_values(choices, chosen, [one for one in parsed if not one.is_choice])
+        folder = chosen.names.folder(swept.config, number, overrides, [one.override for one in parsed])
+        try:
+            config: DictConfig | Mapping[str, Any] = swept.plain()
+        except OmegaConfBaseException:
+            config = copy.deepcopy(swept.config)  # whoever asks for its values says what is wrong with it
+        return Composed(config, folder, chosen.choices, tuple(overrides))
 
-    def _parse(self, text: str) -> Override:
+    def _parse(self, text: str) -> _Parsed:
         if text not in self._parsed:
-            self._parsed[text] = OverridesParser.create().parse_override(text)
+            one = OverridesParser.create().parse_override(text)
+            self._parsed[text] = _Parsed(text, one, is_choice(one, self._repository), can_be_set_anew(one))
         return self._parsed[text]
 
-    def _whole(self, choices: tuple[str, ...]) -> DictConfig:
-        if choices not in self._wholes:
-            self._wholes[choices] = self._loader.load_sweep_config(self._master, list(choices))
-        return self._wholes[choices]
+    def _chosen(self, choices: tuple[str, ...]) -> _Chosen:
+        if choices not in self._known:
+            whole = self._loader.load_sweep_config(self._master, list(choices))
+            named = {str(group): choice for group, choice in whole.hydra.runtime.choices.items()}
+            self._known[choices] = _Chosen(_without_hydra(whole), named, FolderNames(whole))
+        return self._known[choices]
 
-    def _folder(
-        self, whole: DictConfig, config: DictConfig, number: int, overrides: Sequence[str], parsed: list[Override]
-    ) -> Path:
-        OmegaConf.set_readonly(whole.hydra, False)
-        job = whole.hydra.job
-        names = repr(OmegaConf.to_container(whole.hydra.sweep, resolve=False))
-        with open_dict(whole):
-            if OF_THE_POINT.search(names):
-                for key in config:
-                    whole[key] = config[key]
-            job.id = job.num = number
-            naming = job.config.override_dirname
-            job.override_dirname = get_overrides_dirname(
-                overrides=parsed, kv_sep=naming.kv_sep, item_sep=naming.item_sep, exclude_keys=naming.exclude_keys
-            )
-            whole.hydra.overrides.task = list(overrides)
-        if "${hydra:" in names:
-            HydraConfig.instance().set_config(whole)
-        return Path(str(whole.hydra.sweep.dir)) / str(whole.hydra.sweep.subdir)
+    def _with_values(self, choices: tuple[str, ...], chosen: _Chosen, values: Sequence[_Parsed]) -> SweptConfig:
+        keys = tuple(one.override.key_or_group for one in values)
+        swept = self._swept.get((choices, keys))
+        given = [one.override for one in values]
+        if not all(one.can_be_set_anew for one in values) or (swept is None and not lie_apart(keys)):
+            own = self._blanks.get(choices, lambda: chosen.blank)
+            ConfigLoaderImpl._apply_overrides_to_config(given, own)
+            return SweptConfig(own)
+        if swept is None:
+            swept = self._swept[choices, keys] = SweptConfig(self._blanks.get(choices, lambda: chosen.blank))
+        swept.set(given)
+        return swept
 
 
 def _without_hydra(whole: DictConfig) -> DictConfig:

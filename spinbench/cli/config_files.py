@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 
 from spinbench.cli.compositions import Compositions
 
@@ -18,6 +18,17 @@ class ConfigFiles(ConfigRepository):
         self._kept = kept
         """By the provider of a folder, as Hydra calls whoever named it; files of others are read whenever asked for."""
         super().__init__(config_search_path)
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """As Hydra's, which looks for every file anew in all folders whenever it asks for it."""
+        super().initialize_sources(config_search_path)
+        self._found: dict[tuple[str, ObjectType | None], ConfigSource | None] = {}
+
+    def _find_object_source(self, config_path: str, object_type: ObjectType | None) -> ConfigSource | None:
+        key = config_path, object_type
+        if key not in self._found:
+            self._found[key] = super()._find_object_source(config_path, object_type)
+        return self._found[key]
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """A file's content, of the caller's own; None where there is no such file."""

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from spinbench.cli.composer import compose_sweep, compose_sweeps
+from spinbench.cli.counted import counted
 from spinbench.cli.hydra_error import explain_hydra_error, explain_omegaconf_error
 from spinbench.cli.hydra_session import argument_parser, hydra_session, parse_arguments, relative_to_here
 from spinbench.cli.main import USER_ERROR, one_line, tell
@@ -34,7 +35,7 @@ class Point:
     """One run of a command: one combination of a sweep, or the only one."""
 
     config: DictConfig | Mapping[str, Any]
-    """Without the `hydra` node; a mapping where it is resolved already."""
+    """Without the `hydra` node; a mapping where it is resolved already, whose parts other points may share."""
     folder: Path
     """For results; made when the point runs."""
     choices: Mapping[str, str]
@@ -178,12 +179,13 @@ def _check(command: Command, points: list[Point]) -> None:
 
 def check_each(points: Sequence[Point], check: Callable[[Point], None]) -> None:
     """Check every point. Raises UserError for the first that is wrong, naming it where there are several."""
-    for point in points:
-        try:
-            check(point)
-        except UserError as error:
-            where = f" (in {' '.join(point.overrides)})" if len(points) > 1 and point.overrides else ""
-            raise UserError(f"{error}{where}") from error
+    with counted("checking points", points) as to_check:
+        for point in to_check:
+            try:
+                check(point)
+            except UserError as error:
+                where = f" (in {' '.join(point.overrides)})" if len(points) > 1 and point.overrides else ""
+                raise UserError(f"{error}{where}") from error
 
 
 def _point(hydra: Any, folder: object, config: DictConfig) -> Point:

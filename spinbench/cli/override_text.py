@@ -39,10 +39,10 @@ def shortest_overrides(sought: Sequence[Sought]) -> list[list[str]]:
 
 def differing_values(given: Mapping[str, Any], point: Point) -> dict[str, Any]:
     """By key with dots, the values of plain sections in which they differ from a composed point's."""
-    assert isinstance(point.config, DictConfig)
-    # not `resolved`: some choices leave a value open, e.g. the path of a trace that does not come with spinbench
-    plain = OmegaConf.to_container(point.config, resolve=True, throw_on_missing=False)
-    assert isinstance(plain, dict)
+    plain: Any = point.config
+    if isinstance(plain, DictConfig):
+        # not `resolved`: some choices leave a value open, e.g. the path of a trace that does not come with spinbench
+        plain = OmegaConf.to_container(plain, resolve=True, throw_on_missing=False)
     before = flat({str(key): value for key, value in plain.items() if key in given})
     after = flat(given)
     return {key: value for key, value in after.items() if key not in before or before[key] != value}

@@ -25,9 +25,9 @@ from spinbench.report.answer import (
     MeasuredRow,
     MemoryRow,
     RungRow,
-    gain_text,
-    write_page,
 )
+from spinbench.report.answer_cells import gain_text
+from spinbench.report.answer_page import write_page
 from spinbench.report.paired import paired_ratios
 from spinbench.workload.acceptance.drafter_name import models_of
 
@@ -38,9 +38,9 @@ TRAFFIC = ("trace", "arrivals", "slo", "seed", "sampling")
 def write_answer(
     question: Question, found: Found, gains: Gains, cases: Sequence[Case], runs: pd.DataFrame | None, reason: str | None
 ) -> Path:
-    """Leave answer.md, answer.json, candidates.csv and the experiment file in the question's folder; gives the page.
+    """Leave the page (answer.md, answer.html), answer.json, candidates.csv and the experiment file in the folder.
 
-    Raises UserError when they cannot be written.
+    Gives the path of answer.md. Raises UserError when they cannot be written.
     """
     measured = _measured(question, found, gains, runs)
     chosen = chosen_of(question, found, runs)
@@ -78,7 +78,7 @@ def write_answer(
         acceptance=question.config.simulation.acceptance,
         memory=tuple(
             _memory(question, simulator, called, one)
-            for called, one in (("this", chosen), ("plain", found.plain), ("best single", found.single))
+            for called, one in (("recommended", chosen), ("plain", found.plain), ("best single", found.single))
         ),
         finalists=tuple(_finalist(question, found, gains, one, chosen) for one in found.finalists),
         cases=tuple(_case(case, chosen) for case in cases),
@@ -176,7 +176,9 @@ def _case(case: Case, chosen: Simulated) -> CaseRow:
         ratio = pair[1] / pair[0] if case.metric == "mean_e2el_ms" else pair[0] / pair[1] if pair[1] > 0 else math.inf
     length = None if ours is None or ours.metrics is None else ours.metrics.get("acceptance_length")
     return CaseRow(
-        case.axis, case.value, case.metric, best.set_up.name if best is not None else None, case.failure, ratio,
+        case.axis, case.value, case.metric, best.set_up.name if best is not None else None,
+        len(case.outcomes) + len(case.failures), len(case.failures),
+        case.failures.get(chosen.set_up.name) or next(iter(case.failures.values()), None), ratio,
         None if length is None else float(length),
     )  # fmt: skip
 

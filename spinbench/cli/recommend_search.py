@@ -32,6 +32,11 @@ class Found:
         """What is recommended."""
         return self.finalists[0]
 
+    def leading(self, count: int) -> list[Simulated]:
+        """The best so many, and both baselines, each once, best first: all finalists may be many on a short trace."""
+        kept = {one.set_up.name for one in (*self.finalists[:count], self.plain, self.single)}
+        return [one for one in self.finalists if one.set_up.name in kept]
+
     @property
     def confirmed(self) -> list[Simulated]:
         """What is worth a real run: the best three, plain decoding and the best single drafter, each once."""

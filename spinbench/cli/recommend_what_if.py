@@ -1,4 +1,4 @@
-"""What would change the answer: the finalists at other batch sizes, loads and on each category alone."""
+"""What would change the answer: those that lead at other batch sizes, loads and on each category alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ class Case:
     metric: str
     """What decides here."""
     outcomes: tuple[Simulated, ...]
-    """Of the finalists that could be served, best first."""
-    failure: str | None
-    """Why one of the others could not; None where all could."""
+    """Of those that lead and could be served, best first."""
+    failures: Mapping[str, str]
+    """Why the others could not, by their names."""
 
     def value_of(self, one: Simulated) -> float:
         """The deciding metric."""
@@ -51,9 +51,12 @@ class _Plan:
 
 
 def what_if(question: Question, found: Found, simulations: Simulations) -> list[Case]:
-    """Every case of the config, on the part of the trace that the last rung but one was; categories on the whole."""
+    """Every case of the config for those that lead, on the part of the trace that the last rung but one was.
+
+    Categories are on the whole.
+    """
     plans = [*_batches(question, found), *_loads(question, found), *_categories(question)]
-    set_ups = [one.set_up for one in found.finalists]
+    set_ups = [one.set_up for one in found.leading(question.config.halving.finalists)]
     done = simulations.run([(one, _point(one, plan)) for plan in plans for one in set_ups], "summary")
     cases = []
     for place, plan in enumerate(plans):
@@ -64,9 +67,9 @@ def what_if(question: Question, found: Found, simulations: Simulations) -> list[
             score = one.score(question.objective)
             scores[one.set_up.name] = None if score is None else ((score[1],) if lower else score)
         by_name = {one.set_up.name: one for one in outcomes}
-        failure = next((one.failure for one in outcomes if one.failure is not None), None)
+        failures = {one.set_up.name: one.failure for one in outcomes if one.failure is not None}
         order = tuple(by_name[name] for name in ranked(scores))
-        cases.append(Case(plan.axis, plan.value, plan.metric, order, failure))
+        cases.append(Case(plan.axis, plan.value, plan.metric, order, failures))
     return cases
 
 

@@ -4,14 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spinbench.cli.locations import find_trace
 from spinbench.cli.schema import SimulationSection
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.bootstrap import streams_by_bootstrap
 from spinbench.workload.acceptance.from_table import streams_from_table
-from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.streams import AcceptanceStreams
-from spinbench.workload.acceptance.synthetic import synthetic_streams
+from spinbench.workload.acceptance.synthetic import SyntheticLaw, synthetic_streams
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.request import Request, Trace
 
@@ -45,11 +43,11 @@ class SimulatedAcceptance:
 
 
 def simulated_acceptance(
-    engine: SimulationSection, trace: Trace, known: tuple[AcceptanceTable, str] | None
+    engine: SimulationSection, trace: Trace, known: tuple[AcceptanceTable, str] | SyntheticLaw
 ) -> SimulatedAcceptance:
-    """What `engine` says of it; `known` is the config's table and its digest, None for a law. Raises UserError."""
-    if known is None:
-        law, seed = read_law(find_trace(engine.source)), engine.acceptance_seed
+    """What `engine` says of it; `known` is the config's table and its digest, or its law. Raises UserError."""
+    if isinstance(known, SyntheticLaw):
+        law, seed = known, engine.acceptance_seed
         return SimulatedAcceptance(
             None, {"kind": "synthetic", "source": engine.source, "seed": seed},
             lambda requests, names: synthetic_streams(requests, names, law, seed),

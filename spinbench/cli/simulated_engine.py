@@ -12,7 +12,6 @@ from spinbench.calibration.expected_times import ExpectingBody
 from spinbench.calibration.meta import ProfileMeta, check_fits
 from spinbench.calibration.profile_file import Profile
 from spinbench.cli.decisions import check_decisions, choose_num_blocks, drafter_infos, loop_setting, make_router
-from spinbench.cli.locations import find_trace
 from spinbench.cli.oracle_facts import check_drafts, check_serial, oracle_facts
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.cli.session import Loop, OnProgress, Session, WrapBody
@@ -35,7 +34,6 @@ from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.replicas import simulated_replicas
 from spinbench.simulation.scaled_times import ScaledTimes
 from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
-from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.arrivals import ArrivalQueue
 
@@ -62,7 +60,7 @@ class SimulatedEngine:
             sha256=sha256,
         )  # fmt: skip
         if table is None:
-            read_law(find_trace(engine.source))
+            self._files.law(engine)
         else:
             table.check_matches(sampling=config.sampling.of_texts(), drafters=dict.fromkeys(names))
         setting = check_decisions(config, self._files.costs(engine, tuple(names)), Foresight.of_no_requests(infos))
@@ -123,8 +121,8 @@ class SimulatedEngine:
         engine = simulation_section(config)
         profile, profile_digest = self._files.profile(engine)
         trace = self._files.trace(config)
-        table = None if engine.acceptance == "synthetic" else self._files.table(engine)
-        source = simulated_acceptance(engine, trace, table)
+        is_law = engine.acceptance == "synthetic"
+        source = simulated_acceptance(engine, trace, self._files.law(engine) if is_law else self._files.table(engine))
         infos = drafter_infos(config.models, {model.name: model.macs_per_token for model in profile.meta.models})
         lengths = {request.id: source.prompt_tokens(request) for request in trace.requests}
         order = ArrivalQueue(trace.requests, config.arrivals).requests

@@ -12,6 +12,8 @@ from spinbench.cli.decisions import read_trace
 from spinbench.cli.locations import find_trace
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.control.cost_model import CostModel
+from spinbench.workload.acceptance.law_file import read_law
+from spinbench.workload.acceptance.synthetic import SyntheticLaw
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.acceptance.table_file import content_sha256, read_table
 from spinbench.workload.request import Trace
@@ -45,6 +47,7 @@ class SimulationFiles:
         self._traces: _Shelf[Trace] = _Shelf()
         self._profiles: _Shelf[tuple[Profile, str]] = _Shelf()
         self._tables: _Shelf[tuple[AcceptanceTable, str]] = _Shelf()
+        self._laws: _Shelf[SyntheticLaw] = _Shelf()
         self._costs: _Shelf[CostModel] = _Shelf()
 
     def trace(self, config: ReplayConfig) -> Trace:
@@ -65,6 +68,11 @@ class SimulationFiles:
 
         folder = find_trace(engine.source)
         return self._tables.get(folder, lambda: read(folder))
+
+    def law(self, engine: SimulationSection) -> SyntheticLaw:
+        """The synthetic law. Raises UserError as `read_law`."""
+        path = find_trace(engine.source)
+        return self._laws.get(path, lambda: read_law(path))
 
     def costs(self, engine: SimulationSection, drafters: tuple[str, ...]) -> CostModel:
         """A cost model with nothing to warn of yet. Raises UserError as `fit_cost_model`."""

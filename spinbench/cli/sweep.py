@@ -39,7 +39,15 @@ def _print_status(path: Path, status: SweepStatus) -> None:
         f"{status.missing} missing{left}"
     )
     for kind in status.failures:
-        print(f"failed: {kind}")
+        print(f"failed: {kind}\n  at length: {kind.path}")
+    if status.failures:
+        print("to try failed points again, give their command with sweep.retry_failed=true")
+    if status.missing and not status.running:
+        print("nobody is at the missing points now; to go on, give their command again")
+        for command in status.commands:
+            print(f"  {command}")
+    if status.done == status.total:
+        print(f"its points: spinbench sweep table {path}; compared: spinbench report {path}")
 
 
 def _duration(seconds: float) -> str:

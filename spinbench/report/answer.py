@@ -1,26 +1,10 @@
-"""The answer to "what should I run": one page, the same as JSON, and every candidate as CSV."""
+"""The answer to "what should I run": all that its page says."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from spinbench.report.cells import ABSENT
-from spinbench.report.csv_file import write_csv
 from spinbench.report.gain import Gain
 from spinbench.report.paired import PairedRatio
-from spinbench.text_file import write_text
-
-PAGE_FILE = "answer.md"
-JSON_FILE = "answer.json"
-CANDIDATES_FILE = "candidates.csv"
-SHOWN_COMPETITORS = 6
-"""Rows of the page's table; the CSV has all."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +30,22 @@ class CaseRow:
     value: str
     metric: str
     best: str | None
-    """None where no finalist could be served."""
+    """None where none could be served."""
+    num_set_ups: int
+    """Those that lead were simulated there: so many."""
+    num_failed: int
+    """Of those, could not be served."""
     failure: str | None
-    """Why one could not, where one could not."""
+    """Why one of them could not: the recommended set-up itself where it is among them."""
     ratio: float | None
     """The best over the recommended set-up, at least 1; None where it could not be served there."""
     acceptance_length: float | None
     """Of the recommended set-up."""
+
+    @property
+    def where(self) -> str:
+        """The circumstance in words."""
+        return f"{self.axis} {self.value}"
 
     @property
     def changes(self) -> bool:
@@ -169,52 +162,3 @@ class Answer:
     def chosen_measured(self) -> MeasuredRow | None:
         """The recommended set-up's own real runs."""
         return next((row for row in self.measured if row.method == self.chosen), None)
-
-
-def write_page(folder: Path, answer: Answer, candidates: Sequence[Mapping[str, Any]]) -> Path:
-    """Leave the page, its JSON and the candidates' CSV in `folder`; gives the page's path.
-
-    Nothing in them depends on when they were made. Raises UserError when they cannot be written.
-    """
-    template = Environment(
-        loader=PackageLoader("spinbench.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=lambda value: ABSENT if value is None else value,
-    ).get_template("answer.md.j2")  # fmt: skip
-    text = template.render(
-        answer=answer, competitors=answer.competitors[:SHOWN_COMPETITORS], gain=gain_text, within=within_text,
-        mb=lambda count: f"{count / 1e6:,.0f}", ratio=_ratio_text, measured=answer.chosen_measured,
-    )  # fmt: skip
-    write_csv(folder / CANDIDATES_FILE, pd.DataFrame(candidates))
-    content = json.dumps(_finite(asdict(answer)), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(folder / JSON_FILE, content + "\n")
-    page = folder / PAGE_FILE
-    write_text(page, text)
-    return page
-
-
-def gain_text(one: Gain | None) -> str:
-    """A gain and its bounds; a dash where the baseline reaches nothing."""
-    if one is None:
-        return ABSENT
-    high = "unbounded" if math.isinf(one.high) else f"{one.high:.2f}x"
-    return f"{one.ratio:.2f}x ({one.low:.2f}x to {high})"
-
-
-def _ratio_text(one: PairedRatio) -> str:
-    if math.isnan(one.median):
-        return ABSENT
-    return f"{one.median:.2f}x ({one.low:.2f}..{one.high:.2f})"
-
-
-def within_text(one: Compared) -> str:
-    """Whether a measured gain lies between the predicted bounds."""
-    return {True: "yes", False: "NO", None: ABSENT}[one.is_within]
-
-
-def _finite(value: Any) -> Any:
-    """For JSON, which knows neither NaN nor infinity."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value

@@ -51,19 +51,37 @@ class SweepFolder:
         """Whether a sweep was ever begun here."""
         return (self.path / MANIFEST_FILE).is_file()
 
+    def require(self) -> None:
+        """Raise UserError when there is no sweep here, with what is."""
+        if not self.exists():
+            raise UserError(f"{self.path}: no sweep here ({self._what_is_here()})")
+
     def points(self) -> dict[str, SweepPoint]:
         """The points by key, in the order in which they were first asked for.
 
         Raises UserError when there is no sweep here, or its list is damaged or too new.
         """
+        self.require()
         path = self.path / MANIFEST_FILE
-        if not path.is_file():
-            raise UserError(f"{self.path}: no sweep here ({MANIFEST_FILE} is missing)")
         content = read_json(path)
-        if content.get("format") != FORMAT:
-            raise UserError(f"{path}: key 'format' is {content.get('format')!r}, this version reads {FORMAT}")
-        points = (SweepPoint.of_dict(one, str(path)) for one in content.get("points", []))
+        if content.get("format", FORMAT) != FORMAT:
+            raise UserError(f"{path}: key 'format' is {content['format']!r}, this version reads {FORMAT}")
+        if not isinstance(content.get("points"), list):
+            raise UserError(f"{path}: has no list 'points', so it is not of a sweep of spinbench")
+        points = (SweepPoint.of_dict(one, str(path)) for one in content["points"])
         return {point.key: point for point in points}
+
+    def _what_is_here(self) -> str:
+        """What a folder without a sweep is, and where the sweep may be that was meant."""
+        if not self.path.is_dir():
+            return "no such folder"
+        if (self.path.parent / MANIFEST_FILE).is_file():
+            return f"it is in a sweep's folder, {self.path.parent}"
+        inside = sorted(path.parent.name for path in self.path.glob(f"*/{MANIFEST_FILE}"))
+        if inside:
+            more = f" and {len(inside) - 1} more" if len(inside) > 1 else ""
+            return f"there is one in {self.path / inside[0]}{more}"
+        return f"{MANIFEST_FILE}, which `spinbench replay -m` leaves, is missing"
 
     def add(self, points: Iterable[SweepPoint]) -> list[SweepPoint]:
         """Put points on the list; gives them with the folders that they have, each once.
@@ -114,14 +132,18 @@ class SweepFolder:
 
     def last_session(self) -> Session | None:
         """The command that was begun last; None before the first."""
-        names = sorted(path.stem for path in (self.path / STATE_FOLDER / "commands").glob("*.json"))
+        names = self._session_names()
         return self.session(names[-1]) if names else None
 
+    def sessions(self) -> list[Session]:
+        """All of them, the first first; none where no sweep is."""
+        return [self.session(name) for name in self._session_names()]
+
     def commands(self) -> list[str]:
-        """The commands that ran points here, each once, the first first; none where no sweep is."""
-        names = sorted(path.stem for path in (self.path / STATE_FOLDER / "commands").glob("*.json"))
-        facts = (self.session(name).facts for name in names)
-        return list(dict.fromkeys(str(one["command"]) for one in facts if one.get("command")))
+        """The commands that ran points here, each once, the first first."""
+        return list(
+            dict.fromkeys(str(one.facts["command"]) for one in self.sessions() if one.facts.get("command"))
+        )  # fmt: skip
 
     def folder_of(self, point: SweepPoint) -> Path:
         """Where the point's run is."""
@@ -165,6 +187,9 @@ class SweepFolder:
 
     def _lock_path(self, key: str) -> Path:
         return self.path / STATE_FOLDER / "locks" / key
+
+    def _session_names(self) -> list[str]:
+        return sorted(path.stem for path in (self.path / STATE_FOLDER / "commands").glob("*.json"))
 
     def _session_path(self, name: str) -> Path:
         return self.path / STATE_FOLDER / "commands" / f"{name}.json"

@@ -1,13 +1,14 @@
 """How far a sweep is: points done, failed and running, and how long the rest will take."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, Session, SweepFolder
 from spinbench.sweep.json_file import read_json
 from spinbench.sweep.point import SweepPoint
+from spinbench.sweep.reason import by_reason
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class FailureKind:
     count: int
     example: str
     """What one of them set, beside what all points of the sweep do."""
+    path: Path
+    """Where it is told at length."""
 
     def __str__(self) -> str:
         """In one line."""
@@ -38,6 +41,8 @@ class SweepStatus:
     left_s: float | None
     """Seconds until the last command's points are done, at its pace so far; None where that is not known."""
     failures: tuple[FailureKind, ...]
+    commands: tuple[str, ...]
+    """Those that go on with what is missing, given again."""
 
     @property
     def total(self) -> int:
@@ -55,7 +60,10 @@ def sweep_status(folder: SweepFolder) -> SweepStatus:
     session = folder.last_session()
     left_s = _left_s(folder, session, {point.key: point for point in points}, settled) if session and running else None
     missing = len(points) - len(settled) - running
-    return SweepStatus(len(done), len(failed), running, missing, left_s, failure_kinds(folder, points, failed))
+    kinds, unsettled = failure_kinds(folder, points, failed), {point.key for point in points} - settled
+    return SweepStatus(
+        len(done), len(failed), running, missing, left_s, kinds, _commands(folder, unsettled) if missing else ()
+    )
 
 
 def failure_kinds(
@@ -63,15 +71,30 @@ def failure_kinds(
 ) -> tuple[FailureKind, ...]:
     """The reasons of failures, the most frequent first; `points` are all of the sweep."""
     common = set.intersection(*(set(point.overrides) for point in points)) if points else set()
-    reasons: dict[str, list[SweepPoint]] = {}
+    reasons = []
     for point in failed:
         content = read_json(folder.folder_of(point) / FAILURE_FILE)
-        reasons.setdefault(f"{content.get('type')}: {content.get('message')}", []).append(point)
-    counts = Counter({reason: len(members) for reason, members in reasons.items()})
+        reasons.append((point, f"{content.get('type')}: {content.get('message')}"))
+    kinds = sorted(by_reason(reasons), key=lambda kind: -len(kind[0]))
     return tuple(
-        FailureKind(reason, count, " ".join(one for one in reasons[reason][0].overrides if one not in common))
-        for reason, count in counts.most_common()
-    )
+        FailureKind(
+            reason, len(members), " ".join(one for one in members[0].overrides if one not in common),
+            folder.folder_of(members[0]) / FAILURE_FILE,
+        )
+        for members, reason in kinds
+    )  # fmt: skip
+
+
+def _commands(folder: SweepFolder, keys: set[str]) -> tuple[str, ...]:
+    """The last commands that were to do these points, so few that each point is one's."""
+    found: list[str] = []
+    left = set(keys)
+    for session in reversed(folder.sessions()):
+        command = session.facts.get("command")
+        if command and left.intersection(session.keys):
+            found.append(str(command))
+            left.difference_update(session.keys)
+    return tuple(dict.fromkeys(reversed(found)))
 
 
 def _left_s(folder: SweepFolder, session: Session, points: dict[str, SweepPoint], settled: set[str]) -> float | None:

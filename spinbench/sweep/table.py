@@ -28,6 +28,7 @@ def write_table(folder: SweepFolder) -> pa.Table:
     `config`, all of it. Nothing in it depends on when, where or in which order points were done. Raises UserError.
     """
     path = folder.path / TABLE_FILE
+    folder.require()  # nothing is left where no sweep is
     with folder.locked("table"):
         table = points_table(folder)
         try:

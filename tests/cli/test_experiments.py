@@ -13,6 +13,7 @@ from spinbench.calibration.profile_file import read_profile
 from spinbench.cli.hydra_app import sweep_points
 from spinbench.cli.locations import find_trace
 from spinbench.cli.main import main
+from spinbench.cli.schema import resolved
 from spinbench.errors import UserError
 from spinbench.metrics.store import read_run
 from spinbench.workload.acceptance.law_file import read_law
@@ -53,9 +54,8 @@ def profile(spinbench: CommandLine, profiles: Path) -> Path:
 def test_every_experiment_sweeps_what_its_claim_needs(experiment: str, num_points: int) -> None:
     points = sweep_points("replay", [f"experiment={experiment}"])
     assert len({point.folder for point in points}) == len(points) == num_points
-    assert {point.config.engine.source for point in points} == {
-        f"llama_drafters_{point.config.trace.path}" for point in points
-    }
+    configs = [resolved(point.config) for point in points]
+    assert {one["engine"]["source"] for one in configs} == {f"llama_drafters_{one['trace']['path']}" for one in configs}
     # other sweeps of the report that lay their runs beside these
     for name, arguments in sweeps():
         if name == experiment and arguments != [f"experiment={experiment}"]:

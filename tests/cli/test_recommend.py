@@ -39,7 +39,10 @@ ASKED = [
     "scheduler.max_num_seqs=4", f"search.set_ups={override_value(SET_UPS)}", "halving.smallest_requests=4",
     "halving.finalists=3", "halving.factor=2", "what_if.max_num_seqs=[2,64]", "what_if.loads=[0.5]", "launcher=serial",
 ]  # fmt: skip
-OUTPUTS = ("answer.md", "answer.json", "candidates.csv", "conf/experiment/recommended.yaml", "points/points.parquet")
+OUTPUTS = (
+    "answer.md", "answer.html", "answer.json", "candidates.csv", "conf/experiment/recommended.yaml",
+    "points/points.parquet",
+)  # fmt: skip
 
 
 def ask(folder: str, *more: str) -> int:
@@ -158,6 +161,10 @@ def test_categories_are_those_of_the_requests_that_are_asked_about(here: Path) -
     code = sum(request.category == "code" for request in requests)
     # trace.categories=[code] would have drawn 6 of the file's 8
     assert set(served) == {code, 6 - code, 6}
+    # all 7 set-ups were simulated on all of it at once; the best 3 and both baselines are worth more
+    answer = json.loads(Path("drawn/answer.json").read_text())
+    assert len(answer["finalists"]) == 7
+    assert {row["num_set_ups"] for row in answer["cases"]} <= {3, 4, 5}
 
 
 def test_lengths_without_texts_take_bootstrapped_acceptance_and_no_torch(here: Path) -> None:
@@ -304,4 +311,4 @@ def prepared_for_real(spinbench: CommandLine) -> list[str]:
 def test_a_sweep_of_the_override_file_composes(here: Path) -> None:
     shutil.copytree("undisturbed/conf", "conf", dirs_exist_ok=True)
     points = sweep_points("replay", ["--config-dir", "conf", "experiment=recommended", "scheduler.max_num_seqs=1,2"])
-    assert [point.config.scheduler.max_num_seqs for point in points] == [1, 2]
+    assert [resolved(point.config)["scheduler"]["max_num_seqs"] for point in points] == [1, 2]

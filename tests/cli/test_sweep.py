@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -20,8 +21,10 @@ from spinbench.cli.hydra_app import sweep_points
 from spinbench.cli.hydra_session import hydra_session, parse_arguments
 from spinbench.cli.locations import PACKAGE
 from spinbench.cli.main import main
+from spinbench.cli.override_text import with_overrides
 from spinbench.cli.schema import ReplayConfig, parse_config, resolved
 from spinbench.cli.sweep_points import PointKeys
+from spinbench.errors import UserError
 from spinbench.report.section import load_sections
 from spinbench.sweep.folder import SweepFolder
 from spinbench.sweep.status import sweep_status
@@ -115,6 +118,8 @@ def test_what_failed_is_tried_again_on_request(setup: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "sweep: 4 points: 2 done, 2 failed, 0 running, 0 missing"
     assert shown[1].startswith("failed: 2 points: UserError: ")
+    assert Path(shown[2].removeprefix("  at length: ")) in failures
+    assert shown[3:] == ["to try failed points again, give their command with sweep.retry_failed=true"]
     assert main(["sweep", "table", "sweep", "--metrics", "completed", "--limit", "1"]) == 0
     head, row = capsys.readouterr().out.splitlines()[:2]
     assert head.split("\t") == ["status", "failure", "kv.num_blocks", "seed", "completed"]
@@ -159,11 +164,23 @@ def test_auto_counts_as_the_number_format_that_it_means_here(monkeypatch: pytest
     assert elsewhere == [float32, bfloat16, float32, simulated]
 
 
-def test_points_are_composed_as_hydra_does(setup: Path) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        # of the points that set the same keys one config has values set anew
+        ["drafting.num_speculative_tokens=[1,2],3", "models.drafters=[],[a]", "method='${folder_name:${trace.path}}',null",
+         "trace.num_prompts=${repeat}", "seed=1", "repeat=4"],
+        ["drafting.num_speculative_tokens=1,2", "seed=1,2", "repeat=4,5", "trace.path=a/b"],
+        # keys that are added, deleted, merged or lie in one another: on a config of its own
+        ["+noted=a,b", "~kv.block_size", "++scheduler={max_num_seqs: 3}", "scheduler.max_num_seqs=2,4", "trace.path=a/b",
+         "trace.num_prompts=${repeat}", "repeat=4,5"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("subdir", [None, "hydra.sweep.subdir='${hydra.job.num}-${repeat}${hydra:job.id}'"])
+def test_points_are_composed_as_hydra_does(setup: Path, values: list[str], subdir: str | None) -> None:
     arguments = [
-        *given(selector="random,spin"), "experiment=demo", "pipeline=micro_batches", "pipeline.depth=1,2",
-        "switching=ahead,on_demand", "+noted=a", "~kv.block_size", "hydra.sweep.dir=here", "trace.num_prompts=${repeat}",
-        "repeat=4,5",
+        *with_overrides(given(selector="random,spin", arrivals="poisson"), values), "experiment=demo",
+        "pipeline=micro_batches", "arrivals.request_rate=1", "hydra.sweep.dir=here", *([subdir] if subdir else ()),
     ]  # fmt: skip
     with hydra_session("replay", parse_arguments("replay", arguments)) as hydra:
         master = hydra.compose_config("replay", arguments, RunMode.MULTIRUN)
@@ -174,14 +191,22 @@ def test_points_are_composed_as_hydra_does(setup: Path) -> None:
             whole = hydra.config_loader.load_sweep_config(master, list(point.overrides))
             with open_dict(whole):
                 whole.hydra.job.id = whole.hydra.job.num = 5 * number
+            HydraConfig.instance().set_config(whole)
             assert point.choices == dict(whole.hydra.runtime.choices)
             assert point.folder == Path(str(whole.hydra.sweep.dir)) / str(whole.hydra.sweep.subdir)
             with open_dict(whole):
                 del whole["hydra"]
-            assert point.config == whole
-            assert list(point.config) == list(whole)
-            assert OmegaConf.to_yaml(point.config) == OmegaConf.to_yaml(whole)
+            # as text, in which the order of keys counts
+            assert json.dumps(point.config) == json.dumps(OmegaConf.to_container(whole, resolve=True))
     assert len(sweep_points("replay", arguments)) == 16
+
+
+def test_what_cannot_be_resolved_says_so_when_it_is_asked_for() -> None:
+    first, second = sweep_points("replay", ["trace.num_prompts=${nothing},3"])
+    with pytest.raises(UserError, match="nothing"):
+        resolved(first.config)
+    assert resolved(second.config)["trace"]["num_prompts"] == 3
+    assert resolved(sweep_points("replay", ["trace.num_prompts=3"])[0].config) == resolved(second.config)
 
 
 def test_folders_are_named_by_the_values_of_their_points(setup: Path) -> None:
@@ -198,9 +223,48 @@ def test_a_sweep_of_other_launchers_is_refused(setup: Path, capsys: pytest.Captu
     assert "set launcher=serial, processes, slurm or ray" in capsys.readouterr().err
 
 
-def test_no_sweep_is_one_line(spinbench: CommandLine) -> None:
+def status_of(path: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    assert main(["sweep", "status", path]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_status_of_a_half_done_sweep_says_how_to_go_on(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = ["replay", "-m", *given(**{"trace.num_prompts": 2}), "seed=0,1", "keep=summary", "hydra.sweep.dir=sweep"]
+    assert main(sweep) == 0
+    assert status_of("sweep", capsys) == [
+        "sweep: 2 points: 2 done, 0 failed, 0 running, 0 missing",
+        "its points: spinbench sweep table sweep; compared: spinbench report sweep",
+    ]
+    lost = next(Path("sweep").glob("*seed=1*/point.json"))
+    lost.unlink()
+    assert status_of("sweep", capsys) == [
+        "sweep: 2 points: 1 done, 0 failed, 0 running, 1 missing",
+        "nobody is at the missing points now; to go on, give their command again",
+        f"  {shlex.join(['spinbench', *sweep])}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nowhere", "nowhere: no sweep here (no such folder)"),
+        ("empty", "empty: no sweep here (sweep.json, which `spinbench replay -m` leaves, is missing)"),
+        (".", ".: no sweep here (there is one in mine)"),
+        ("mine/seed=0", "mine/seed=0: no sweep here (it is in a sweep's folder, mine)"),
+        ("x/foreign", "x/foreign/sweep.json: has no list 'points', so it is not of a sweep of spinbench"),
+        ("newer/mine", "newer/mine/sweep.json: key 'format' is 99, this version reads 1"),
+    ],
+)
+def test_no_sweep_is_one_line(spinbench: CommandLine, path: str, said: str) -> None:
+    for name, content in (
+        ("mine/sweep.json", {"format": 1, "points": []}), ("mine/seed=0/summary.json", {}), ("empty/x/y.json", {}),
+        ("x/foreign/sweep.json", {"method": "bayes"}), ("newer/mine/sweep.json", {"format": 99, "points": []}),
+    ):  # fmt: skip
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(json.dumps(content))
     for action in ("status", "table"):
-        outcome = spinbench("sweep", action, "nowhere")
-        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-        assert "nowhere: no sweep here" in outcome.err
+        outcome = spinbench("sweep", action, path)
+        assert (outcome.code, outcome.err) == (2, f"error: {said}\n")
+    assert not Path("nowhere").exists()
     assert spinbench("sweep", "count").code == 2
