@@ -78,10 +78,11 @@ class AdaptiveDepth:
         self._num_pairs += num_requests
         self._last_end_s = end_s
         if self._num_counted >= self._passes_per_trial * num_running and self._running_s > 0:
-            gain, pairs = self._gains.get(self.depth, (0.0, 0.0))
-            gain, pairs = self.MEMORY * gain + self._gain, self.MEMORY * pairs + self._num_counted
-            self._gains[self.depth] = gain, pairs
-            self._rates[self.depth] = self._num_counted / self._running_s * (gain / pairs)
+            earlier_gain, earlier_pairs = self._gains.get(self.depth, (0.0, 0.0))
+            gains = self.MEMORY * earlier_gain + self._gain
+            pairs = self.MEMORY * earlier_pairs + self._num_counted
+            self._gains[self.depth] = gains, pairs
+            self._rates[self.depth] = self._num_counted / self._running_s * (gains / pairs)
             self.depth = self._next_depth(min(self._max_depth, num_running))
             self._begin_trial()
 
