@@ -78,9 +78,9 @@ class AdaptiveDepth:
         self._num_pairs += num_requests
         self._last_end_s = end_s
         if self._num_counted >= self._passes_per_trial * num_running and self._running_s > 0:
-            before, pairs_before = self._gains.get(self.depth, (0.0, 0.0))
-            gains = self.MEMORY * before + self._gain
-            pairs = self.MEMORY * pairs_before + self._num_counted
+            earlier_gain, earlier_pairs = self._gains.get(self.depth, (0.0, 0.0))
+            gains = self.MEMORY * earlier_gain + self._gain
+            pairs = self.MEMORY * earlier_pairs + self._num_counted
             self._gains[self.depth] = gains, pairs
             self._rates[self.depth] = self._num_counted / self._running_s * (gains / pairs)
             self.depth = self._next_depth(min(self._max_depth, num_running))

@@ -14,6 +14,7 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.placement import Placement
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.round_prices import DraftPrices, RoundPrices
+from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.errors import UserError
@@ -42,6 +43,36 @@ def test_goodput_is_that_of_the_whole_round(monkeypatch):
     assert policy.lengths(_seen(1), np.array([0])).tolist() == [3]
     # beside 7 requests that have drafts of two tokens already, 7 x 1.96 tokens: 14.72 / 10 is more than 15.32 / 11
     assert policy.lengths(replace(_seen(1), num_ready=7, ready_tokens=14), np.array([0])).tolist() == [0]
+
+
+OWN = Placement("own_devices")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "source", "seconds"),
+    [
+        # two requests with the first model: 4 + 2 + 2 + 2 s and 2 + 2 more of drafting, and 12 or 14 s of verification,
+        # 2 x 1 s for having drafts and 1 + 3 for rows of each
+        (BY_TURNS, 0, [10, 10 + 18, 14 + 24]),
+        (RoundSchedule(OWN, num_in_flight=1), 0, [10, 18, 24]),
+        # a quarter, or an eighth, of guesses is right: 15/16 of 6 s and twice 3/4 of 2 s, 63/64 of 8 and twice 7/8 of 3 s;
+        # a step more is drafted ahead: 14 or 18 s
+        (RoundSchedule(OWN, drafts_ahead=True), 0, [10, 8.625 + 18, 13.125 + 24]),
+        (RoundSchedule(drafts_ahead=True), 0, [10, 8.625 + 18 + 14, 13.125 + 24 + 18]),
+        # copies take 5 s, and are not made ahead
+        (RoundSchedule(drafts_ahead=True), 2, [10, 5 + 18, 5 + 24]),
+    ],
+)  # fmt: skip
+def test_seconds_of_a_round_by_k(schedule, source, seconds):
+    policy = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **{**COMMON, "max_num_speculative_tokens": 2})
+    draft = DraftPrices(
+        np.array([4.0, 0, 5]), np.array([1.0, 0, 0]), np.array([2.0, 0, 0]), np.array([1.0, 0, 0])
+    )  # fmt: skip
+    prices = RoundPrices(
+        10.0 + np.arange(9), np.ones(1), 1.0, np.array([1.0, 3.0]), draft, np.zeros((2, 3)), schedule
+    )  # fmt: skip
+    drafts = np.ones(2, np.bool_)
+    assert policy._round_s(prices, np.full(2, source), drafts, np.full(2, 0.5)) == pytest.approx(seconds)
 
 
 def _teach(policy, drafter, accepted, rounds: int = 30, verify_time_s: float = 1.0) -> None:

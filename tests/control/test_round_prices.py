@@ -47,6 +47,12 @@ def test_a_draft_that_is_there_already_is_verified_with_the_others(times):
     assert len(beside.verify_s) == 2 * 2 * MOST + 1
 
 
+@pytest.mark.parametrize("times", [ProfiledTimes(cost_model(DRAFTERS), SOURCES, MOST), LearnedTimes(SOURCES, MOST)])
+def test_prices_are_of_a_round_beside_as_many_others(times):
+    prices = times.prices(replace(context(2), num_in_flight=3), np.zeros((2, 3), int))
+    assert prices.schedule == RoundSchedule(num_in_flight=3)
+
+
 @pytest.mark.parametrize("source", [0, 1, 2])
 def test_drafting_as_the_cost_model_says(source):
     costs = cost_model(DRAFTERS)

@@ -132,3 +132,10 @@ class Blind:
 def test_who_does_not_know_chooses_worse(name):
     case = CASES[name]
     assert _tokens_per_s(case, goodput(case)) > 1.03 * _tokens_per_s(case, Blind(case))
+
+
+def test_adaptive_depth_finds_what_longer_drafts_are_worth():
+    # by itself drafting takes so long that none is made, beside the target it is hidden: fewer rounds, more tokens
+    case = Case(micro_batches("adaptive", passes_per_trial=4), "own_devices", 0.9, 0.3)
+    serial = replace(case, pipeline=SerialPipeline())
+    assert _tokens_per_s(case, goodput(case)) > 1.05 * _tokens_per_s(serial, goodput(serial))

@@ -22,8 +22,8 @@ ORDER, SOURCE = np.array([0, 2, 3, 1]), np.array([0, 1])
 """The first model's first token for the first request, the second one's two for the second, the first one's second."""
 
 
-def terms(schedule: RoundSchedule, guess: float = 0.5) -> DraftTerms:
-    guesses = np.full((2, 2, 2), guess) if schedule.drafts_ahead else None
+def terms(schedule: RoundSchedule, *guess: float) -> DraftTerms:
+    guesses = np.tile(guess or (0.5, 0.5), (2, 2, 1)) if schedule.drafts_ahead else None
     prices = replace(PRICES, schedule=schedule)
     return DraftTerms.of(np.full((2, 2, 2), 0.5), prices, 1.0, np.array([1.0, 0.5]), guesses)
 
@@ -62,9 +62,15 @@ def test_a_job_is_left_out_only_where_all_its_guesses_are_right():
     assert spent.drafting_s == pytest.approx([0, 4, 0.75 * 6 + 1 + 3])
     assert spent.round_s == pytest.approx([10, 4 + 13, 8.5 + 18])
     # and where none is made, it drafts for all
-    none = terms(schedule, guess=0.0).spent(np.array([0, 2]), np.array([0, 0]), 2)
+    none = terms(RoundSchedule(drafts_ahead=True), 0.0, 0.0).spent(np.array([0, 2]), np.array([0, 0]), 2)
     assert none.drafting_s == pytest.approx([0, 8, 6 + 2 + 6])
     assert none.round_s == pytest.approx([10, 8 + 13, 14 + 18])
+
+
+def test_the_longer_a_draft_the_less_likely_is_it_kept():
+    # half of 6 and 2 s with one token, three quarters of 8 and 3 s with two
+    spent = terms(RoundSchedule(OWN, drafts_ahead=True), 0.5, 0.25).spent(np.array([0, 1]), np.array([0, 0]), 2)
+    assert spent.drafting_s == pytest.approx([0, 3 + 1, 6 + 2.25])
 
 
 def test_a_second_draft_pays_for_its_rows_alone():
