@@ -56,7 +56,7 @@ class FolderNames:
         OmegaConf.set_readonly(whole.hydra, False)
         job = whole.hydra.job
         with open_dict(whole):
-            if OF_THE_POINT.search(self._written):
+            if "${" in dirname or OF_THE_POINT.search(self._written):
                 for key in config:
                     whole[key] = config[key]
             job.id = job.num = number
