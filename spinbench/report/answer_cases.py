@@ -26,8 +26,8 @@ def case_blocks(answer: Answer) -> Iterator[Block]:
     )
     served = [row for row in answer.cases if row.best is not None]
     if served:
-        columns = {"elsewhere": True, "decided by": True, "best there": True, "over the recommended one": False,
-                   "acceptance length of that": False}  # fmt: skip
+        columns = {"elsewhere": True, "decided by": True, "over the recommended one": False,
+                   "acceptance length of that": False, "best there": True}  # fmt: skip
         yield answer_table(columns, [_case_cells(row) for row in served])
     failures = _failures(answer)
     if failures:
@@ -55,11 +55,11 @@ def _competitors(answer: Answer) -> Iterator[Block]:
 def _case_cells(row: CaseRow) -> list[Cell]:
     length = ABSENT if row.acceptance_length is None else f"{row.acceptance_length:.2f}"
     if row.ratio is None:
-        return [*map(Cell, (row.where, row.metric)), Cell(str(row.best), True), Cell(ABSENT), Cell(length)]
+        return [*map(Cell, (row.where, row.metric)), Cell(ABSENT), Cell(length), Cell(str(row.best), True)]
     best = Cell(str(row.best), True)
     if row.ratio < AS_GOOD:
         best = Cell(f"the recommended one, {row.best} as good" if row.changes else "the recommended one")
-    return [*map(Cell, (row.where, row.metric)), best, Cell(f"{row.ratio:.2f}x", number=row.ratio), Cell(length)]
+    return [*map(Cell, (row.where, row.metric)), Cell(f"{row.ratio:.2f}x", number=row.ratio), Cell(length), best]
 
 
 def _failures(answer: Answer) -> list[str]:

@@ -86,9 +86,9 @@ class _Baseline:
 
     def cells(self) -> list[str]:
         if self.is_chosen:
-            return [self.called, self.name, "this is it", *([ABSENT, ABSENT] if self.measured else ())]
+            return [self.called, "this is it", *([ABSENT, ABSENT] if self.measured else ()), self.name]
         real = [] if self.measured is None else [ratio_text(self.measured.measured), _within(self.measured)]
-        return [self.called, self.name, gain_text(self.gain), *real]
+        return [self.called, gain_text(self.gain), *real, self.name]
 
 
 def _baselines(answer: Answer) -> Iterator[_Baseline]:
@@ -117,9 +117,10 @@ def _what_to_run(answer: Answer) -> Iterator[Block]:
         f"{answer.dtype} on {answer.device}{analytic}. Sought: the most {answer.unit} (`{answer.objective}`). "
         f"Simulated: {number_text(answer.value)} {answer.unit}."
     )
-    columns = {"over": True, "set-up": True, "predicted gain (bounds)": False}
+    columns = {"over": True, "predicted gain (bounds)": False}
     if answer.chosen_measured is not None:
         columns |= {f"measured (smallest..largest of {answer.repeats})": False, "within the bounds": True}
+    columns |= {"set-up": True}  # last: it is long, and figures are to be seen without scrolling
     yield answer_table(columns, [one.cells() for one in baselines])
     if answer.error_source is None:
         yield Text(
