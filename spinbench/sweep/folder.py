@@ -64,10 +64,12 @@ class SweepFolder:
         self.require()
         path = self.path / MANIFEST_FILE
         content = read_json(path)
-        if content.get("format", FORMAT) != FORMAT:
-            raise UserError(f"{path}: key 'format' is {content['format']!r}, this version reads {FORMAT}")
-        if not isinstance(content.get("points"), list):
+        if not isinstance(content.get("points"), list) and "format" not in content:
             raise UserError(f"{path}: has no list 'points', so it is not of a sweep of spinbench")
+        if content.get("format") != FORMAT:
+            raise UserError(f"{path}: key 'format' is {content.get('format')!r}, this version reads {FORMAT}")
+        if not isinstance(content.get("points"), list):
+            raise UserError(f"{path}: has no list 'points'")
         points = (SweepPoint.of_dict(one, str(path)) for one in content["points"])
         return {point.key: point for point in points}
 

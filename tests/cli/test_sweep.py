@@ -254,12 +254,15 @@ def test_the_status_of_a_half_done_sweep_says_how_to_go_on(setup: Path, capsys: 
         ("mine/seed=0", "mine/seed=0: no sweep here (it is in a sweep's folder, mine)"),
         ("x/foreign", "x/foreign/sweep.json: has no list 'points', so it is not of a sweep of spinbench"),
         ("newer/mine", "newer/mine/sweep.json: key 'format' is 99, this version reads 1"),
+        ("none/mine", "none/mine/sweep.json: key 'format' is None, this version reads 1"),
+        ("half/mine", "half/mine/sweep.json: has no list 'points'"),
     ],
 )
 def test_no_sweep_is_one_line(spinbench: CommandLine, path: str, said: str) -> None:
     for name, content in (
         ("mine/sweep.json", {"format": 1, "points": []}), ("mine/seed=0/summary.json", {}), ("empty/x/y.json", {}),
         ("x/foreign/sweep.json", {"method": "bayes"}), ("newer/mine/sweep.json", {"format": 99, "points": []}),
+        ("none/mine/sweep.json", {"points": []}), ("half/mine/sweep.json", {"format": 1}),
     ):  # fmt: skip
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(json.dumps(content))
