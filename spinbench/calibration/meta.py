@@ -52,9 +52,9 @@ class OverlapMeta(MetaSection):
 
 
 class PaceMeta(MetaSection):
-    """How the machine's pace moved while it was profiled, as times over those at its median pace.
+    """How the machine's pace moved while it was profiled, as times over those at its mean pace.
 
-    It is taken out of the timings: what is left are times at the median pace.
+    It is taken out of the timings: what is left are times at the mean pace.
     """
 
     p10: Factor

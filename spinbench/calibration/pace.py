@@ -21,7 +21,7 @@ class Paced:
     seconds: Mapping[str, list[float]]
     """By point, in the order in which they were timed."""
     p10: float
-    """A tenth of all timings was taken at this pace or a faster one: their times over those at the median pace."""
+    """A tenth of all timings was taken at this pace or a faster one: their times over those at the mean pace."""
     p90: float
 
 
@@ -32,7 +32,8 @@ def at_common_pace(history: History, window: int = WINDOW) -> Paced:
     timed in a part of the profile only, and would be compared by what the machine did in that part. So the logarithm of
     a timing is taken for a sum of its point's, of the pace then, and of noise; point and pace are found by turns, as
     medians (Tukey's median polish): a point's over its timings, the pace over `window` neighbours, most of them
-    timings of other points. The median of the pace is 1. Raises ValueError without a timing.
+    timings of other points. What is left are times at the mean pace, whose sums are what a long run takes. Raises
+    ValueError without a timing.
     """
     if not history:
         raise ValueError("no timing")
@@ -42,7 +43,7 @@ def at_common_pace(history: History, window: int = WINDOW) -> Paced:
     for _ in range(ROUNDS):
         of_point = (log_s - pace).groupby(point).transform("median")
         pace = (log_s - of_point).rolling(window, center=True, min_periods=1).median()
-        pace -= pace.median()
+        pace -= np.log(np.exp(pace).mean())
     seconds = np.exp(log_s - pace).to_numpy()
     order = np.argsort(point, kind="stable")
     parts = np.split(seconds[order], np.flatnonzero(np.diff(point[order])) + 1)

@@ -51,7 +51,7 @@ def print_scores(console: Console, folder: Path, meta: ProfileMeta, scores: Sequ
     )
     if pace := meta.device.pace:
         console.print(
-            f"Taken out: how the machine moved in pace, {pace.p10:.2f} to {pace.p90:.2f} of its median (middle 80 %)",
+            f"Taken out: how the machine moved in pace, {pace.p10:.2f} to {pace.p90:.2f} of its mean (middle 80 %)",
             highlight=False,
             soft_wrap=True,
         )

@@ -27,13 +27,13 @@ def test_a_point_that_leaves_early_is_told_as_if_it_had_stayed() -> None:
     history = drifting(0, sweeps=12, slow_after=4, leaves=leaves)
     paced = at_common_pace(history)
     found = {name: float(np.median(paced.seconds[name])) for name in SECONDS}
-    # eight of twelve sweeps are slow, so that is the median pace
+    # four sweeps at 1, eight at 1.5: 16 / 12 in the mean
     for name, seconds in SECONDS.items():
-        assert found[name] == pytest.approx(1.5 * seconds, rel=0.06), name
-    # by themselves these two would look a third too fast
+        assert found[name] == pytest.approx(16 / 12 * seconds, rel=0.06), name
+    # by themselves these two would look a quarter too fast
     alone = [seconds for name, seconds in history if name == "p3"]
     assert np.median(alone) == pytest.approx(SECONDS["p3"], rel=0.06)
-    assert (paced.p10, paced.p90) == pytest.approx((1 / 1.5, 1.0), rel=0.05)
+    assert (paced.p10, paced.p90) == pytest.approx((12 / 16, 18 / 16), rel=0.05)
 
 
 def test_a_steady_machine_changes_no_timing() -> None:
