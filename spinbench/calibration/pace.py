@@ -44,7 +44,7 @@ def at_common_pace(history: History, window: int = WINDOW) -> Paced:
         of_point = (log_s - pace).groupby(point).transform("median")
         pace = (log_s - of_point).rolling(window, center=True, min_periods=1).median()
         pace -= np.log(np.exp(pace).mean())
-    seconds = np.exp(log_s - pace).to_numpy()
+    seconds = np.exp((log_s - pace).to_numpy())
     order = np.argsort(point, kind="stable")
     parts = np.split(seconds[order], np.flatnonzero(np.diff(point[order])) + 1)
     p10, p90 = np.exp(np.percentile(pace, [10, 90])).tolist()
