@@ -11,7 +11,9 @@ from spinbench.runtime.slot_table import SlotTable
 
 
 class _Layer(torch.nn.Module):
-    layer_idx = 0
+    def __init__(self, layer_idx: int) -> None:
+        super().__init__()
+        self.layer_idx = layer_idx
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,6 @@ class AttentionLayer:
         pool.values.copy_(self.pool.values)
         return AttentionLayer(self.query.double(), self.key.double(), self.value.double(), pool)
 
-    def attend(self, batch: PagedBatch) -> torch.Tensor:
-        """[1, rows, heads, head_dim]"""
-        return paged_attention(_Layer(), self.query, self.key, self.value, None, paged=batch)[0]
+    def attend(self, batch: PagedBatch, layer: int = 0) -> torch.Tensor:
+        """[1, rows, heads, head_dim], by the keys and values of this layer of the pool."""
+        return paged_attention(_Layer(layer), self.query, self.key, self.value, None, paged=batch)[0]

@@ -118,7 +118,11 @@ def _source(variant: Variant) -> tuple[ASTSource, dict[str, Any]]:
     names = kernel.arg_names
     signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names}
     # as a launch finds it: addresses and strides are multiples of 16
-    aligned = [i for i, name in enumerate(names) if signature[name].startswith("*") or name.endswith("_stride")]
+    aligned = [
+        i
+        for i, (name, parameter) in enumerate(zip(names, kernel.params, strict=True))
+        if signature[name].startswith("*") or (name.endswith("_stride") and not parameter.do_not_specialize)
+    ]
     if variant.head_dim % 16 or variant.kernel == "merge":
         aligned = [i for i in aligned if signature[names[i]].startswith("*")]
     attributes = {(i,): [["tt.divisibility", 16]] for i in aligned}

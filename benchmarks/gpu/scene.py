@@ -8,9 +8,11 @@ import torch
 
 from spinbench.control.job import DraftJob, TokenSpans
 from spinbench.control.text import LiveText
+from spinbench.models.free_memory import free_bytes
 from spinbench.models.model_shape import SHAPES, ModelShape, llama_shape
 from spinbench.runtime.attention_choice import table_attention
 from spinbench.runtime.graphs.graph_setting import Execution
+from spinbench.runtime.graphs.replay import GraphMemory
 from spinbench.runtime.kernels.kernel_batch import TableSetting
 from spinbench.runtime.kernels.table_attention import TableAttention
 from spinbench.runtime.kv_pool import KvShape
@@ -20,6 +22,22 @@ from spinbench.workload.request import Request
 BLOCK_SIZE = 16
 NUM_SPECULATIVE_TOKENS = 4
 MINUTE_S = 60.0
+TARGETS = ("llama-7b-shape", "llama-1.4b-shape", "llama-616m-shape", "llama-265m-shape")
+BATCHES = (1, 2, 4, 8, 16, 32)
+CONTEXT_TOKENS = 512
+BESIDE_BYTES = 6 << 30
+"""Beside the target: the drafter, graphs, what passes need, the context of each process; attention's own pools."""
+
+
+def largest_target(free: int) -> ModelShape:
+    """The first of `TARGETS` whose weights and KV of the largest batch, in bfloat16, leave room for all else.
+
+    The smallest one if none does.
+    """
+    shapes = [SHAPES[name] for name in TARGETS]
+    tokens = max(BATCHES) * (CONTEXT_TOKENS + BLOCK_SIZE)
+    needs = [2 * one.num_parameters + tokens * one.kv_bytes_per_token(2) + BESIDE_BYTES for one in shapes]
+    return next((one for one, need in zip(shapes, needs, strict=True) if need <= free), shapes[-1])
 
 
 @dataclass(frozen=True)
@@ -36,18 +54,19 @@ class Scene:
     long_context_tokens: int
     """Of attention alone."""
     limit_s: float
-    """No part begins when so much time has passed."""
+    """Nothing is measured any more when so much time has passed."""
 
     @classmethod
-    def on_gpu(cls, limit_s: float = 8.5 * MINUTE_S) -> "Scene":
-        """LLaMA-7B's and the 68M drafter's shapes, in bfloat16."""
+    def on_gpu(cls, limit_s: float = 8.8 * MINUTE_S) -> "Scene":
+        """LLaMA-7B's shape, or the largest that there is memory for, and the 68M drafter's, in bfloat16."""
+        device = torch.device("cuda")
         return cls(
-            device=torch.device("cuda"),
+            device=device,
             dtype=torch.bfloat16,
-            target=SHAPES["llama-7b-shape"],
+            target=largest_target(free_bytes(device)),
             drafter=SHAPES["llama-68m-shape"],
-            batches=(1, 2, 4, 8, 16, 32),
-            context_tokens=512,
+            batches=BATCHES,
+            context_tokens=CONTEXT_TOKENS,
             long_context_tokens=8192,
             limit_s=limit_s,
         )
@@ -79,7 +98,7 @@ class Scene:
 
     def execution(self) -> Execution:
         """As the runtime runs models here: kernels and graphs, or on a CPU what stands for both."""
-        return Execution(self.kernels(), "cuda") if self.on_cuda else Execution(None, "eager")
+        return Execution(self.kernels(), "cuda", GraphMemory(4 << 30)) if self.on_cuda else Execution(None, "eager")
 
 
 def slots_of(batch: int, context_tokens: int, further_tokens: int) -> SlotTable:
@@ -113,6 +132,8 @@ def draft_job(batch: int, context_tokens: int) -> DraftJob:
     return DraftJob(0, tail_spans([context_tokens] * batch, 1), count, np.zeros(batch, np.bool_), False)
 
 
-def table_setting(attention: TableAttention, num_heads: int, num_kv_heads: int, head_dim: int) -> TableSetting:
-    """One layer's attention."""
-    return TableSetting(attention, KvShape(1, num_heads, num_kv_heads, head_dim), BLOCK_SIZE)
+def table_setting(
+    attention: TableAttention, num_heads: int, num_kv_heads: int, head_dim: int, num_layers: int = 1
+) -> TableSetting:
+    """Attention alone."""
+    return TableSetting(attention, KvShape(num_layers, num_heads, num_kv_heads, head_dim), BLOCK_SIZE)

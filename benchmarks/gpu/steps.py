@@ -2,13 +2,13 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import pandas as pd
 import torch
 
+from benchmarks.gpu.part import Row
 from benchmarks.gpu.scene import NUM_SPECULATIVE_TOKENS, Scene, draft_job, made_text, slots_of, tail_spans
 from spinbench.calibration.device_facts import median_s
 from spinbench.control.job import DraftJob, VerifyJob
@@ -21,6 +21,7 @@ from spinbench.runtime.kv_pool import KvShape
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.streams import stream_of
 from spinbench.runtime.verifier import Verifier
 
 
@@ -55,9 +56,8 @@ class Models:
         return cls(verifier, target, drafter, streamed * scene.dtype.itemsize, per_token, slots)
 
 
-def target_steps(scene: Scene, models: Models, copy_bytes_per_s: float) -> pd.DataFrame:
+def target_steps(scene: Scene, models: Models, copy_bytes_per_s: float) -> Iterator[Row]:
     """Plain steps (one row a request) and verifications, by batch, against bytes over measured copy bandwidth."""
-    rows = []
     for batch in scene.batches:
         for num_rows in (1, NUM_SPECULATIVE_TOKENS + 1):
             spans = tail_spans([scene.context_tokens] * batch, num_rows)
@@ -71,24 +71,20 @@ def target_steps(scene: Scene, models: Models, copy_bytes_per_s: float) -> pd.Da
                 wall_s = wall_seconds(scene, partial(models.target.logits, spans, tokens, plan))
             moved = models.streamed_bytes + batch * scene.context_tokens * models.kv_bytes_per_token
             limit_s = moved / copy_bytes_per_s
-            rows.append(
-                {
-                    "batch": batch,
-                    "rows_per_request": num_rows,
-                    "context_tokens": scene.context_tokens,
-                    "device_ms": 1e3 * device_s,
-                    "wall_ms": 1e3 * wall_s,
-                    "host_share": max(0.0, 1 - device_s / wall_s),
-                    "memory_limit_ms": 1e3 * limit_s,
-                    "times_the_limit": device_s / limit_s,
-                }
-            )
-    return pd.DataFrame(rows)
+            yield {
+                "batch": batch,
+                "rows_per_request": num_rows,
+                "context_tokens": scene.context_tokens,
+                "device_ms": 1e3 * device_s,
+                "wall_ms": 1e3 * wall_s,
+                "host_share": max(0.0, 1 - device_s / wall_s),
+                "memory_limit_ms": 1e3 * limit_s,
+                "times_the_limit": device_s / limit_s,
+            }
 
 
-def draft_loops(scene: Scene, models: Models) -> pd.DataFrame:
+def draft_loops(scene: Scene, models: Models) -> Iterator[Row]:
     """Whole drafts of the drafter's shape, by batch."""
-    rows = []
     for batch in scene.batches:
         job = draft_job(batch, scene.context_tokens)
         text = made_text(batch, scene.context_tokens + 1, scene.drafter.vocab_size)
@@ -99,20 +95,16 @@ def draft_loops(scene: Scene, models: Models) -> pd.DataFrame:
                 raise RuntimeError(f"no graph for drafts of {batch} requests; the log says why")
             device_s = median_s(replay.run, scene.device)
             wall_s = wall_seconds(scene, partial(models.drafter.draft, job, known, None, text, None))
-        rows.append(
-            {
-                "batch": batch,
-                "tokens": NUM_SPECULATIVE_TOKENS,
-                "device_us_per_token": 1e6 * device_s / NUM_SPECULATIVE_TOKENS,
-                "wall_us_per_token": 1e6 * wall_s / NUM_SPECULATIVE_TOKENS,
-            }
-        )
-    return pd.DataFrame(rows)
+        yield {
+            "batch": batch,
+            "tokens": NUM_SPECULATIVE_TOKENS,
+            "device_us_per_token": 1e6 * device_s / NUM_SPECULATIVE_TOKENS,
+            "wall_us_per_token": 1e6 * wall_s / NUM_SPECULATIVE_TOKENS,
+        }
 
 
-def waits(scene: Scene, models: Models) -> pd.DataFrame:
+def waits(scene: Scene, models: Models) -> Iterator[Row]:
     """How often the host waits for the device within a draft and within a verification, by torch's own count."""
-    rows = []
     for batch in scene.batches[:2]:
         job = draft_job(batch, scene.context_tokens)
         text = made_text(batch, scene.context_tokens + 1, scene.drafter.vocab_size)
@@ -127,8 +119,7 @@ def waits(scene: Scene, models: Models) -> pd.DataFrame:
             models.verifier.verify(verify, drafts, text)  # captured
             in_draft = _count_waits(scene, partial(models.drafter.draft, job, known, None, text, None))
             in_verify = _count_waits(scene, partial(models.verifier.verify, verify, drafts, text))
-        rows.append({"batch": batch, "in_a_draft": in_draft, "in_a_verification": in_verify})
-    return pd.DataFrame(rows)
+        yield {"batch": batch, "in_a_draft": in_draft, "in_a_verification": in_verify}
 
 
 def known_tokens(scene: Scene, job: DraftJob, text: LiveText) -> torch.Tensor:
@@ -147,12 +138,12 @@ def _count_waits(scene: Scene, run: Callable[[], object]) -> int:
             run()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(one.message) for one in said)
+    # torch also says, once, that this way of counting is a prototype
+    return sum("called a synchronizing CUDA operation" in str(one.message) for one in said)
 
 
-def overlap(scene: Scene, models: Models) -> pd.DataFrame:
+def overlap(scene: Scene, models: Models) -> Iterator[Row]:
     """A verification and a draft alone, and both at once on two streams: (a + b) / both is what lanes gain at most."""
-    rows = []
     for batch in scene.batches:
         spans = tail_spans([scene.context_tokens] * batch, NUM_SPECULATIVE_TOKENS + 1)
         tokens = torch.zeros(int(spans.num_tokens.sum()), dtype=torch.int64, device=scene.device)
@@ -172,18 +163,15 @@ def overlap(scene: Scene, models: Models) -> pd.DataFrame:
             drafts = partial(_repeat, draft.run, times)
             both_s = wall_seconds(scene, _side_by_side(scene, verify.run, drafts))
             apart_s = wall_seconds(scene, partial(_in_turn, verify.run, drafts))
-        rows.append(
-            {
-                "batch": batch,
-                "verify_ms": 1e3 * verify_s,
-                "drafts": times,
-                "draft_ms": 1e3 * draft_s,
-                "one_after_the_other_ms": 1e3 * apart_s,
-                "two_streams_ms": 1e3 * both_s,
-                "gain": apart_s / both_s,
-            }
-        )
-    return pd.DataFrame(rows)
+        yield {
+            "batch": batch,
+            "verify_ms": 1e3 * verify_s,
+            "drafts": times,
+            "draft_ms": 1e3 * draft_s,
+            "one_after_the_other_ms": 1e3 * apart_s,
+            "two_streams_ms": 1e3 * both_s,
+            "gain": apart_s / both_s,
+        }
 
 
 def _repeat(run: Callable[[], object], times: int) -> None:
@@ -199,7 +187,7 @@ def _in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
 def _side_by_side(scene: Scene, first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
     if not scene.on_cuda:
         return partial(_in_turn, first, second)
-    streams = torch.cuda.Stream(), torch.cuda.Stream()
+    streams = [stream_of(f"lane {lane}", torch.device("cuda")) for lane in range(2)]
 
     def run() -> None:
         for stream, part in zip(streams, (first, second), strict=True):

@@ -31,7 +31,8 @@ def measure_facts(device: torch.device, dtype: torch.dtype) -> DeviceFacts:
         target = torch.empty_like(source)
         copy_s = median_s(lambda: target.copy_(source), device)
         size = MATRIX_SIZE[device.type]
-        left = torch.ones(size, size, dtype=dtype, device=device)
+        # random numbers: of equal ones a GPU takes less power, and its clock stays higher
+        left = torch.randn(size, size, dtype=torch.float32, device=device).to(dtype)
         out = torch.empty_like(left)
         product_s = median_s(lambda: torch.mm(left, left, out=out), device)
     return DeviceFacts(2 * source.numel() / copy_s, 2 * size**3 / product_s)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import psutil
 import torch
 from transformers import PreTrainedModel
 
@@ -18,6 +17,7 @@ from spinbench.cli.schema import LiveSection, ReplayConfig, RuntimeSection
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.errors import UserError
+from spinbench.models.free_memory import free_bytes
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.models.loaded_model import on_device
 from spinbench.models.prompts import tokenize_requests
@@ -144,7 +144,7 @@ def _blocks_that_fit(config: ReplayConfig, models: Sequence[PreTrainedModel]) ->
     device = models[0].device
     if device.type != "cuda":
         return None
-    free, total = torch.cuda.mem_get_info(device)
+    free, total = free_bytes(device), torch.cuda.get_device_properties(device).total_memory
     left = int(config.kv.gpu_memory_utilization * total) - (total - free)
     num_blocks = left // (config.kv.block_size * _bytes_per_token(models))
     if num_blocks < 1:
@@ -165,11 +165,10 @@ def _bytes_per_token(models: Sequence[PreTrainedModel]) -> int:
 def _check_memory(num_slots: int, models: Sequence[PreTrainedModel]) -> None:
     """Raise UserError if the KV pools cannot fit: allocating them would end in a traceback, or in a killed process."""
     needed_bytes = num_slots * _bytes_per_token(models)
-    device = models[0].device
-    free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if needed_bytes > free_bytes:
+    free = free_bytes(models[0].device)
+    if needed_bytes > free:
         raise UserError(
-            f"the KV cache of {num_slots} tokens needs {needed_bytes / 1e9:.1f} GB and {free_bytes / 1e9:.1f} GB are "
+            f"the KV cache of {num_slots} tokens needs {needed_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
             "free; lower scheduler.max_num_seqs, kv.num_blocks or trace.max_output_tokens"
         )
 

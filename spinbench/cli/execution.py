@@ -39,6 +39,8 @@ def graph_mode(engine: RuntimeSection) -> GraphMode | None:
 
 def execution_of(engine: RuntimeSection) -> Execution:
     """All of it. Raises UserError as `attention_kind` and `graph_mode` do."""
+    # losslessness in float32 is shown with products of float32; torch's containers may set TF32 by the environment
+    torch.set_float32_matmul_precision("highest")
     attention = table_attention(attention_kind(engine), choose_device(engine))
     memory = GraphMemory(cap_bytes=int(engine.graph_memory_gb * 1e9))
     return Execution(attention, graph_mode(engine), memory)

@@ -45,6 +45,7 @@ from spinbench.cli.progress import show_stage
 from spinbench.cli.provenance import command_line, git_commit, versions
 from spinbench.cli.schema import RuntimeSection, parse_config
 from spinbench.errors import UserError
+from spinbench.models.free_memory import free_bytes
 from spinbench.models.shape_model import require_room
 from spinbench.runtime.sampler import Sampling
 
@@ -185,7 +186,7 @@ def _check_reach(limits: ProfileLimits, models: LoadedModels, device: torch.devi
     if limits.max_context_tokens > longest:
         raise UserError(f"max_context_tokens is {limits.max_context_tokens}; {models.target.name} takes {longest}")
     needed = num_blocks(limits) * BLOCK_SIZE * sum(meta.kv_bytes_per_token for meta in models.metas)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = free_bytes(device)
     if needed > free:
         raise UserError(
             f"the KV caches of {limits.max_num_seqs} requests of {limits.max_context_tokens} tokens need "

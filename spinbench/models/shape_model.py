@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any, cast
 
-import psutil
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from spinbench.errors import UserError
+from spinbench.models.free_memory import free_bytes
 from spinbench.models.model_shape import ModelShape
 
 MAX_MODEL_LEN_TOKENS = 32_768
@@ -40,7 +40,7 @@ def require_room(shapes: Iterable[ModelShape], dtype: torch.dtype, device: torch
 
 def _require_room(what: str, num_parameters: int, dtype: torch.dtype, device: torch.device) -> None:
     needed = num_parameters * dtype.itemsize
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = free_bytes(device)
     if needed > free:
         raise UserError(
             f"{what} of {str(dtype).removeprefix('torch.')} weights: {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB "

@@ -86,7 +86,12 @@ def use_paged_attention(model: PreTrainedModel) -> None:
     """Make `model` attend through the pool; its calls then need `paged=` and `use_cache=False`.
 
     No mask function is registered for it, so transformers makes no mask, nor looks into the positions for packed
-    sequences either, which would make the host wait for the device in every pass (`masking_utils`).
+    sequences either, which would make the host wait for the device in every pass (`masking_utils`). Nor does a model
+    that has a padding token look whether the tokens hold it (`warn_if_padding_and_no_attention_mask`), which would do
+    the same, and which no CUDA graph could hold: nothing is padded here.
     """
     AttentionInterface.register(ATTENTION_NAME, paged_attention)
     model.set_attn_implementation(ATTENTION_NAME)
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel):
+            part.config.pad_token_id = None

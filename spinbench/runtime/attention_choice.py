@@ -10,6 +10,8 @@ from spinbench.runtime.kernels.table_attention import TableAttention
 
 AttentionKind = Literal["torch", "triton"]
 AttentionChoice = Literal["auto"] | AttentionKind
+LEAST_CAPABILITY = (8, 0)
+"""Of a GPU: Triton compiles for older ones no more, or not all of bfloat16."""
 KERNEL_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -22,7 +24,8 @@ def choose_attention(choice: AttentionChoice, device: torch.device, dtype: torch
         return "torch"
     has_triton = find_spec("triton") is not None
     if choice == "auto":
-        return "triton" if device.type == "cuda" and has_triton and dtype in KERNEL_DTYPES else "torch"
+        can_run = device.type == "cuda" and has_triton and dtype in KERNEL_DTYPES and _is_compiled_for(device)
+        return "triton" if can_run else "torch"
     problem = None
     if not has_triton:
         problem = "Triton is not installed; pip install 'spinbench[gpu]', or set it to auto or torch"
@@ -44,6 +47,11 @@ def table_attention(kind: AttentionKind, device: torch.device) -> TableAttention
     from spinbench.runtime.kernels.triton_attention import triton_attention  # only where Triton is there
 
     return TableAttention.on(device, triton_attention)
+
+
+def _is_compiled_for(device: torch.device) -> bool:
+    # a device that is not there is left to whoever uses it
+    return not torch.cuda.is_available() or torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
 
 
 def _is_interpreted() -> bool:

@@ -177,6 +177,8 @@ class TorchBody:
                 self._proposals.put_ahead(job, outcome.drafts)
             elif job.joins:
                 result = replace(result, num_drafted=self._proposals.join(job.drafter, rows, outcome.drafts))
+                if self._lanes is not None:
+                    self._lanes.hand_over()
             else:
                 self._proposals.put(job.drafter, rows, outcome.drafts)
         elif isinstance(job, VerifyJob) and isinstance(result, VerifyResult):

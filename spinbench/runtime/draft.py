@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.runtime.upload import upload
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -105,7 +106,7 @@ class DraftRecorder:
     def _at(self, of_steps: list[torch.Tensor], places: IntArray) -> torch.Tensor:
         """Entries of the steps' columns, which are put behind each other."""
         behind_each_other = torch.cat(of_steps)
-        return behind_each_other[torch.from_numpy(places).to(behind_each_other.device)]
+        return behind_each_other[upload(places, behind_each_other.device)]
 
     def _law(self) -> DraftLaw | None:
         laws = [step.law for step in self._steps if step.law is not None]

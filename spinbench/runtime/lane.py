@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from spinbench.runtime.streams import stream_of
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -38,7 +40,8 @@ class Lanes:
         self._changed = Condition()
         self._ended: deque[Ended] = deque()
         self._num_in_flight = 0
-        self._streams = [torch.cuda.Stream(device) if device.type == "cuda" else None for _ in num_threads]
+        on_gpu = device.type == "cuda"
+        self._streams = [stream_of(f"lane {lane}", device) if on_gpu else None for lane in range(len(num_threads))]
         self._executors = [
             ThreadPoolExecutor(1, "lane", initializer=partial(_use_cores, count)) for count in num_threads
         ]
@@ -68,6 +71,12 @@ class Lanes:
         if ended.error is not None:
             raise ended.error
         return ended
+
+    def hand_over(self) -> None:
+        """Wait until what the calling thread launched is done: the streams of lanes do not wait for its own stream."""
+        stream = self._streams[0]
+        if stream is not None:
+            torch.cuda.current_stream(stream.device).synchronize()
 
     def drain(self) -> None:
         """Wait until nothing is in flight, and forget what came of it."""

@@ -77,9 +77,10 @@ class ModelDrafter:
         if job.tree is not None:
             if not isinstance(self._sampler, Sampler):
                 raise TypeError("rejection sampling judges chains only")
-            if self._replays is not None:
-                self._replays.tell_of_trees()
-            trees, confidence = draft_trees(self.runner, self._sampler, self._target_ids, job, job.tree, text)
+            drafted = None if self._replays is None else self._replays.trees(job, job.tree, text)
+            if drafted is None:
+                drafted = draft_trees(self.runner, self._sampler, self._target_ids, job, job.tree, text)
+            trees, confidence = drafted
             return Drafts(tuple(trees), confidence, job.num_speculative_tokens)
         return self._chains(job, self._on_device(text.span_token_ids(job.spans)), None, text)
 

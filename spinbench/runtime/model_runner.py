@@ -14,6 +14,7 @@ from spinbench.control.layout import LayoutPlan
 from spinbench.models.loaded_model import copy_sharing_weights
 from spinbench.models.tensor_parallel import num_shares
 from spinbench.runtime.attention import use_paged_attention
+from spinbench.runtime.fused_norm import fuse_norms
 from spinbench.runtime.kernels.kernel_batch import TableSetting, causal_rows, on_device, tree_rows
 from spinbench.runtime.kernels.kernel_rows import HostRows
 from spinbench.runtime.kernels.table_attention import TableAttention
@@ -36,6 +37,7 @@ class ModelRunner:
         self._model = copy_sharing_weights(model)
         use_paged_attention(self._model)
         pack_linears(self._model)
+        fuse_norms(self._model)
         self.device = model.device
         shape = KvShape.of(model.config).share(num_shares(model.config))
         self.share = shape.heads_per_kv_head

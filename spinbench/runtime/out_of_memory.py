@@ -9,6 +9,7 @@ import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.errors import UserError
+from spinbench.runtime.graphs.capture import ONE_AT_A_TIME
 
 LOG = logging.getLogger(__name__)
 Part = TypeVar("Part")
@@ -34,7 +35,8 @@ def _done(kind: str, places: IntArray, run: Callable[[IntArray], Part]) -> list[
         )
     LOG.warning("out of memory in a %s of %d requests: it is done in two parts", kind, len(places))
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with ONE_AT_A_TIME:
+            torch.cuda.empty_cache()
     middle = len(places) // 2
     return [*_done(kind, places[:middle], run), *_done(kind, places[middle:], run)]
 

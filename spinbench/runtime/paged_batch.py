@@ -11,6 +11,7 @@ from spinbench.runtime.kernels.table_attention import TableBatch
 from spinbench.runtime.kv_pool import KvPool
 from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.tile import KeySlots, TiledRows, tiled_rows
+from spinbench.runtime.upload import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +80,13 @@ def packed_batch(spans: TokenSpans, slots: Slots, pool: KvPool, share: int) -> P
                 stop=first + rows,
                 num_keys=stop,
                 first_slot=first_slot,
-                key_slots=torch.from_numpy(slots.slots(row, 0, stop)).to(device) if first_slot < 0 else None,
+                key_slots=upload(slots.slots(row, 0, stop), device) if first_slot < 0 else None,
                 mask=mask,
             )
         )
         write_slots.append(slots.slots(row, start, stop))
         first += rows
-    written = torch.from_numpy(np.concatenate(write_slots)).to(device)
+    written = upload(np.concatenate(write_slots), device)
     return PagedBatch(pool, written, tuple(groups), int(spans.stop.max()))
 
 
@@ -96,6 +97,6 @@ def tiled_batch(spans: TokenSpans, slots: SlotTable, pool: KvPool, share: int, p
     write_slots = key_slots.of(np.arange(len(spans)), spans.start, spans.num_tokens, width)
     if not plan.query_width:
         write_slots = write_slots[np.arange(width) < spans.num_tokens[:, None]]
-    written = torch.from_numpy(write_slots.reshape(-1)).to(pool.keys.device)
+    written = upload(write_slots.reshape(-1), pool.keys.device)
     tiled = tiled_rows(spans, key_slots, pool, share, plan)
     return PagedBatch(pool, written, (), int(spans.stop.max()), tiled)

@@ -13,6 +13,7 @@ from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.paged_batch import PagedBatch, RowGroup
 from spinbench.runtime.sampler import Sampler
 from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.upload import upload
 from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.probability import LOWEST, encode_probability
 
@@ -94,7 +95,7 @@ class Rollouts:
         positions = self._texts.offsets[request] + place
         prefix = self._prompt_tokens[request] + place  # tokens before the draft
         most = self._texts.max_new_tokens[request] - place - 2
-        token_ids = torch.from_numpy(self._first_token_ids[positions]).to(device)
+        token_ids = upload(self._first_token_ids[positions], device)
         own = own_slots[: len(request) * self._num_further].reshape(len(request), self._num_further)
         for number in range(self._num_further):
             active = most > number
@@ -104,7 +105,7 @@ class Rollouts:
                 request, positions, prefix, most, own = (
                     part[active] for part in (request, positions, prefix, most, own)
                 )
-                token_ids = token_ids[torch.from_numpy(np.flatnonzero(active)).to(device)]
+                token_ids = token_ids[upload(np.flatnonzero(active), device)]
             batch = self._batch(request, prefix, slots, own[:, : number + 1])
             rows = torch.arange(len(request), device=device)
             logits = self._runner.run(token_ids, prefix + number, batch, rows)
@@ -123,17 +124,17 @@ class Rollouts:
             keys = np.concatenate((slots.slots(int(request[start]), 0, longest), mine.T.reshape(-1)))
             sees_text = np.arange(longest) < prefix[start:stop, None]
             sees = np.concatenate((sees_text, np.tile(np.eye(stop - start, dtype=np.bool_), mine.shape[1])), 1)
-            mask = torch.zeros(sees.shape, dtype=pool.keys.dtype)
-            mask[torch.from_numpy(~sees)] = float("-inf")
+            mask = torch.zeros(sees.shape, dtype=pool.keys.dtype, device=device)
+            mask.masked_fill_(upload(~sees, device), float("-inf"))
             groups.append(
                 RowGroup(
                     start=start,
                     stop=stop,
                     num_keys=len(keys),
                     first_slot=-1,
-                    key_slots=torch.from_numpy(keys).to(device),
-                    mask=mask.to(device).repeat(self._runner.share, 1),
+                    key_slots=upload(keys, device),
+                    mask=mask.repeat(self._runner.share, 1),
                 )
             )
-        written = torch.from_numpy(np.ascontiguousarray(own[:, -1])).to(device)
+        written = upload(own[:, -1], device)
         return PagedBatch(pool, written, tuple(groups), int(prefix.max()) + own.shape[1])

@@ -118,9 +118,17 @@ class Sampler:
         target_ids: torch.Tensor | None,
     ) -> torch.Tensor:
         """The `count` best target token ids of each row of drafter logits, int64 [rows, count], the best one first."""
+        keys = upload(noise_keys(seeds, positions), logits.device) if self.draws else None
+        return self.children_by_keys(logits, keys, count, target_ids)
+
+    def children_by_keys(
+        self, logits: torch.Tensor, keys: torch.Tensor | None, count: int, target_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """As `draft_children`, from `noise_keys` on the device, None without noise: nothing depends on the host."""
         if count == 1:
-            return self.draft_tokens(logits, seeds, positions, target_ids)[:, None]
-        chosen = self.draft_scores(logits, seeds, positions, target_ids).topk(count, dim=-1).indices
+            return self.drafted_by_keys(logits, keys, target_ids)[:, None]
+        scores = logits if keys is None else self._perturbed(logits, keys, target_ids)
+        chosen = scores.topk(count, dim=-1).indices
         return chosen if target_ids is None else target_ids[chosen]
 
     def draft(

@@ -16,6 +16,7 @@ from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.rollout import Rollouts
 from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.upload import upload
 from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.agreement import MAX_AGREED, NOTHING_TO_COMPARE, agreed_run
 from spinbench.workload.acceptance.ngram_model import NgramModel, contexts_before
@@ -195,10 +196,10 @@ def _logits(
         tokens = texts.tokens(row)
         parts.append(tokens[start:stop])
         slots.hold(row, stop, len(tokens) - 1)
-    token_ids = torch.from_numpy(np.concatenate(parts)).to(runner.device)
+    token_ids = upload(np.concatenate(parts), runner.device)
     # a pass inside a long prompt predicts nothing of the answer, but a model must give the logits of some row
     asked = logit_rows if len(logit_rows) else np.zeros(1, np.int64)
-    return runner.packed(spans, token_ids, torch.from_numpy(asked).to(runner.device))
+    return runner.packed(spans, token_ids, upload(asked, runner.device))
 
 
 class _Scorer:
@@ -221,7 +222,7 @@ class _Scorer:
         """Rank, probability, top-1 probability and drafted token of each row of logits [rows, vocab]."""
         scores = self.sampler.draft_scores(logits, seeds, places, self._target_ids)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        chosen = self._draft_id(torch.from_numpy(token_ids.astype(np.int64)).to(logits.device))
+        chosen = self._draft_id(upload(token_ids.astype(np.int64), logits.device))
         known = (chosen >= 0) & (chosen < logits.shape[-1])
         column = torch.where(known, chosen, 0)[:, None]
         rank = (scores > scores.gather(-1, column)).sum(-1)

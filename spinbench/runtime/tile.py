@@ -11,6 +11,7 @@ from spinbench.control.layout import LayoutPlan, Rectangle
 from spinbench.control.layout_memory import MERGED_TOGETHER
 from spinbench.runtime.kv_pool import KvPool
 from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.upload import upload
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +116,7 @@ def _tile(
     num_seen = np.minimum(sees_up_to + 1, rectangle.num_keys[:, None])
     mask = blind = None
     if (num_seen < keys).any():
-        seen = torch.from_numpy(num_seen).to(device)
+        seen = upload(num_seen, device)
         hidden = torch.arange(keys, device=device) >= seen[:, :, None]
         mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
         mask = mask.repeat(1, share, 1)[:, None]
@@ -143,7 +144,7 @@ def _merge(plan: LayoutPlan, spans: TokenSpans, dtype: torch.dtype, device: torc
         pieces = slice(int(ends[first - 1]) if first else 0, int(ends[stop - 1]))
         elsewhere = places[order[pieces]] != np.arange(first, stop)[:, None]
         indicator = torch.zeros(elsewhere.shape, dtype=torch.promote_types(dtype, torch.float32), device=device)
-        indicator.masked_fill_(torch.from_numpy(elsewhere).to(device), float("-inf"))
+        indicator.masked_fill_(upload(elsewhere, device), float("-inf"))
         groups.append(MergeGroup(slice(first, stop), pieces, indicator[None]))
     width = plan.rectangles[0].query_width
     return MergePlan(
@@ -159,4 +160,4 @@ def _own_places(own: BoolArray, device: torch.device) -> torch.Tensor | None:
 
 
 def _index(values: IntArray, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(values.reshape(-1)).to(device)
+    return upload(values.reshape(-1), device)

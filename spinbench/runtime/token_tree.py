@@ -9,6 +9,7 @@ import torch
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.runtime.draft import Draft
 from spinbench.runtime.slot_table import Slots
+from spinbench.runtime.upload import upload
 
 ELSEWHERE = -1
 """Stands for a place in a tree that does not have the token."""
@@ -54,9 +55,9 @@ def walk(
     no more than one is; and parents have lower places than children.
     """
     device = tokens.device
-    agrees = (choices.gather(1, torch.from_numpy(rows.parent).to(device)) == tokens) & own
+    agrees = (choices.gather(1, upload(rows.parent, device)) == tokens) & own
     agrees[:, 0] = True
-    accepted = own & ~(torch.from_numpy(rows.sees).to(device) & ~agrees[:, None]).any(-1)
+    accepted = own & ~(upload(rows.sees, device) & ~agrees[:, None]).any(-1)
     path = torch.argsort((~accepted).to(torch.uint8), dim=1, stable=True)
     return accepted.sum(1) - 1, path
 
@@ -154,7 +155,7 @@ def _with(
     before, place_of = proposal.draft, {**proposal.place_of, drafter: place}
     if not len(added):
         return Proposal(before, proposal.num_first, place_of)
-    tokens = torch.cat((before.token_ids, draft.token_ids[torch.from_numpy(added - 1).to(draft.token_ids.device)]))
+    tokens = torch.cat((before.token_ids, draft.token_ids[upload(added - 1, draft.token_ids.device)]))
     parents = np.arange(len(before)) - 1 if before.parents is None else before.parents
     parents = np.concatenate((parents, parent[added] - 1))
     is_chain = (parents == np.arange(len(parents)) - 1).all()

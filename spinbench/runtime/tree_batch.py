@@ -10,6 +10,7 @@ from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.runtime.kv_pool import KvPool
 from spinbench.runtime.paged_batch import PagedBatch, RowGroup
 from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.upload import upload
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,18 +59,18 @@ def tree_batch(nodes: TreeNodes, slots: SlotTable, pool: KvPool, share: int) -> 
                 stop=first + len(places),
                 num_keys=stop,
                 first_slot=first_slot,
-                key_slots=torch.from_numpy(slots.slots(row, 0, stop)).to(device) if first_slot < 0 else None,
+                key_slots=upload(slots.slots(row, 0, stop), device) if first_slot < 0 else None,
                 mask=mask,
             )
         )
         write_slots.append(slots.slots(row, newest, stop)[places])
         first += len(places)
-    written = torch.from_numpy(np.concatenate(write_slots)).to(device)
+    written = upload(np.concatenate(write_slots), device)
     return PagedBatch(pool, written, tuple(groups), int(nodes.positions.max()) + 1)
 
 
 def _ancestor_mask(sees: BoolArray, newest: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Additive mask [rows, keys] of a tree behind `newest` keys."""
     mask = torch.zeros(len(sees), newest + sees.shape[1], dtype=dtype, device=device)
-    mask[:, newest:].masked_fill_(torch.from_numpy(~sees).to(device), float("-inf"))
+    mask[:, newest:].masked_fill_(upload(~sees, device), float("-inf"))
     return mask

@@ -14,6 +14,6 @@ def upload(numbers: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     memory it is queued behind that, and the host goes on.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(numbers))
-    if device.type != "cuda":
+    if device.type != "cuda" or not tensor.numel():
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

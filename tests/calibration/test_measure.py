@@ -1,14 +1,16 @@
 """Whole measurements on tiny models: every point is timed, an interrupted profile goes on, nothing is left changed."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
+from spinbench.calibration import bench as bench_module
 from spinbench.calibration.bench import Bench, attention_left_out
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.gaps import span_gaps_s
@@ -20,9 +22,13 @@ from spinbench.calibration.plan import ProfileLimits, pass_points
 from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import Profile
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.record import SpanColumns, SpanRecord
 from spinbench.errors import UserError
 from spinbench.models.load import TargetModel
+from spinbench.runtime.graphs import replay as replay_module
+from spinbench.runtime.graphs.capture import Captured
+from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.sampler import Sampling
 from tests.calibration.made_profile import LAYOUTS, meta
 from tests.runtime.tiny_models import drafters, target
@@ -214,6 +220,40 @@ def test_a_timing_is_the_median_and_the_spread() -> None:
 def test_a_point_has_its_own_key() -> None:
     one, other = (PassPoint("m", "none", "fit", (0,), (stop,), 1) for stop in (3, 4))
     assert point_key(one) == point_key(PassPoint("m", "none", "fit", (0,), (3,), 1)) != point_key(other)
+
+
+def test_passes_that_are_replayed_are_captured_once(tiny_target: TargetModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a capture that keeps the function: what it reads stays, and whatever comes between leaves it alone."""
+    captured: list[Captured] = []
+
+    def capture(run: Callable[[], object], device: object, pool: object) -> Captured:
+        run()
+        captured.append(Captured(torch.inference_mode()(lambda: cast(None, run())), 0, run))
+        return captured[-1]
+
+    for module in (bench_module, replay_module):
+        monkeypatch.setattr(module, "capture", capture)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    timed = Bench(tiny_target, [], Sampling(), LIMITS, Execution(graphs="cuda"))
+    timed.begin()
+    points = pass_points("llama", True, ("packed", "padded"), LIMITS)
+    chosen = [next(point for point in points if point.attention == kind) for kind in ("none", "packed", "padded")]
+    for _ in range(2):
+        assert all(timed.pass_s(point) > 0 for point in chosen)
+    assert len(captured) == len(chosen)
+    step = JobPoint("verify", TARGET_LANE, "packed", "fit", (9,), (10,), (), ())
+    assert timed.job_s(step) > 0
+    assert len(captured) == len(chosen) + 1
+
+
+def test_what_has_too_many_rows_for_a_graph_is_timed_as_it_is_launched(
+    tiny_target: TargetModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_module, "row_bucket", lambda rows: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    timed = Bench(tiny_target, [], Sampling(), LIMITS, Execution(graphs="cuda"))
+    timed.begin()
+    assert timed.pass_s(pass_points("llama", True, ("packed",), LIMITS)[0]) > 0
 
 
 def test_a_slow_spell_is_taken_out_of_what_was_timed_in_it(

@@ -1,19 +1,30 @@
 """Passes and draft loops over static tensors, run uncaptured, are lossless, and few sizes serve a run."""
 
 import logging
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from spinbench.control.draft_length_tree import TreeDraftLength
+from spinbench.control.job import DraftJob, TokenSpans
 from spinbench.control.record import RunRecord
+from spinbench.control.text import LiveText
+from spinbench.control.token_tree import TreeShape
 from spinbench.runtime.graphs import replay as replay_module
 from spinbench.runtime.graphs import static_pass
+from spinbench.runtime.graphs.draft_replays import DraftReplays
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.graphs.replay import GraphMemory, Replays
 from spinbench.runtime.graphs.static_forward import ForwardReplays
 from spinbench.runtime.graphs.static_ints import StaticInts
-from spinbench.runtime.graphs.static_pass import power_of_two, row_bucket
+from spinbench.runtime.graphs.static_pass import in_steps_of_four, power_of_two, row_bucket
+from spinbench.runtime.kernels import kernel_batch, kernel_rows
+from spinbench.runtime.kernels.table_attention import TableAttention
+from spinbench.runtime.model_drafter import ModelDrafter
+from spinbench.runtime.sampler import make_sampler
+from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.tree_batch import TreeNodes
 from tests.runtime import serving, tiny_models
 
@@ -95,8 +106,8 @@ def rounds_by_request(record: RunRecord) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-def test_trees_are_verified_by_replay(monkeypatch, caplog):
-    """Merged ones and static ones, under their masks; what is drafted in a tree is launched, and the log says so."""
+def test_trees_are_verified_by_replay(monkeypatch):
+    """Merged ones and static ones, under their masks."""
     replayed: list[int] = []
     real = ForwardReplays.tree_logits
 
@@ -113,11 +124,116 @@ def test_trees_are_verified_by_replay(monkeypatch, caplog):
     assert min(replayed) > 0
     del replayed[:]
     tree = {"selector": "fixed good", "draft_length": TreeDraftLength([2, 2, 1])}
-    with caplog.at_level(logging.WARNING):
-        assert served(execution=Execution(graphs="eager"), **tree) == expected
+    assert served(execution=Execution(graphs="eager"), **tree) == expected
     assert replayed
     assert min(replayed) > 0
-    assert "token trees are drafted without a CUDA graph" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("branching", "sampling", "drafter", "most"),
+    [
+        ([2, 2, 1], serving.GREEDY, "good", 3),
+        ([1, 3, 1, 2], serving.NUCLEUS, "small_vocabulary", 8),
+        ([3], serving.GREEDY, "poor", 1),
+        # more than 31 nodes: masks of two words
+        ([4, 3, 2], serving.NUCLEUS, "good", 2),
+    ],
+)
+def test_trees_are_drafted_by_replay_as_by_launches(monkeypatch, branching, sampling, drafter, most):
+    """Node for node, and cut where answers end: as many are accepted in every round."""
+    replayed: list[bool] = []
+    real = DraftReplays.trees
+
+    def noted(self: DraftReplays, *rest: object) -> object:
+        drafts = real(self, *rest)  # type: ignore[arg-type]
+        replayed.append(drafts is not None)
+        return drafts
+
+    monkeypatch.setattr(DraftReplays, "trees", noted)
+    target, models = tiny_models.shared()
+    runs = [
+        serving.serve(
+            target,
+            models,
+            TRACE,
+            selector=f"fixed {drafter}",
+            draft_length=TreeDraftLength(branching),
+            sampling=sampling,
+            max_num_seqs=most,
+            execution=execution,
+        )
+        for execution in (None, Execution(graphs="eager"))
+    ]
+    assert replayed
+    assert all(replayed)
+    assert serving.outputs(runs[0]) == serving.outputs(runs[1])
+    assert rounds_by_request(runs[0]) == rounds_by_request(runs[1])
+
+
+def first_job(rows: list[int], slots: SlotTable, **decisions: object) -> tuple[DraftJob, LiveText]:
+    """A draft behind the prompts of some requests, of three tokens and, for the first of several, of two."""
+    text = LiveText(TRACE, {request.id: request.prompt_token_ids or () for request in TRACE})
+    stop = np.array([len(TRACE[row].prompt_token_ids or ()) for row in rows])
+    for row, tokens in zip(rows, stop.tolist(), strict=True):
+        slots.hold(row, tokens + 20, tokens + 20)
+    lengths = np.full(len(rows), 3)
+    lengths[0] -= len(rows) > 1
+    spans = TokenSpans(np.array(rows), np.zeros_like(stop), stop)
+    return DraftJob(0, spans, lengths, np.zeros(len(rows), np.bool_), **decisions), text  # type: ignore[arg-type]
+
+
+def test_confidence_in_replayed_trees_is_that_of_launched_ones():
+    models = tiny_models.shared()[1]
+    means = []
+    for execution in (None, Execution(graphs="eager")):
+        slots = SlotTable(64, 4)
+        job, text = first_job([0, 1, 2], slots, measure_confidence=True, tree=TreeShape((2, 2, 1)))
+        drafter = ModelDrafter(models[0], slots, make_sampler(serving.GREEDY), execution=execution)
+        with torch.inference_mode():
+            means.append(drafter.draft(job, text).confidence)
+    assert means[0] == pytest.approx(means[1], abs=1e-9)
+    assert len(set(means[0].round(6).tolist())) == 3
+
+
+def test_a_replayed_draft_is_not_what_the_next_one_overwrites():
+    """Of one request the tokens of all steps lie as its draft does: they must be copied all the same."""
+    slots = SlotTable(64, 4)
+    drafter = ModelDrafter(
+        tiny_models.shared()[1][0], slots, make_sampler(serving.GREEDY), execution=Execution(graphs="eager")
+    )
+    drafts, before = [], []
+    for row in (0, 1):
+        job, text = first_job([row], slots, measure_confidence=False)
+        with torch.inference_mode():
+            drafts.append(drafter.draft(job, text).of_request[0].token_ids)
+        before.append(drafts[-1].tolist())
+    assert [draft.tolist() for draft in drafts] == before
+    assert before[0] != before[1]
+
+
+def test_replays_by_kernels_that_cut_contexts(monkeypatch):
+    """Tiles, pieces and merges of filled-up passes and of growing drafts, as the kernels themselves read them."""
+    attend = pytest.importorskip("spinbench.runtime.kernels.triton_attention").triton_attention
+    monkeypatch.setattr(kernel_rows, "SMALLEST_PIECE_KEYS", 6)
+    monkeypatch.setattr(kernel_batch, "PIECE_STEP_KEYS", 2)
+    cuts: list[int] = []
+
+    def noted(*arguments: object) -> torch.Tensor:
+        cuts.append(arguments[5].num_partials)  # type: ignore[attr-defined]
+        return attend(*arguments)  # type: ignore[arg-type]
+
+    target = tiny_models.target_of("llama", tiny_models.random_model("llama", 0, layers=1))
+    models = tiny_models.drafters(target)
+    trace = [replace(serving.requests(3, max_new_tokens=8)[2], max_new_tokens=4)]
+    expected = serving.hf_outputs(target, trace)
+    for length in (2, TreeDraftLength([2, 1])):
+        execution = Execution(TableAttention(noted, 4), "eager")
+        got = serving.serve(target, models, trace, selector="fixed good", draft_length=length, execution=execution)
+        assert serving.outputs(got) == expected
+        assert sum(got.rounds.accepted.tolist()) > 0
+    # of replays, whose room for partial results is the same whatever there is to cut
+    assert cuts.count(kernel_cuts := max(cuts)) > 4
+    assert kernel_cuts == static_pass.FEWEST_PARTIALS
 
 
 def test_trees_beyond_every_bucket_are_launched(monkeypatch):
@@ -214,3 +330,4 @@ def test_static_integers_keep_their_places():
 def test_buckets():
     assert [row_bucket(count) for count in (1, 3, 5, 17, 256, 257)] == [1, 4, 6, 20, 256, None]
     assert [power_of_two(count) for count in (0, 1, 2, 3, 5)] == [0, 1, 2, 4, 8]
+    assert [in_steps_of_four(count, 8) for count in (1, 8, 9, 33)] == [8, 8, 32, 128]

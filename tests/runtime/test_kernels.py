@@ -1,6 +1,10 @@
 """The Triton kernels, run by Triton's interpreter, attend as torch's path does, for drawn shapes of passes."""
 
 import itertools
+import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +19,18 @@ from spinbench.control.layout_decomposed import DecomposedLayout
 from spinbench.errors import UserError
 from spinbench.runtime.attention import paged_attention
 from spinbench.runtime.attention_choice import choose_attention
+from spinbench.runtime.graphs.static_ints import StaticInts
 from spinbench.runtime.kernels.dense_attention import dense_attention
 from spinbench.runtime.kernels.kernel_batch import TableSetting, causal_rows, on_device, tree_rows
-from spinbench.runtime.kernels.kernel_rows import HostRows, Pieces, RowKeys, piece_width, tile_size
+from spinbench.runtime.kernels.kernel_rows import (
+    FIELDS,
+    HostRows,
+    Pieces,
+    RowKeys,
+    piece_width,
+    tile_size,
+    to_device,
+)
 from spinbench.runtime.kernels.table_attention import Attend, TableAttention
 from spinbench.runtime.kv_pool import KvPool, KvShape
 from spinbench.runtime.paged_batch import PagedBatch, packed_batch, table_batch, tiled_batch
@@ -237,6 +250,57 @@ def test_tiles_hold_every_key_of_every_row_once(run, wanted):
     assert sorted(itertools.chain.from_iterable(partial.values())) == list(range(rows.num_partials))
     merged = {row: [first + step * piece for piece in range(count)] for row, first, step, count in rows.merges.tolist()}
     assert {row: sorted(places) for row, places in partial.items()} == merged
+
+
+@fewer(40)
+@given(passes(most_requests=6), st.booleans())
+def test_tables_begin_where_kernels_need_not_be_compiled_anew(run, of_trees):
+    """At addresses that are multiples of 16, whatever their sizes: Triton tells these from others."""
+    setting = TableSetting(TableAttention(dense_attention, run.wanted_programs), run.shape, run.block_size)
+    rows = tree_rows(trees(run), table(run), setting) if of_trees else causal_rows(run.spans, table(run), setting, None)
+    on_cpu = to_device(rows, CPU)
+    static = StaticInts({name: getattr(rows, name).shape for name in FIELDS}, CPU)
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(on_cpu, name).numpy(), getattr(rows, name))
+        assert getattr(on_cpu, name).data_ptr() % 16 == 0
+        assert static[name].data_ptr() % 16 == 0
+
+
+def test_what_changes_from_pass_to_pass_is_not_compiled_for():
+    """Launches of passes of all sizes, gone as far as the machine code: whole contexts and cut ones, and no more."""
+    pytest.importorskip("triton")
+    compiling = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "tests.runtime.compiled_variants"]
+    done = subprocess.run(command, env=compiling, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"store_kv": 1, "attend": 2, "merge": 1}
+
+
+def test_a_pool_may_hold_more_than_two_to_the_31_numbers():
+    """Keys and values far behind the first 2^31 numbers, as in a pool of 100 GB: the rest of it is never touched."""
+    attend = kernels()
+    shape, block_size, stride = KvShape(1, 2, 1, 16), 4, 40_000_000
+    slots = SlotTable(16, block_size)
+    slots.hold(0, 40, 40)  # blocks in front of those that are looked at
+    slots.hold(1, 20, 20)
+    last = int(slots.slots(1, 19, 20)[0])
+    assert last * stride > 1 << 31
+    room = torch.empty(last * stride + 32, dtype=torch.float16)  # takes the memory of the pages that are written
+    pools = [room.as_strided((last + 1, 1, 16), (stride, 16, 1), offset) for offset in (0, 16)]
+    near = [torch.randn(last + 1, 1, 16, generator=torch.Generator().manual_seed(seed)).half() for seed in (0, 1)]
+    for far, close in zip(pools, near, strict=True):
+        far.copy_(close)
+    spans = TokenSpans(np.array([1]), np.array([17]), np.array([20]))
+    setting = TableSetting(TableAttention(attend, 0), shape, block_size)
+    tables = to_device(
+        causal_rows(spans, slots, setting, DecomposedLayout(width=7).plan(spans.num_tokens, spans.stop)), CPU
+    )
+    generator = torch.Generator().manual_seed(2)
+    query, key, value = (torch.randn(1, heads, 3, 16, generator=generator).half() for heads in (2, 1, 1))
+    got, expected = (attend(query, key, value, *pool, tables, block_size, 0.3) for pool in (pools, near))
+    assert torch.equal(got, expected)
+    assert torch.equal(pools[0], near[0])
+    assert torch.equal(pools[1], near[1])
 
 
 def test_contexts_are_cut_to_fill_a_device_and_no_further():

@@ -37,7 +37,8 @@ class Execution:
         if replays:
             LOG.info(
                 "prefills run without a CUDA graph: each has another size, and work enough to hide its launches; "
-                "so do verifications in rectangles of whole contexts, and passes of more than %d rows",
+                "so do verifications in rectangles of whole contexts, and passes of more than %d rows, those over a "
+                "depth of many trees included",
                 ROW_BUCKETS[-1],
             )
         return replays and ForwardReplays(runner, slots, _tables(runner, slots), replays)

@@ -7,11 +7,11 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 
+from spinbench.runtime.graphs.capture import capture
+
 LOG = logging.getLogger(__name__)
 GraphMode = Literal["eager", "cuda"]
 """`eager`: the same functions over the same static tensors, uncaptured, to show on any device that they are right."""
-WARM_UP_RUNS = 2
-"""Runs before a capture: kernels are compiled and libraries take their memory in the first."""
 
 
 class Static(Protocol):
@@ -50,6 +50,7 @@ class Replays:
         self._memory = memory
         self._known: dict[Hashable, Replay | None] = {}
         self._pool = torch.cuda.graph_pool_handle() if mode == "cuda" else None
+        self._is_broken = False
         self._told: set[str] = set()
 
     @property
@@ -61,12 +62,15 @@ class Replays:
         """The replay for `key`, its inputs filled in. The first time it is made and captured.
 
         None where the graphs' memory is used up or the capture fails: the caller then runs without, the log says why.
+        A model that cannot be captured is not tried again.
         """
         if key in self._known:
             replay = self._known[key]
             if replay is not None:
                 fill(replay.static)
             return replay
+        if self._is_broken:
+            return None
         memory = self._memory
         if memory.held_bytes >= memory.cap_bytes:
             self.tell(
@@ -86,21 +90,15 @@ class Replays:
             LOG.warning(reason)
 
     def _captured(self, static: Kind) -> Replay[Kind] | None:
-        before = torch.cuda.memory_reserved(self._device)
-        graph = torch.cuda.CUDAGraph()
         try:
-            side = torch.cuda.Stream(self._device)
-            side.wait_stream(torch.cuda.current_stream(self._device))
-            with torch.cuda.stream(side):
-                # what is written into the KV pool is the same each time: running twice does no harm
-                for _ in range(WARM_UP_RUNS):
-                    static.run()
-            torch.cuda.current_stream(self._device).wait_stream(side)
-            # other lanes may launch meanwhile
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                static.run()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            self.tell(f"a CUDA graph cannot be captured, so this size runs without: {str(error).splitlines()[0]}")
+            # what is written into the KV pool is the same each time: running several times does no harm
+            captured = capture(static.run, self._device, self._pool)
+        except torch.OutOfMemoryError:
+            self.tell("a CUDA graph is not captured for want of memory; sizes that have none run without")
             return None
-        self._memory.held_bytes += max(0, torch.cuda.memory_reserved(self._device) - before)
-        return Replay(static, graph.replay)
+        except RuntimeError as error:
+            self._is_broken = True
+            self.tell(f"a CUDA graph cannot be captured, so this model goes on without: {str(error).splitlines()[0]}")
+            return None
+        self._memory.held_bytes += captured.held_bytes
+        return Replay(static, captured.replay)

@@ -33,6 +33,10 @@ class StaticChoice(Protocol):
         """A token per row of drafter logits [rows, draft vocab], from its words [rows, num_words]."""
         ...
 
+    def children(self, logits: torch.Tensor, random: torch.Tensor | None, count: int) -> torch.Tensor:
+        """The `count` best target token ids of each row, int64 [rows, count]. Raises TypeError for draws from a law."""
+        ...
+
 
 class NoiseChoice:
     """The largest logit, or the largest with the noise of drafter-invariant sampling."""
@@ -53,6 +57,10 @@ class NoiseChoice:
     def choose(self, logits: torch.Tensor, random: torch.Tensor | None) -> DraftedStep:
         """No law: the choice is certain."""
         return DraftedStep(self._sampler.drafted_by_keys(logits, random, self._target_ids))
+
+    def children(self, logits: torch.Tensor, random: torch.Tensor | None, count: int) -> torch.Tensor:
+        """The largest ones, with the noise if there is some."""
+        return self._sampler.children_by_keys(logits, random, count, self._target_ids)
 
 
 class LawChoice:
@@ -75,6 +83,10 @@ class LawChoice:
         if random is None:
             raise ValueError("a draw needs its number")
         return self._sampler.drafted_by_uniforms(logits, random.view(torch.float64)[:, 0], self._target_ids)
+
+    def children(self, logits: torch.Tensor, random: torch.Tensor | None, count: int) -> torch.Tensor:
+        """Never asked."""
+        raise TypeError("rejection sampling judges chains only")
 
 
 def static_choice(sampler: TokenSampler, target_ids: torch.Tensor | None) -> StaticChoice:

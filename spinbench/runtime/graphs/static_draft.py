@@ -49,10 +49,11 @@ class LoopInputs:
     random: Int32Array | None
     """[steps, requests, words] that tokens are drawn with; None where nothing is drawn."""
 
-    def capacity(self, num_steps: int, batch: int, with_confidence: bool) -> LoopCapacity:
+    def capacity(self, num_steps: int, batch: int, with_confidence: bool, setting: TableSetting) -> LoopCapacity:
         """What these need."""
-        step = PassCapacity.covering(self.steps) if self.steps else None
-        return LoopCapacity(PassCapacity.of(self.first), step, batch, num_steps, with_confidence)
+        # a request's last piece grows from step to step, and nothing else
+        step = PassCapacity.of(self.steps[0], setting) if self.steps else None
+        return LoopCapacity(PassCapacity.of(self.first, setting), step, batch, num_steps, with_confidence)
 
 
 def loop_inputs(
@@ -72,11 +73,10 @@ def loop_inputs(
     share = setting.shape.heads_per_kv_head
     count, more = len(known), batch - len(known)
     num_steps = int(lengths.max())
-    first_parts = causal_parts(known, slots, setting)
     blocks = block_table(known.rows.tolist(), known.stop + lengths - 1, slots, setting.block_size)
     blocks = np.concatenate((blocks, np.full((1, blocks.shape[1]), null_slot // setting.block_size, np.int32)))
-    first = first_parts.filled_up(first_rows, null_slot, setting.block_size, share)
-    first = _with_blocks(first, blocks)
+    first = causal_parts(known, slots, setting, blocks=blocks[:-1])
+    first = first.filled_up(first_rows, null_slot, setting.block_size, share)
     steps: list[HostRows] = []
     positions: list[IntArray] = []
     if num_steps > 1:
@@ -126,20 +126,6 @@ def _at_step(second: HostRows, is_last: np.ndarray, step: int, written: IntArray
         write_slots=written.astype(np.int32),
         blocks=second.blocks,
         bits=second.bits,
-    )
-
-
-def _with_blocks(rows: HostRows, blocks: Int32Array) -> HostRows:
-    return HostRows(
-        rows.tile_rows,
-        rows.tiles,
-        rows.merges,
-        rows.num_partials,
-        rows.limits,
-        rows.requests,
-        rows.write_slots,
-        blocks,
-        rows.bits,
     )
 
 

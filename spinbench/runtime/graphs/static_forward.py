@@ -89,7 +89,7 @@ class ForwardReplays:
         setting = self._setting
         share = setting.shape.heads_per_kv_head
         rows = parts.filled_up(bucket, self._runner.pool.null_slot, setting.block_size, share)
-        capacity = PassCapacity.of(rows)
+        capacity = PassCapacity.of(rows, setting)
         return self._replays.get(
             capacity,
             lambda: StaticForward(self._runner, setting, capacity),

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from spinbench.runtime.kernels.kernel_rows import packed
+
 Int32Array = npt.NDArray[np.int32]
 
 
@@ -13,23 +15,23 @@ class StaticInts:
     """Named int32 tables that keep their places; written on the host, then uploaded together."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> None:
-        sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+        parts, size = packed({name: int(np.prod(shape)) for name, shape in shapes.items()})
         # page-locked, so that the transfer is queued behind what the device does and nobody waits for it
-        self._host = torch.zeros(sum(sizes.values()), dtype=torch.int32, pin_memory=device.type == "cuda")
+        self._host = torch.zeros(size, dtype=torch.int32, pin_memory=device.type == "cuda")
         self._device = torch.zeros_like(self._host, device=device)
         self._on_host: dict[str, Int32Array] = {}
         self._on_device: dict[str, torch.Tensor] = {}
         self._sent: torch.cuda.Event | None = None
         flat = self._host.numpy()
-        first = 0
         for name, shape in shapes.items():
-            part = slice(first, first + sizes[name])
-            self._on_host[name] = flat[part].reshape(shape)
-            self._on_device[name] = self._device[part].view(shape)
-            first = part.stop
+            self._on_host[name] = flat[parts[name]].reshape(shape)
+            self._on_device[name] = self._device[parts[name]].view(shape)
 
     def begin(self) -> None:
-        """Before anything is written: wait until what was uploaded before has left the host's memory."""
+        """Before anything is written: wait until what was uploaded before has left the host's memory.
+
+        That lies before the replay that read it, so the host waits only where it is a whole job ahead of the device.
+        """
         if self._sent is not None:
             self._sent.synchronize()
 

@@ -1,6 +1,5 @@
 """One forward pass over static tensors: its tables in the sizes of a bucket, and rows that only fill it up."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from spinbench.runtime.paged_batch import PagedBatch, table_batch
 
 ROW_BUCKETS = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256)
 """Rows that a pass is filled up to. A matrix product costs the same for up to 16 rows, and a bit more from there."""
-FEWEST_TILES, FEWEST_REQUESTS, FEWEST_BLOCKS = 4, 8, 64
+FEWEST_TILES, FEWEST_PARTIALS, FEWEST_REQUESTS, FEWEST_BLOCKS = 4, 1024, 8, 64
 """Below these, sizes are not told apart: room costs little, a capture takes a tenth of a second."""
 
 
@@ -27,6 +26,14 @@ def row_bucket(num_rows: int) -> int | None:
 def power_of_two(count: int) -> int:
     """The next power of two; 0 for 0."""
     return 1 << (count - 1).bit_length() if count else 0
+
+
+def in_steps_of_four(count: int, fewest: int) -> int:
+    """The smallest of `fewest`, four times that, and so on, that has room for `count`."""
+    size = fewest
+    while size < count:
+        size *= 4
+    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +51,24 @@ class PassCapacity:
     """Of each row's mask in a token tree; 0 = no row has one."""
 
     @classmethod
-    def of(cls, rows: HostRows) -> "PassCapacity":
-        """Rows as they are, all else rounded up, so that few sizes occur."""
+    def of(cls, rows: HostRows, setting: TableSetting) -> "PassCapacity":
+        """Rows as they are, all else rounded up, so that few sizes occur.
+
+        Contexts that are cut to fill the device come to about as many tiles as it wants programs, however long they
+        are: with room for these a graph serves as contexts grow, at the price of programs that find nothing to do.
+        """
+        is_cut, num_rows = rows.num_partials > 0, len(rows.limits)
+        wanted = -(-setting.attention.wanted_programs // setting.shape.num_kv_heads) if is_cut else 0
         return cls(
-            num_rows=len(rows.limits),
-            num_tiles=power_of_two(max(FEWEST_TILES, len(rows.tiles))),
-            num_partials=power_of_two(rows.num_partials),
-            num_merges=power_of_two(len(rows.merges)),
-            num_requests=power_of_two(max(FEWEST_REQUESTS, len(rows.blocks))),
+            num_rows=num_rows,
+            num_tiles=power_of_two(max(FEWEST_TILES, wanted, len(rows.tiles))),
+            num_partials=in_steps_of_four(rows.num_partials, FEWEST_PARTIALS) if is_cut else 0,
+            num_merges=num_rows if is_cut else 0,
+            num_requests=in_steps_of_four(len(rows.blocks), FEWEST_REQUESTS),
             num_blocks=power_of_two(max(FEWEST_BLOCKS, rows.blocks.shape[1])),
             tile_rows=rows.tile_rows,
             num_words=rows.bits.shape[1],
         )
-
-    @classmethod
-    def covering(cls, of_steps: Sequence[HostRows]) -> "PassCapacity":
-        """One with room for each of several passes of as many rows and equal tiles."""
-        each = [cls.of(rows) for rows in of_steps]
-        fields = (max(getattr(one, name) for one in each) for name in cls.__slots__)
-        return cls(*fields)
 
 
 class StaticPass:

@@ -2,6 +2,12 @@
 
 A program of `attend` serves one tile: some query rows of one request, with all query heads that share a key head, over
 one piece of its context. Scores are kept in the base-2 logarithm.
+
+Triton compiles a kernel anew for an integer that is 1, or a multiple of 16, or neither, and for an address that is a
+multiple of 16 bytes or not. What changes from pass to pass is therefore not specialised on, and tables begin at
+multiples of 16 bytes (`kernel_rows.packed`): otherwise the first passes of a run would stop for a compiler again and
+again. Whatever is multiplied by a stride has 64 bits: a pool, and the rows of a long prefill, may hold more than 2^31
+numbers.
 """
 
 # pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false
@@ -27,11 +33,11 @@ def store_kv(
     PADDED: tl.constexpr,
 ):
     """Copy one row's key and value, [kv_heads, head_dim] each, to its slot; `PADDED` >= KV_HEADS * HEAD_DIM."""
-    row = tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)
     slot = tl.load(write_slots + row).to(tl.int64)
     at = tl.arange(0, PADDED)
     own = at < KV_HEADS * HEAD_DIM
-    head, dim = at // HEAD_DIM, at % HEAD_DIM
+    head, dim = (at // HEAD_DIM).to(tl.int64), at % HEAD_DIM
     tl.store(
         keys + slot * slot_stride + at,
         tl.load(key + head * key_head_stride + row * key_row_stride + dim, mask=own),
@@ -44,7 +50,7 @@ def store_kv(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks_stride"])
 def attend(
     query,
     keys,
@@ -88,8 +94,8 @@ def attend(
     place = tl.arange(0, TILE_ROWS)
     row_in_tile = place // SHARE
     is_row = row_in_tile < num_rows
-    row = first_row + row_in_tile
-    head = kv_head * SHARE + place % SHARE
+    row = (first_row + row_in_tile).to(tl.int64)
+    head = (kv_head * SHARE + place % SHARE).to(tl.int64)
     dim = tl.arange(0, PADDED_DIM)
     is_dim = dim < HEAD_DIM
     own = is_row[:, None] & is_dim[None, :]
@@ -147,7 +153,7 @@ def attend(
             result.to(out.dtype.element_ty),
             mask=own & is_whole[:, None],
         )
-        part = ((first_partial + row_in_tile) * num_heads + head).to(tl.int64)
+        part = (first_partial + row_in_tile).to(tl.int64) * num_heads + head
         tl.store(partial + part[:, None] * HEAD_DIM + dim[None, :], result, mask=own & ~is_whole[:, None])
         log = tl.where(total > 0, most + tl.log2(safe), float("-inf"))
         tl.store(partial_log + part, log, mask=is_row & ~is_whole)
@@ -171,14 +177,15 @@ def merge(
     """The pieces of one row and head, each weighted by its share of the softmax's denominator; no piece = no row."""
     entry = merges + tl.program_id(0) * 4
     head = tl.program_id(1)
-    row, first, step, count = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2), tl.load(entry + 3)
+    row, first = tl.load(entry).to(tl.int64), tl.load(entry + 1).to(tl.int64)
+    step, count = tl.load(entry + 2), tl.load(entry + 3)
     dim = tl.arange(0, PADDED_DIM)
     is_dim = dim < HEAD_DIM
     most = tl.full([1], float("-inf"), WIDE)
     total = tl.zeros([1], WIDE)
     result = tl.zeros([PADDED_DIM], WIDE)
     for piece in range(count):
-        part = ((first + piece * step) * num_heads + head).to(tl.int64)
+        part = (first + piece * step) * num_heads + head
         log = tl.load(partial_log + part)
         higher = tl.maximum(most, log)
         base = tl.where(higher == float("-inf"), 0.0, higher)

@@ -79,8 +79,14 @@ def causal_rows(spans: TokenSpans, slots: Slots, setting: TableSetting, plan: La
     return causal_parts(spans, slots, setting, plan).rows(setting.shape.heads_per_kv_head)
 
 
-def causal_parts(spans: TokenSpans, slots: Slots, setting: TableSetting, plan: LayoutPlan | None = None) -> RowParts:
-    """The same, to be made tables of."""
+def causal_parts(
+    spans: TokenSpans,
+    slots: Slots,
+    setting: TableSetting,
+    plan: LayoutPlan | None = None,
+    blocks: Int32Array | None = None,
+) -> RowParts:
+    """The same, to be made tables of; `blocks` where they are known, of more keys if need be."""
     keys = RowKeys.causal(spans.start, spans.stop)
     if plan is None:
         pieces = filling(keys, setting)
@@ -91,7 +97,8 @@ def causal_parts(spans: TokenSpans, slots: Slots, setting: TableSetting, plan: L
         slots.slots(row, start, stop)
         for row, start, stop in zip(spans.rows.tolist(), spans.start.tolist(), spans.stop.tolist(), strict=True)
     ]
-    blocks = block_table(spans.rows.tolist(), spans.stop, slots, setting.block_size)
+    if blocks is None:
+        blocks = block_table(spans.rows.tolist(), spans.stop, slots, setting.block_size)
     return RowParts(keys, pieces, np.concatenate(written), blocks)
 
 

@@ -1,6 +1,6 @@
 """What the attention kernels are told of one forward pass: one transfer to the device, the same for every layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -204,21 +204,27 @@ def piece_width(keys: RowKeys, num_kv_heads: int, share: int, wanted_programs: i
 
 
 FIELDS = ("tiles", "merges", "limits", "requests", "write_slots", "blocks", "bits")
+ALIGNED_INTS = 4
+"""Tables begin at multiples of so many integers, 16 bytes: else kernels are compiled for each alignment that comes."""
+
+
+def packed(sizes: Mapping[str, int]) -> tuple[dict[str, slice], int]:
+    """Where tables of these many integers lie behind each other in one buffer, and how many it holds."""
+    parts: dict[str, slice] = {}
+    first = 0
+    for name, size in sizes.items():
+        parts[name] = slice(first, first + size)
+        first += -(-size // ALIGNED_INTS) * ALIGNED_INTS
+    return parts, first
 
 
 def to_device(rows: HostRows, device: torch.device) -> KernelRows:
     """All tables in one transfer."""
-    parts: list[Int32Array] = [getattr(rows, name) for name in FIELDS]
-    return views(rows, upload(np.concatenate([part.reshape(-1) for part in parts]), device))
-
-
-def views(rows: HostRows, flat: torch.Tensor) -> KernelRows:
-    """The tables of `rows` as parts of `flat`, which has them behind each other."""
-    found: dict[str, torch.Tensor] = {}
-    first = 0
-    for name in FIELDS:
-        shape = getattr(rows, name).shape
-        size = int(np.prod(shape))
-        found[name] = flat[first : first + size].view(shape)
-        first += size
+    tables: dict[str, Int32Array] = {name: getattr(rows, name) for name in FIELDS}
+    parts, size = packed({name: table.size for name, table in tables.items()})
+    flat = np.zeros(size, np.int32)
+    for name, table in tables.items():
+        flat[parts[name]] = table.reshape(-1)
+    on_device = upload(flat, device)
+    found = {name: on_device[parts[name]].view(table.shape) for name, table in tables.items()}
     return KernelRows(rows.tile_rows, rows.num_partials, **found)

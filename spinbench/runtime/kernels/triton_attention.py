@@ -52,6 +52,7 @@ def triton_attention(
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,
         PADDED=triton.next_power_of_2(kv_heads * head_dim),
+        enable_fp_fusion=True,
     )
     out = query.new_empty(num_rows, heads, head_dim)
     split = rows.num_partials > 0
