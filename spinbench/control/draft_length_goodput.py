@@ -9,6 +9,7 @@ from spinbench.control.acceptance_rate import AcceptanceRate
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_source import NO_SOURCE, DraftSources
+from spinbench.control.drafted_again import job_again_s, log_chance, own_again_s
 from spinbench.control.round_prices import RoundPrices
 from spinbench.control.round_times import round_times
 from spinbench.control.selector.protocol import SelectorSetting
@@ -69,10 +70,11 @@ class GoodputDraftLength:
         time_s = time_s + steps * float(prices.row_s[drafts].sum())
         drafting_s, ahead_s = np.zeros_like(time_s), np.zeros_like(time_s)
         for used, count in zip(*np.unique(source, return_counts=True), strict=True):
-            own_s = draft.job_of_s(used, count, steps)
+            job_s = draft.job_of_s(used, count, steps)
             if schedule.drafts_ahead and used < self._sources.num_models:
                 ahead_s = schedule.together_s(ahead_s, any_step * draft.job_of_s(used, count, steps + 1))
                 guesses = rate[source == used][:, None] ** (steps + 1)
-                own_s = draft.missed_job_s(used, guesses, steps)
-            drafting_s = schedule.together_s(drafting_s, own_s)
+                own_s = own_again_s(guesses, draft.own_s(used, steps)).sum(0)
+                job_s = job_again_s(draft.lane_s(used, steps), own_s, log_chance(guesses).sum(0))
+            drafting_s = schedule.together_s(drafting_s, job_s)
         return schedule.round_s(drafting_s, time_s, ahead_s)
