@@ -20,7 +20,8 @@ import pandas as pd
 
 from benchmarks.entry import run_main
 from benchmarks.joint import Simulations
-from spinbench.metrics.definitions import MetricValue, summarise
+from spinbench.metrics.definitions import summarise
+from spinbench.metrics.metric import MetricValue
 from spinbench.metrics.store import read_run
 from spinbench.metrics.switching import switch_stalls_ms
 from spinbench.metrics.tables import RunTables, tables_from_record

@@ -18,12 +18,12 @@ from spinbench.cli.replay_command import Replay, require_empty
 from spinbench.cli.schema import ReplayConfig, parse_config, resolved
 from spinbench.cli.sweep_progress import SweepProgress, show_sweep
 from spinbench.errors import UserError
+from spinbench.json_file import read_json, write_json
 from spinbench.metrics.capacity import Capacity, Load, find_capacity
 from spinbench.metrics.slo import parse_slo
 from spinbench.report.csv_file import write_csv
 from spinbench.report.figures.capacity import capacity_plot
 from spinbench.sweep.folder import SweepFolder
-from spinbench.sweep.json_file import read_json, write_json
 from spinbench.sweep.table import write_table
 
 QUESTION_FILE = "question.json"

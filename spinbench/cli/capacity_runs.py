@@ -14,9 +14,9 @@ from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.cli.sweep_progress import SweepProgress
 from spinbench.cli.sweep_work import PointWork
 from spinbench.errors import UserError
+from spinbench.json_file import read_json
 from spinbench.metrics.capacity import Load
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder
-from spinbench.sweep.json_file import read_json
 from spinbench.sweep.point import SweepPoint, folder_name
 from spinbench.sweep.worker import forget_failure, work
 

@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from spinbench.errors import UserError
+from spinbench.json_file import write_json
 from spinbench.report.compared_run import Comparison, load_side, pair_sides
 from spinbench.report.difference import Difference, differences, metrics_of
 from spinbench.report.fail_if import Condition, parse_condition
-from spinbench.sweep.json_file import write_json
 
 FAILS = 1
 """Exit code when a condition of --fail-if holds."""

@@ -98,6 +98,7 @@ def loop_setting(
         foresight=foresight,
         placement=Placement(config.placement.kind),
         drafts_ahead=drafts_ahead,
+        depths=pipeline.depths,
     )
     # how more than two lanes slow each other nobody measured
     if cost_model and lanes_share_device and setting.placement.num_devices(len(infos)) == 2:

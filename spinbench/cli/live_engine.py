@@ -13,7 +13,7 @@ from spinbench.cli.execution import attention_kind, execution_of, graph_mode
 from spinbench.cli.hardware import device_hardware
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.progress import show_stage
-from spinbench.cli.run_costs import run_costs
+from spinbench.cli.run_costs import cost_warnings, run_costs
 from spinbench.cli.schema import ReplayConfig, RuntimeSection
 from spinbench.cli.session import OnProgress, Session, WrapBody
 from spinbench.cli.torchrun import check_processes
@@ -104,7 +104,7 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
         make_loop=make_loop,
         decode=text_decoder(assembly.target),
         judge=lambda record: {},
-        warnings=tuple,
+        warnings=lambda: cost_warnings(config, assembly.engine),
         facts=live_facts(config, assembly),
         writes=assembly.ranks is None or assembly.ranks.is_first,
     )

@@ -10,8 +10,8 @@ from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import ReplayConfig, parse_config, resolved
 from spinbench.cli.sweep_config import SerialSection, SweepSection
 from spinbench.cli.sweep_points import PointKeys, PointSettings, do_points
+from spinbench.json_file import read_json
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder
-from spinbench.sweep.json_file import read_json
 from spinbench.sweep.point import MAX_LABEL_BYTES, SweepPoint
 
 METRICS = ("output_throughput", "request_goodput", "acceptance_length", "mean_e2el_ms", "total_output_tokens")

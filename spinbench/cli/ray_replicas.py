@@ -11,7 +11,7 @@ from spinbench.cli.decisions import check_decisions, drafter_infos, make_router
 from spinbench.cli.launch import python_path
 from spinbench.cli.progress import show_stage
 from spinbench.cli.replica_actor import PreparedReplica, ReplicaActor
-from spinbench.cli.run_costs import run_costs
+from spinbench.cli.run_costs import cost_warnings, run_costs
 from spinbench.cli.schema import ReplayConfig, RuntimeSection
 from spinbench.cli.session import Loop, OnProgress, Session, WrapBody
 from spinbench.control.record import RunRecord
@@ -149,7 +149,7 @@ def _session(config: ReplayConfig, replicas: Sequence[RayReplica], prepared: Pre
         make_loop=make_loop,
         decode=decode if prepared.has_texts else None,
         judge=lambda record: {},
-        warnings=lambda: tuple(lost),
+        warnings=lambda: (*lost, *cost_warnings(config, runtime_section(config))),
         facts=prepared.facts,
     )
 

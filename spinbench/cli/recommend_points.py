@@ -13,10 +13,10 @@ from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.cli.search_space import SetUp, with_value
 from spinbench.cli.sweep_config import SweepSection
 from spinbench.cli.sweep_points import PointKeys, PointSettings, do_points
+from spinbench.json_file import read_json
 from spinbench.metrics.store import Kept, Run, read_run
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder
 from spinbench.sweep.halving import Score
-from spinbench.sweep.json_file import read_json
 from spinbench.sweep.point import MAX_LABEL_BYTES, SweepPoint
 
 POINTS_FOLDER = "points"

@@ -21,7 +21,7 @@ from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.lookup import lookup_columns
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.acceptance.table import AcceptanceTable, DrafterColumns
-from spinbench.workload.acceptance.table_file import SCORES
+from spinbench.workload.acceptance.table_columns import SCORES
 from spinbench.workload.acceptance.table_meta import DrafterMeta, ModelMeta, SamplingMeta, TableMeta, TraceMeta
 
 

@@ -6,6 +6,7 @@ from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.meta import check_fits
 from spinbench.calibration.profile_file import read_profile
 from spinbench.cli.locations import find_trace
+from spinbench.cli.overlap_warning import overlap_warnings
 from spinbench.cli.schema import ReplayConfig, RuntimeSection
 from spinbench.control.cost_model import CostModel
 from spinbench.control.drafter import DrafterInfo
@@ -31,3 +32,10 @@ def run_costs(
         sha256=sha256 or {},
     )  # fmt: skip
     return fit_cost_model(profile, [info.name for info in infos])
+
+
+def cost_warnings(config: ReplayConfig, engine: RuntimeSection) -> tuple[str, ...]:
+    """Where what `engine.profile` says is not of this run's lanes. Raises UserError as `read_profile`."""
+    if engine.profile is None:
+        return ()
+    return overlap_warnings(config, read_profile(find_trace(engine.profile)).meta, engine.profile)

@@ -25,8 +25,9 @@ from spinbench.control.cost_model import CostModel
 from spinbench.control.job import Body
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
-from spinbench.metrics.definitions import MetricValue, summarise
+from spinbench.metrics.definitions import summarise
 from spinbench.metrics.drift import time_factors
+from spinbench.metrics.metric import MetricValue
 from spinbench.metrics.store import Run
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import DecidedAgain, RoundsCompared, compare_rounds

@@ -1,10 +1,7 @@
 """What simulations read, each file once however many points name it, and what follows from it."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.profile_file import Profile, profile_sha256, read_profile
@@ -12,6 +9,7 @@ from spinbench.cli.decisions import read_trace
 from spinbench.cli.locations import find_trace
 from spinbench.cli.schema import ReplayConfig, SimulationSection
 from spinbench.control.cost_model import CostModel
+from spinbench.recently_used import RecentlyUsed
 from spinbench.workload.acceptance.law_file import read_law
 from spinbench.workload.acceptance.synthetic import SyntheticLaw
 from spinbench.workload.acceptance.table import AcceptanceTable
@@ -21,34 +19,16 @@ from spinbench.workload.request import Trace
 MAX_KEPT = 16
 """Of each kind: a sweep over more files than that reads those anew that it named longest ago."""
 
-Kind = TypeVar("Kind")
-
-
-class _Shelf(Generic[Kind]):
-    """The last things that were made, by what they were made from."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, Kind] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], Kind]) -> Kind:
-        """What is kept for `key`, made if need be."""
-        if key not in self._kept:
-            self._kept[key] = make()
-            if len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
-
 
 class SimulationFiles:
     """Reads and keeps. Files that change meanwhile are not read again."""
 
     def __init__(self) -> None:
-        self._traces: _Shelf[Trace] = _Shelf()
-        self._profiles: _Shelf[tuple[Profile, str]] = _Shelf()
-        self._tables: _Shelf[tuple[AcceptanceTable, str]] = _Shelf()
-        self._laws: _Shelf[SyntheticLaw] = _Shelf()
-        self._costs: _Shelf[CostModel] = _Shelf()
+        self._traces: RecentlyUsed[Trace] = RecentlyUsed(MAX_KEPT)
+        self._profiles: RecentlyUsed[tuple[Profile, str]] = RecentlyUsed(MAX_KEPT)
+        self._tables: RecentlyUsed[tuple[AcceptanceTable, str]] = RecentlyUsed(MAX_KEPT)
+        self._laws: RecentlyUsed[SyntheticLaw] = RecentlyUsed(MAX_KEPT)
+        self._costs: RecentlyUsed[CostModel] = RecentlyUsed(MAX_KEPT)
 
     def trace(self, config: ReplayConfig) -> Trace:
         """The part of the trace that the config asks for. Raises UserError as `read_trace`."""

@@ -1,6 +1,7 @@
 """In what a simulated run is known to differ from a real one."""
 
 from spinbench.calibration.meta import ProfileMeta
+from spinbench.cli.overlap_warning import overlap_warnings
 from spinbench.cli.schema import ReplayConfig
 from spinbench.cli.simulation_section import simulation_section
 from spinbench.control.loop_setting import LoopSetting
@@ -22,7 +23,10 @@ def simulation_warnings(
 
 
 def _lane_warnings(config: ReplayConfig, meta: ProfileMeta) -> tuple[str, ...]:
-    if config.placement.kind == "shared" or meta.kind != "measured" or simulation_section(config).lanes == "streams":
+    engine = simulation_section(config)
+    if engine.lanes == "streams":
+        return overlap_warnings(config, meta, engine.profile)
+    if config.placement.kind == "shared" or meta.kind != "measured":
         return ()
     return (
         "jobs were profiled with the machine to themselves, and here they overlap as on devices like it; lanes that "

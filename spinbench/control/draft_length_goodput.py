@@ -9,6 +9,8 @@ from spinbench.control.acceptance_rate import AcceptanceRate
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_source import NO_SOURCE, DraftSources
+from spinbench.control.drafted_again import job_again_s, log_chance, own_again_s
+from spinbench.control.probing import Probes
 from spinbench.control.round_prices import RoundPrices
 from spinbench.control.round_times import round_times
 from spinbench.control.selector.protocol import SelectorSetting
@@ -20,6 +22,9 @@ class GoodputDraftLength:
     TurboSpec's goodput (SmartSpec, arXiv 2406.14066): with conditional acceptance rate a of a request's drafter, K
     drafted tokens give 1 + a + .. + a^K tokens. Time is that of the cost model, where there is none of prices learned
     from the run's own times.
+
+    Who drafts nothing learns nothing: where that K is 0, `Probes` has a token drafted now and then, for at most
+    `probe_share` of the run's time, so that a rate that was believed too low does not stay so.
     """
 
     weighs_rounds = True
@@ -32,11 +37,13 @@ class GoodputDraftLength:
         max_num_speculative_tokens: Annotated[int, Field(ge=0, le=64)],
         prior_rate: Annotated[float, Field(gt=0, lt=1)],
         decay: Annotated[float, Field(gt=0, le=1)],
+        probe_share: Annotated[float, Field(ge=0, lt=1)],
     ) -> None:
         self.max_num_speculative_tokens = max_num_speculative_tokens
         self._sources = DraftSources.of(setting.drafters)
         self._times = round_times(setting, self._sources, max_num_speculative_tokens)
         self._rate = AcceptanceRate(len(setting.drafters), setting.num_requests, prior_rate, decay)
+        self._probes = Probes(probe_share)
 
     def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
         """The best K for every request that has a drafter."""
@@ -44,7 +51,9 @@ class GoodputDraftLength:
         drafts = source != NO_SOURCE
         if not drafts.any() or not self.max_num_speculative_tokens:
             return np.zeros(len(context), np.int64)
+        places, own = np.flatnonzero(drafts), source[drafts]
         missing = np.zeros((len(context), len(self._sources)), np.int64)
+        missing[places, own] = context.missing_kv_tokens[places, drafters[drafts]]
         prices = self._times.prices(context, missing)
         rate = self._rate.of_drafters()[drafters]
         steps = np.arange(self.max_num_speculative_tokens + 1)
@@ -53,8 +62,13 @@ class GoodputDraftLength:
         if context.num_ready:  # as those who draft would do with drafts so long
             mean_rate, length = float(rate[drafts].mean()), context.ready_tokens / context.num_ready
             tokens = tokens + context.num_ready * (1 - mean_rate ** (length + 1)) / (1 - mean_rate)
-        goodput = tokens / self._round_s(prices, source[drafts], drafts, rate[drafts])
-        return np.where(drafts, int(goodput.argmax()), 0)
+        round_s = self._round_s(prices, own, drafts, rate[drafts])
+        best = int((tokens / round_s).argmax())
+        catch_up_s = float(prices.missing_s[places, own].sum())
+        if not best and self._probes.take(float(round_s[1] - round_s[0]), catch_up_s, len(own)):
+            best = 1
+        self._probes.passed(float(round_s[best]))
+        return np.where(drafts, best, 0)
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Update rates and prices."""
@@ -69,10 +83,11 @@ class GoodputDraftLength:
         time_s = time_s + steps * float(prices.row_s[drafts].sum())
         drafting_s, ahead_s = np.zeros_like(time_s), np.zeros_like(time_s)
         for used, count in zip(*np.unique(source, return_counts=True), strict=True):
-            own_s = draft.job_of_s(used, count, steps)
+            job_s = draft.job_of_s(used, count, steps)
             if schedule.drafts_ahead and used < self._sources.num_models:
                 ahead_s = schedule.together_s(ahead_s, any_step * draft.job_of_s(used, count, steps + 1))
                 guesses = rate[source == used][:, None] ** (steps + 1)
-                own_s = draft.missed_job_s(used, guesses, steps)
-            drafting_s = schedule.together_s(drafting_s, own_s)
+                own_s = own_again_s(guesses, draft.own_s(used, steps)).sum(0)
+                job_s = job_again_s(draft.lane_s(used, steps), own_s, log_chance(guesses).sum(0))
+            drafting_s = schedule.together_s(drafting_s, job_s)
         return schedule.round_s(drafting_s, time_s, ahead_s)

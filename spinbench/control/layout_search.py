@@ -1,6 +1,5 @@
 """Searching a layout's parameters for the least predicted cost, once for each kind of batch."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -10,11 +9,12 @@ from spinbench.control.arrays import IntArray
 from spinbench.control.cost_curve import RectangleAttention, RectangleShape
 from spinbench.control.layout import LayoutKind, LayoutSetting
 from spinbench.errors import UserError
+from spinbench.recently_used import RecentlyUsed
 
 LENGTH_STEP_TOKENS = 32
 """Batches whose lengths are equal up to this are searched once."""
 MAX_KEPT = 4096
-"""Batches whose choice is kept; the one that was not asked for longest goes first."""
+"""Batches whose choice is kept."""
 
 Choice = TypeVar("Choice")
 
@@ -24,23 +24,18 @@ class CachedChoice(Generic[Choice]):
 
     def __init__(self, search: Callable[[IntArray, IntArray], Choice]) -> None:
         self._search = search
-        self._kept: OrderedDict[tuple[bytes, int], Choice] = OrderedDict()
+        self._kept: RecentlyUsed[Choice] = RecentlyUsed(MAX_KEPT)
         self.num_searches = 0
 
     def of(self, query_tokens: IntArray, key_tokens: IntArray) -> Choice:
         """What `search` says to the batch's lengths, sorted and rounded up to `LENGTH_STEP_TOKENS`."""
         rounded = -(-np.sort(key_tokens) // LENGTH_STEP_TOKENS) * LENGTH_STEP_TOKENS
         width = int(query_tokens.max())
-        key = rounded.tobytes(), width
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        return self._kept.get((rounded.tobytes(), width), lambda: self._searched(rounded, width))
+
+    def _searched(self, rounded: IntArray, width: int) -> Choice:
         self.num_searches += 1
-        choice = self._search(np.full_like(rounded, width), rounded)
-        self._kept[key] = choice
-        if len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
-        return choice
+        return self._search(np.full_like(rounded, width), rounded)
 
 
 def search_law(layout: LayoutKind, setting: LayoutSetting | None) -> RectangleAttention:

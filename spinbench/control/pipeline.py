@@ -20,6 +20,11 @@ class Pipeline(Protocol):
         """Rounds in flight at the most, >= 1. At 1 a prefill is not overlapped either."""
         ...
 
+    @property
+    def depths(self) -> range:
+        """All that `depth` may come to."""
+        ...
+
     def split(self, context: RoundContext, drafters: IntArray, num_parts: int) -> list[IntArray]:
         """Places in `context` of each of at most `num_parts` micro-batches, none empty, each request in one of them."""
         ...
@@ -36,6 +41,7 @@ class SerialPipeline:
     """One round after another, each with the whole batch."""
 
     depth = 1
+    depths = range(1, 2)
 
     def split(self, context: RoundContext, drafters: IntArray, num_parts: int) -> list[IntArray]:
         """All in one."""
@@ -67,6 +73,7 @@ class MicroBatchPipeline:
         trials_per_probe: Annotated[int, Field(ge=1)],
     ) -> None:
         self._split = split
+        self.depths = range(1, max_depth + 1) if depth == "adaptive" else range(depth, depth + 1)
         self._control: DepthControl = (
             AdaptiveDepth(max_depth, passes_per_trial, trials_per_probe) if depth == "adaptive" else FixedDepth(depth)
         )

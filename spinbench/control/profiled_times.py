@@ -11,9 +11,16 @@ from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
 from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.errors import UserError
+from spinbench.recently_used import RecentlyUsed
 
 CONTEXT_STEP_TOKENS = 64
 """Drafting is priced anew when the mean context has grown by so much."""
+MAX_KNOWN = 1024
+"""Kinds of rounds whose prices are kept: at batch 64 and K = 8 some 16 MB. With drafts made ahead a long run comes to
+any number of kinds; what was dropped is worked out again, to the same numbers."""
+
+_Known = tuple[FloatArray, FloatArray, DraftPrices]
+"""Of a verification by drafted rows, its slopes, and of drafting."""
 
 
 class ProfiledTimes:
@@ -34,7 +41,7 @@ class ProfiledTimes:
         self._sources = sources
         self._most = max_num_speculative_tokens
         self._verify = costs.verify["packed"] if "packed" in costs.verify else next(iter(costs.verify.values()))
-        self._known: dict[tuple[int, int, int, int], tuple[FloatArray, FloatArray, DraftPrices]] = {}
+        self._known: RecentlyUsed[_Known] = RecentlyUsed(MAX_KNOWN)
         self._rows_s: FloatArray = np.zeros(0)
         """Of the target's passes without attention, by rows, as far as it was asked for."""
         self._missing_s = self._missing_table()
@@ -48,12 +55,7 @@ class ProfiledTimes:
         total_tokens = int(tokens.sum())
         count = len(context)
         key = count, total_tokens // (count * CONTEXT_STEP_TOKENS), context.num_ready, context.ready_tokens
-        if key not in self._known:
-            verify_s = self._verify_s(context)
-            draft = self._draft_prices(count, (key[1] + 0.5) * CONTEXT_STEP_TOKENS)
-            chains_s = verify_s[: count * self._most + 1]
-            self._known[key] = verify_s, row_slopes_s(chains_s), draft
-        verify_s, slopes_s, draft = self._known[key]
+        verify_s, slopes_s, draft = self._known.get(key, lambda: self._worked_out(context, key[1]))
         keys_s = factor * attention.key_s * total_tokens
         if context.num_ready:  # their contexts are taken to be as long as the others' are in the mean
             mean_tokens = total_tokens / count
@@ -73,6 +75,12 @@ class ProfiledTimes:
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Nothing to learn."""
+
+    def _worked_out(self, context: RoundContext, context_steps: int) -> _Known:
+        """For the number of requests, of drafts that are there and of their tokens; nothing else of the context."""
+        verify_s = self._verify_s(context)
+        draft = self._draft_prices(len(context), (context_steps + 0.5) * CONTEXT_STEP_TOKENS)
+        return verify_s, row_slopes_s(verify_s[: len(context) * self._most + 1]), draft
 
     def _verify_s(self, context: RoundContext) -> FloatArray:
         """By rows drafted for those who are chosen for, attention to keys and behind others' drafts left out."""

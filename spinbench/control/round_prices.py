@@ -12,6 +12,9 @@ from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 MAX_SLOPES = 6
 """Parts of the curve of a verification over its rows that are told apart when models are compared."""
 
+Sources = int | tuple[slice, None]
+"""Of one source, or of several, as rows beside columns of cases: `np.s_[:, None]` are all."""
+
 
 @dataclass(frozen=True, slots=True)
 class DraftPrices:
@@ -26,19 +29,17 @@ class DraftPrices:
     step_request_s: FloatArray
     """For each request in each step."""
 
-    def job_of_s(self, source: int, count: int, steps: FloatArray | IntArray) -> FloatArray:
-        """Of the job for `count` requests that draft `steps` tokens each, by cases of these; 0 for none."""
-        once_s = self.job_s[source] + count * self.request_s[source]
-        return (steps > 0) * once_s + steps * (self.step_s[source] + count * self.step_request_s[source])
+    def lane_s(self, sources: Sources, steps: IntArray) -> FloatArray:
+        """Of a job in which `steps` tokens are drafted, by cases of these, whoever is in it; 0 for none."""
+        return (steps > 0) * self.job_s[sources] + steps * self.step_s[sources]
 
-    def missed_job_s(self, source: int, guesses: FloatArray, steps: IntArray) -> FloatArray:
-        """As `job_of_s` in the mean, where of each request so much is drafted ahead: it is drafted for again only where
-        its guess at the bonus token is wrong, and there is no job only where all are right. `guesses` are the chances
-        that they are right, [requests, cases of steps].
-        """
-        lane_s = (steps > 0) * self.job_s[source] + steps * self.step_s[source]
-        own_s = (steps > 0) * self.request_s[source] + steps * self.step_request_s[source]
-        return (1 - guesses.prod(0)) * lane_s + (1 - guesses).sum(0) * own_s
+    def own_s(self, sources: Sources, steps: IntArray) -> FloatArray:
+        """What each of its requests adds to it."""
+        return (steps > 0) * self.request_s[sources] + steps * self.step_request_s[sources]
+
+    def job_of_s(self, sources: Sources, count: int, steps: IntArray) -> FloatArray:
+        """Of the job of `count` requests."""
+        return self.lane_s(sources, steps) + count * self.own_s(sources, steps)
 
 
 @dataclass(frozen=True, slots=True)

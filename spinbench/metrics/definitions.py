@@ -1,9 +1,7 @@
 """Every metric of a run: its key, unit, formula and function. Keys as in `vllm bench serve` where it has one."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from spinbench.metrics.acceptance import acceptance_length_by_category, acceptance_length_by_drafter
@@ -18,38 +16,18 @@ from spinbench.metrics.lanes import (
 )
 from spinbench.metrics.latency import LATENCIES
 from spinbench.metrics.measured import Measured, measure
+from spinbench.metrics.metric import Metric, MetricValue, statistic
 from spinbench.metrics.replicas import output_imbalance, target_occupancy
 from spinbench.metrics.slo import requests_within_slo
 from spinbench.metrics.tables import RunTables
 
-MetricValue = int | float | None | list[float] | list[float | None] | dict[str, float]
 
-
-@dataclass(frozen=True)
-class Metric:
-    """One number of the summary. `compute` gives None where the metric is not defined for the run."""
-
-    key: str
-    unit: str
-    formula: str
-    compute: Callable[[Measured], MetricValue]
-
-
-def _statistic(name: str, samples: np.ndarray) -> float | None:
-    if len(samples) == 0:
-        return None
-    if name.startswith("p"):
-        return float(np.percentile(samples, int(name[1:])))
-    # Population standard deviation and linear percentiles, as vLLM takes them.
-    return float({"mean": np.mean, "median": np.median, "std": np.std}[name](samples))
-
-
-def _latency_metric(statistic: str, latency: str) -> Metric:
+def _latency_metric(name: str, latency: str) -> Metric:
     return Metric(
-        key=f"{statistic}_{latency}_ms",
+        key=f"{name}_{latency}_ms",
         unit="ms",
-        formula=f"{statistic} of {LATENCIES[latency]}",
-        compute=lambda m: _statistic(statistic, m.latencies.of(latency)),
+        formula=f"{name} of {LATENCIES[latency]}",
+        compute=lambda m: statistic(name, m.latencies.of(latency)),
     )
 
 
@@ -222,12 +200,12 @@ METRICS: tuple[Metric, ...] = (
     ),
     *(
         Metric(
-            f"{statistic}_switch_stall_ms",
+            f"{name}_switch_stall_ms",
             "ms",
-            f"{statistic} over switches of the time between verification and draft in which the new drafter caught up",
-            lambda m, statistic=statistic: _statistic(statistic, m.switch_stalls_ms),
+            f"{name} over switches of the time between verification and draft in which the new drafter caught up",
+            lambda m, name=name: statistic(name, m.switch_stalls_ms),
         )
-        for statistic in ("mean", "p99")
+        for name in ("mean", "p99")
     ),
 )
 

@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
+from spinbench.json_file import read_json
 from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import check_tables
 from spinbench.metrics.tables import (
@@ -154,7 +155,7 @@ def open_run(folder: Path, config: Mapping[str, Any] | None = None) -> Run:
     """
     if not (folder / SUMMARY_FILE).is_file():
         raise UserError(f"{folder}: no run here ({SUMMARY_FILE} is missing; an unfinished run has none)")
-    meta = _read_json(folder / "meta.json")
+    meta = read_json(folder / "meta.json", _missing(folder / "meta.json"))
     found = meta.get("format")
     if not isinstance(found, int) or found < 1:
         raise UserError(f"{folder / 'meta.json'}: key 'format' is {found!r}, expected {FORMAT}")
@@ -165,7 +166,7 @@ def open_run(folder: Path, config: Mapping[str, Any] | None = None) -> Run:
     absent = [key for key in ("start_s", "end_s", "drafters") if key not in meta]
     if absent:
         raise UserError(f"{folder / 'meta.json'}: key {absent[0]!r} is missing")
-    summary = _read_json(folder / SUMMARY_FILE)
+    summary = read_json(folder / SUMMARY_FILE, _missing(folder / SUMMARY_FILE))
     if "complete" not in summary:
         raise UserError(f"{folder / SUMMARY_FILE}: key 'complete' is missing")
     return Run(folder, summary, meta, _read_yaml(folder / "config.yaml") if config is None else config)
@@ -186,23 +187,15 @@ def find_runs(roots: list[Path]) -> list[Path]:
     return sorted(found)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing, so this is no complete run folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
+def _missing(path: Path) -> str:
+    return f"{path}: missing, so this is no complete run folder"
 
 
 def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: missing, so this is no complete run folder") from None
+        raise UserError(_missing(path)) from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: damaged or truncated: {str(error).splitlines()[0]}") from error
     absent = [name for name in columns if name not in table.column_names]
@@ -227,7 +220,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except FileNotFoundError:
-        raise UserError(f"{path}: missing, so this is no complete run folder") from None
+        raise UserError(_missing(path)) from None
     except (YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):

@@ -9,11 +9,11 @@ from typing import Any
 
 from spinbench.control.selector.merged import MERGED
 from spinbench.errors import UserError
+from spinbench.json_file import read_json
 from spinbench.metrics.store import Run, find_runs, open_run
 from spinbench.report.load import Load
 from spinbench.report.setting import Setting, settings_of
 from spinbench.sweep.folder import MANIFEST_FILE, POINT_FILE, SweepFolder
-from spinbench.sweep.json_file import read_json
 from spinbench.sweep.status import failure_kinds
 
 REQUIRED_META = (

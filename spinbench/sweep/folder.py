@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from spinbench.errors import UserError
-from spinbench.sweep.json_file import read_json, write_json
+from spinbench.json_file import read_json, write_json
 from spinbench.sweep.point import SweepPoint
 
 FORMAT = 1

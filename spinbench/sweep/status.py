@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spinbench.json_file import read_json
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, Session, SweepFolder
-from spinbench.sweep.json_file import read_json
 from spinbench.sweep.point import SweepPoint
 from spinbench.sweep.reason import by_reason
 

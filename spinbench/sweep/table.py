@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spinbench.errors import UserError
+from spinbench.json_file import read_json
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, TABLE_FILE, SweepFolder
-from spinbench.sweep.json_file import read_json
 from spinbench.whole_file import whole_file
 
 FIRST_COLUMNS = ("key", "status", "failure")

@@ -16,8 +16,8 @@ from typing import Any
 from filelock import Timeout
 
 from spinbench.errors import UserError
+from spinbench.json_file import read_json, write_json
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, Session, SweepFolder
-from spinbench.sweep.json_file import read_json, write_json
 from spinbench.sweep.point import SweepPoint
 from spinbench.whole_file import is_unfinished
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spinbench.errors import UserError
+from spinbench.json_file import read_json
 from spinbench.text_file import write_text
 from spinbench.workload.acceptance.walk import WalkedRounds
 
@@ -102,7 +103,7 @@ def read_speculation_profile(path: Path) -> SpeculationProfile:
     Raises UserError when the file is missing or no such profile, is of another version, a stub without measurements, or
     of a verification that does not keep the longest right prefix, and when its rates are none or contradict each other.
     """
-    raw = _read_json(path)
+    raw = read_json(path, f"{path}: no such file; it would be a {FILE_NAME}")
     version = raw.get("schema_version")
     if version != SCHEMA_VERSION:
         raise UserError(f"{path}: key 'schema_version' is {version!r}; this version reads {SCHEMA_VERSION!r}")
@@ -145,20 +146,6 @@ def _per_category(rounds: WalkedRounds, categories: Sequence[str | None]) -> dic
         if len(own.accepted):
             found[name] = {"mean_accept_length": round(own.acceptance_length, 6)}
     return found or None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; it would be a {FILE_NAME}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}")
-    return raw
 
 
 def _rates(path: Path, raw: Mapping[str, Any], key: str, length: int) -> tuple[float, ...]:

@@ -56,7 +56,8 @@ def test_every_choice_is_valid(choice: str) -> None:
 def test_who_prices_rounds_is_told_what_overlaps() -> None:
     def length(*overrides: str, lanes_share_device: bool = True) -> int:
         names = "models.drafters=[smollm2-d128-general,smollm2-d576-general]"
-        config = parse_config(composed("selector=round_robin", "drafting=goodput", names, *overrides), ReplayConfig)
+        drafting = "drafting=goodput", "drafting.probe_share=0"
+        config = parse_config(composed("selector=round_robin", *drafting, names, *overrides), ReplayConfig)
         infos = drafter_infos(config.models)
         costs = replace(cost_model(infos, drafter_scale=0.05, straight=True), overlap=Overlap(1.0, 1.0, 90.0, 90.0))
         made = loop_setting(config, infos, frozenset(), 1, 9, costs, lanes_share_device=lanes_share_device)

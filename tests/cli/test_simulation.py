@@ -177,6 +177,7 @@ def test_the_simulator_imports_no_torch(spinbench: CommandLine, prepared: Path) 
             "set pipeline=serial placement=shared",
         ),
         (["placement=own_devices", "engine.oracle_num_speculative_tokens=4"], "set pipeline=serial placement=shared"),
+        (["selector=oracle", "pipeline=draft_while_verify"], "set pipeline=serial or micro_batches"),
         (["drafting=tree", "engine.oracle_num_speculative_tokens=4"], "the oracle is known for chains"),
         (["engine.acceptance=synthetic"], "table: "),
         (["drafting=confident"], "engine.acceptance=table, table: knows drafters' confidence for 1 token of a draft"),
@@ -258,6 +259,17 @@ def test_lanes_of_one_device_slow_each_other(spinbench: CommandLine, prepared: P
         "placement=drafters_together", "selector=round_robin", f"hydra.run.dir={spinbench.folder}/devices"
     )
     assert "engine.lanes=streams" in devices.err
+
+
+def test_lanes_that_were_measured_in_another_split_are_told(simulate, spinbench: CommandLine) -> None:
+    lanes = ["engine.lanes=streams", "placement=drafters_together"]
+    same = simulate(*lanes, f"hydra.run.dir={spinbench.folder}/same")
+    other = simulate(*lanes, "placement.drafter_threads=3", f"hydra.run.dir={spinbench.folder}/other")
+    assert (same.code, other.code) == (0, 0)
+    assert "placement.drafter_threads" not in same.err
+    said = [line for line in other.err.splitlines() if "placement.drafter_threads=1, and here it is 3" in line]
+    assert len(said) == 1
+    assert "profile: how two lanes slow each other was measured" in said[0]
 
 
 def test_lanes_of_one_device_are_two_and_measured(spinbench: CommandLine, prepared: Path, simulate) -> None:

@@ -12,6 +12,7 @@ from spinbench.control.draft_length_budget import BudgetDraftLength
 from spinbench.control.draft_length_goodput import GoodputDraftLength
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.placement import Placement
+from spinbench.control.probing import Probes
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.round_prices import DraftPrices, RoundPrices
 from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
@@ -23,6 +24,7 @@ from tests.control.made_costs import cost_model
 
 DRAFTERS = (DrafterInfo("a", "model"), DrafterInfo("b", "model"), DrafterInfo("prompt_lookup", "prompt_lookup"))
 COMMON = {"max_num_speculative_tokens": 6, "prior_rate": 0.6, "decay": 0.9}
+GOODPUT = {**COMMON, "probe_share": 0.0}
 
 
 def _setting(costs=None) -> SelectorSetting:
@@ -35,7 +37,7 @@ def _seen(count: int):
 
 def test_goodput_is_that_of_the_whole_round(monkeypatch):
     # one request drafts: a step takes 1 s, a verification 10 s whatever is in it, and of each token 0.6 are accepted
-    policy, nothing = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **COMMON), np.zeros(3)
+    policy, nothing = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **GOODPUT), np.zeros(3)
     draft = DraftPrices(nothing, nothing, np.ones(3), nothing)
     prices = RoundPrices(np.full(13, 10.0), np.zeros(1), 0.0, np.zeros(1), draft, np.zeros((1, 3)))
     monkeypatch.setattr(policy._times, "prices", lambda context, missing: prices)
@@ -64,7 +66,7 @@ OWN = Placement("own_devices")
     ],
 )  # fmt: skip
 def test_seconds_of_a_round_by_k(schedule, source, seconds):
-    policy = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **{**COMMON, "max_num_speculative_tokens": 2})
+    policy = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **{**GOODPUT, "max_num_speculative_tokens": 2})
     draft = DraftPrices(
         np.array([4.0, 0, 5]), np.array([1.0, 0, 0]), np.array([2.0, 0, 0]), np.array([1.0, 0, 0])
     )  # fmt: skip
@@ -130,7 +132,7 @@ CHEAP = cost_model(DRAFTERS, drafter_scale=0.05, straight=True)
 
 @pytest.mark.parametrize("costs", [None, CHEAP], ids=["learned", "known"])
 def test_goodput_is_long_for_good_drafters_and_zero_for_bad_ones(costs):
-    policy = GoodputDraftLength(_setting(costs), **{**COMMON, "decay": 0.99})
+    policy = GoodputDraftLength(_setting(costs), **{**GOODPUT, "decay": 0.99})
     _teach(policy, [0, 1], [4, 0], rounds=150)
     good, bad = np.array([0, 0]), np.array([1, 1])
     assert (policy.lengths(_seen(2), good) > 2).all()
@@ -143,7 +145,7 @@ def test_goodput_is_longer_where_drafters_draft_at_once():
     for drafter_scale in (0.2, 0.5, 1.0):
         costs = cost_model(DRAFTERS, drafter_scale=drafter_scale)
         for placement in ("shared", "own_devices"):
-            policy = GoodputDraftLength(replace(_setting(costs), placement=Placement(placement)), **COMMON)
+            policy = GoodputDraftLength(replace(_setting(costs), placement=Placement(placement)), **GOODPUT)
             lengths.append(int(policy.lengths(_seen(2), np.array([0, 1]))[0]))
     by_turns, at_once = np.array(lengths).reshape(-1, 2).T
     assert (at_once >= by_turns).all()
@@ -151,13 +153,63 @@ def test_goodput_is_longer_where_drafters_draft_at_once():
 
 
 def test_goodput_counts_only_those_who_can_draft():
-    policy = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **COMMON)
+    policy = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **GOODPUT)
     nothing_matches = policy.lengths(_seen(2), np.array([2, NO_DRAFTER]))
     assert nothing_matches.tolist() == [0, 0]
     seen = replace(_seen(2), lookup_match_order=np.array([3, 0]))
     lengths = policy.lengths(seen, np.array([2, NO_DRAFTER]))
     assert lengths[0] > 0
     assert lengths[1] == 0
+
+
+def test_probes_come_in_rows_as_they_are_saved_for():
+    probes = Probes(0.125)
+    # 8 requests: a probe is two rounds, and the first one is there
+    assert [probes.take(0.5, 0.0, 8) for _ in range(4)] == [True, True, False, False]
+    # its price of 1 s is an eighth of eight seconds
+    for _ in range(7):
+        probes.passed(1.0)
+        assert not probes.take(0.5, 0.0, 8)
+    probes.passed(1.0)
+    assert [probes.take(0.5, 0.0, 8) for _ in range(3)] == [True, True, False]
+    # no more than one is ever saved for
+    probes.passed(1000.0)
+    assert [probes.take(0.5, 0.0, 8) for _ in range(3)] == [True, True, False]
+    assert not Probes(0.0).take(0.5, 0.0, 8)
+
+
+def test_a_probe_goes_on_while_the_batch_shrinks():
+    probes = Probes(0.125)
+    # 10 + 4 + 4 of 16 tokens, and 3 x 0.5 s of the 2 x 0.5 s that were saved: the rest is owed
+    assert [probes.take(0.5, 0.0, count) for count in (10, 4, 4, 10)] == [True, True, True, False]
+    probes.passed(11.0)
+    assert not probes.take(0.5, 0.0, 10)
+    probes.passed(1.0)
+    assert probes.take(0.5, 0.0, 10)
+
+
+def test_goodput_probes_what_it_does_not_believe_in():
+    setting, keys = _setting(cost_model(DRAFTERS, straight=True)), {**COMMON, "prior_rate": 0.05, "decay": 0.98}
+    blind, asking = (GoodputDraftLength(setting, **keys, probe_share=share) for share in (0.0, 0.01))
+    drafters = np.zeros(4, np.int64)
+    assert blind.lengths(_seen(4), drafters).tolist() == [0] * 4
+    assert asking.lengths(_seen(4), drafters).tolist() == [1] * 4
+    for policy in (blind, asking):
+        drafted = np.ones(4, int) if policy is asking else np.zeros(4, int)
+        done = outcome(range(4), [0 if policy is asking else NO_DRAFTER] * 4, drafted.tolist(), [0.1] * 4)
+        for _ in range(4):
+            policy.observe(replace(done, drafted=drafted))
+    assert blind.lengths(_seen(4), drafters).tolist() == [0] * 4
+    assert (asking.lengths(_seen(4), drafters) > 1).all()
+
+
+def test_a_probe_that_needs_catching_up_is_saved_for_longer():
+    probes = Probes(0.125)
+    assert [probes.take(0.5, 3.0, 8), probes.take(0.5, 0.0, 8)] == [True, True]
+    probes.passed(31.0)
+    assert not probes.take(0.5, 3.0, 8)
+    probes.passed(1.0)
+    assert probes.take(0.5, 3.0, 8)
 
 
 def test_a_selector_that_chooses_no_length_is_refused():

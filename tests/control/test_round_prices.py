@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from spinbench.control.draft_source import DraftSources
+from spinbench.control.drafted_again import job_again_s, log_chance, mean_drafted_again, own_again_s
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import DraftJob, TokenSpans, VerifyJob
 from spinbench.control.layout import PackedLayout
@@ -95,9 +96,33 @@ def test_the_job_of_a_group_whose_guesses_may_be_right():
     steps = np.arange(3)
     # 4 + 2 x 0.5, and for each step 1 + 2 x 0.25
     assert draft.job_of_s(0, 2, steps).tolist() == [0, 6.5, 8]
+    assert draft.job_of_s(np.s_[:, None], 2, steps).tolist() == [[0, 6.5, 8]]
     # two steps: 6 s of the job unless both guesses are right, and for each that is wrong 1 s
     guesses = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.8]])
-    assert draft.missed_job_s(0, guesses, steps) == pytest.approx([0, 6.5, 0.6 * 6 + 0.7 * 1])
+    own_s = own_again_s(guesses, draft.own_s(0, steps)).sum(0)
+    found_s = job_again_s(draft.lane_s(0, steps), own_s, log_chance(guesses).sum(0))
+    assert found_s == pytest.approx([0, 6.5, 0.6 * 6 + 0.7 * 1])
+
+
+def test_a_job_that_is_drafted_again_has_as_many_requests_as_missed():
+    # two with 1/2: one request with 2/4, two with 1/4, given that there is any: 4/3
+    assert mean_drafted_again(0.5, 2) == pytest.approx(4 / 3)
+    assert [mean_drafted_again(guess, 3) for guess in (0.0, 1.0)] == [3, 1]
+    assert mean_drafted_again(0.3, 1) == pytest.approx(1)
+
+
+def test_prices_that_are_forgotten_come_out_the_same(monkeypatch):
+    """With drafts made ahead there is any number of kinds of rounds."""
+    monkeypatch.setattr("spinbench.control.profiled_times.MAX_KNOWN", 8)
+    times, missing = ProfiledTimes(cost_model(DRAFTERS), SOURCES, MOST), np.zeros((2, 3), int)
+    kinds = [replace(context(2), num_ready=ready, ready_tokens=tokens) for ready in range(5) for tokens in range(9)]
+    first = [times.prices(kind, missing) for kind in kinds]
+    assert len(times._known) == 8
+    for before, kind in zip(first, kinds, strict=True):
+        again = times.prices(kind, missing)
+        assert np.array_equal(before.verify_s, again.verify_s)
+        assert np.array_equal(before.row_slopes_s, again.row_slopes_s)
+        assert all(map(np.array_equal, astuple(before.draft), astuple(again.draft)))
 
 
 def test_slopes_are_those_of_the_curve():

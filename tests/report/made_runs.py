@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from spinbench.control.record import RequestRecord, RoundColumns, RoundRecord, RunRecord, SpanColumns, SpanRecord
+from spinbench.json_file import write_json
 from spinbench.metrics.store import Kept, write_run
 from spinbench.sweep.folder import POINT_FILE, SweepFolder
-from spinbench.sweep.json_file import write_json
 from spinbench.sweep.point import SweepPoint
 from spinbench.sweep.table import write_table
 

@@ -200,7 +200,7 @@ def make_policy(name: str, setting: SelectorSetting, most: int) -> DraftLength:
                 confidence="product" if confidence == "product" else "token", copied_tokens=[1, 1, 2, 3],
             )  # fmt: skip
         case "goodput":
-            return GoodputDraftLength(setting, **common)
+            return GoodputDraftLength(setting, **common, probe_share=0.01)
         case "adaptive":
             return AdaptiveDraftLength(setting, min_survival=0.3, **common)
         case "budget":

@@ -67,7 +67,7 @@ def goodput(case: Case) -> GoodputDraftLength:
         INFOS, case.max_num_seqs, 12, np.random.default_rng(0), cost_model=costs, placement=Placement(case.placement),
         drafts_ahead=isinstance(case.pipeline, DraftWhileVerifyPipeline), overlap=case.overlap or NOT_SLOWED,
     )  # fmt: skip
-    return GoodputDraftLength(setting, max_num_speculative_tokens=MOST, prior_rate=0.6, decay=0.98)
+    return GoodputDraftLength(setting, max_num_speculative_tokens=MOST, prior_rate=0.6, decay=0.98, probe_share=0.01)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -136,6 +136,6 @@ def test_who_does_not_know_chooses_worse(name):
 
 def test_adaptive_depth_finds_what_longer_drafts_are_worth():
     # by itself drafting takes so long that none is made, beside the target it is hidden: fewer rounds, more tokens
-    case = Case(micro_batches("adaptive", passes_per_trial=4), "own_devices", 0.9, 0.3)
+    case = Case(micro_batches("adaptive", passes_per_trial=4), "own_devices", 0.9, 0.5)
     serial = replace(case, pipeline=SerialPipeline())
     assert _tokens_per_s(case, goodput(case)) > 1.05 * _tokens_per_s(serial, goodput(serial))

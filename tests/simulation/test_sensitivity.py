@@ -134,6 +134,7 @@ KNOBS: dict[str, Change] = {
     "drafting/goodput.max_num_speculative_tokens": Change(2),
     "drafting/goodput.prior_rate": Change(0.1),
     "drafting/goodput.decay": Change(0.5),
+    "drafting/goodput.probe_share": Change(0.0, {"drafting.prior_rate": 0.05}),
     "drafting/adaptive.max_num_speculative_tokens": Change(2),
     "drafting/adaptive.min_survival": Change(0.6),
     "drafting/adaptive.prior_rate": Change(0.1),

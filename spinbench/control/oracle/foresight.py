@@ -48,10 +48,15 @@ class Foresight:
         last = longest.max(initial=1)
         return np.arange(shortest.min(initial=last), last + 1, dtype=np.float64)
 
-    def of_drafter(self, drafter: int, rows: IntArray, num_output_tokens: IntArray) -> tuple[IntArray, BoolArray]:
-        """What becomes of a draft that is long enough: tokens accepted, and whether they are copied, [n] each."""
+    def of_drafter(
+        self, drafter: int, rows: IntArray, num_output_tokens: IntArray, by_model: BoolArray | bool = False
+    ) -> tuple[IntArray, BoolArray]:
+        """What becomes of a draft that is long enough: tokens accepted, and whether they are copied, [n] each.
+
+        `by_model` says which are not, whatever matches: those that were made ahead.
+        """
         info, streams = self.drafters[drafter], self.streams
-        by_lookup = info.drafts_by_lookup(streams.match_order_at(rows, num_output_tokens))
+        by_lookup = info.drafts_by_lookup(streams.match_order_at(rows, num_output_tokens)) & ~np.asarray(by_model)
         order = (info.max_match_tokens, info.min_match_tokens)
         return streams.accepted_run(rows, num_output_tokens, drafter, by_lookup, *order), by_lookup
 

@@ -43,8 +43,10 @@ def optimum(foresight: Foresight, cost: RoundCost) -> Optimum:
     V[t], the least time once t tokens are emitted, is min over drafters d and K of cost(d, K, context) +
     V[t + accepted + 1], and 0 at the text's end. Costs do not fall with K, so a draft is never longer than what is
     accepted of it: K is at most d's run at t, and accepted = K. Goes backwards over the tokens left, all requests at
-    once.
+    once. Raises ValueError where drafts are made ahead: then a round depends on the one before.
     """
+    if cost.schedule.drafts_ahead:
+        raise ValueError("a round whose draft was made ahead has no cost of its own")
     streams = foresight.streams
     order = np.argsort(-streams.num_tokens, kind="stable")  # who has more left than a number is a prefix of it
     lengths, ends = streams.num_tokens[order], streams.offsets[order + 1]
@@ -75,12 +77,12 @@ def _best_rounds(
     fates = [foresight.of_drafter(drafter, rows, emitted) for drafter in drafters.tolist()]
     run = np.array([run for run, _ in fates], np.int64).reshape(-1, count)  # [drafters, requests]
     way = np.array([by_lookup for _, by_lookup in fates], np.int64).reshape(-1, count)
-    best_s = cost.verify_s[0, context] + after_s[0]
+    best_s = cost.round_s(np.zeros(count), cost.verify_s[0, context]) + after_s[0]
     chosen, length = np.full(count, NO_DRAFTER), np.zeros(count, np.int64)
     for k in range(1, len(after_s)):
         draft_s = np.where(run >= k, cost.draft_s[drafters[:, None], way, k, context], np.inf)
         cheapest = draft_s.argmin(0)
-        total_s = draft_s[cheapest, np.arange(count)] + cost.verify_s[k, context] + after_s[k]
+        total_s = cost.round_s(draft_s[cheapest, np.arange(count)], cost.verify_s[k, context]) + after_s[k]
         better = total_s < best_s
         best_s = np.where(better, total_s, best_s)
         chosen, length = np.where(better, cheapest, chosen), np.where(better, k, length)

@@ -8,10 +8,9 @@ from pydantic import ConfigDict, validate_call
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.oracle.hindsight import fixed_settings
-from spinbench.control.oracle.round_cost import exact_round_cost
+from spinbench.control.oracle.hindsight import FixedSettings, fixed_settings
+from spinbench.control.selector.hindsight_costs import hindsight_costs
 from spinbench.control.selector.protocol import SelectorSetting
-from spinbench.errors import UserError
 
 
 class FixedChoice(NamedTuple):
@@ -21,6 +20,8 @@ class FixedChoice(NamedTuple):
     """[rows]: -1 = plain decoding."""
     num_speculative_tokens: IntArray
     """[rows]"""
+    time_s: float
+    """Of all requests together."""
 
 
 class BestFixedSelector:
@@ -28,8 +29,10 @@ class BestFixedSelector:
 
     With drafting=by_selector K is part of the choice, else it is the largest of the draft-length policy. With
     `per_request` every request has its own best one: the ceiling of all who choose once per request, SPIN's kind.
-    Rounds are priced as shares of a full batch of requests that are alike, one job after another; at batch 1 on one
-    device that is exact, else an estimate, so that there a sweep over selector=fixed may find a better one.
+    Rounds are priced by what overlaps in the run: side by side with other micro-batches (at the depth where the choice
+    takes least, where the pipeline finds its own), on lanes that slow each other, with drafts made ahead. Each is a
+    share of a full batch of requests that are alike. At batch 1 that is exact but for the host's gaps beside drafts
+    that are made ahead; else an estimate, so that there a sweep over selector=fixed may find a better one.
     """
 
     needs_confidence = False
@@ -37,26 +40,24 @@ class BestFixedSelector:
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(self, setting: SelectorSetting, *, per_request: bool) -> None:
         setting.require_drafters("best_fixed")
-        if setting.foresight is None:
-            raise UserError(
-                "selector=best_fixed knows every text in advance, which real models do not: it needs engine=simulation"
-            )
+        self._foresight = setting.require_foresight("best_fixed")
         self.max_num_speculative_tokens = setting.max_num_speculative_tokens
         self._setting = setting
         self._per_request = per_request
 
     @cached_property
     def _choice(self) -> FixedChoice:
-        setting, most = self._setting, self.max_num_speculative_tokens
-        if setting.cost_model is None or setting.foresight is None:
-            raise UserError("selector=best_fixed weighs what jobs take; it needs durations that a profile predicts")
-        cost = exact_round_cost(setting.cost_model, setting.foresight, most, num_requests=setting.max_num_seqs)
-        fixed = fixed_settings(setting.foresight, cost)
+        costs = hindsight_costs(self._setting, "best_fixed")
+        choices = map(self._best, fixed_settings(self._foresight, costs))
+        return min(choices, key=lambda choice: choice.time_s)
+
+    def _best(self, fixed: FixedSettings) -> FixedChoice:
         lengths = fixed.num_speculative_tokens
-        allowed: BoolArray = (lengths == 0) | (lengths == most) | setting.chooses_draft_length
+        is_only: BoolArray = (lengths == 0) | (lengths == self.max_num_speculative_tokens)
+        allowed = is_only | self._setting.chooses_draft_length
         time_s = np.where(allowed[:, None], fixed.time_s, np.inf)
         best = time_s.argmin(0) if self._per_request else np.full(time_s.shape[1], time_s.sum(1).argmin())
-        return FixedChoice(fixed.drafter[best], lengths[best])
+        return FixedChoice(fixed.drafter[best], lengths[best], float(time_s[best, np.arange(len(best))].sum()))
 
     def choose(self, context: RoundContext) -> IntArray:
         """The same drafter in every round of a request."""

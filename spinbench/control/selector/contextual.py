@@ -1,20 +1,16 @@
 """Each request for itself, every round anew, by what can be known before the round."""
 
-from typing import Annotated
-
 import numpy as np
-from pydantic import ConfigDict, Field, validate_call
 
-from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.arrays import IntArray
+from spinbench.control.context import RoundContext
 from spinbench.control.draft_source import NO_SOURCE
-from spinbench.control.request_table import NO_DRAFTER
-from spinbench.control.selector.look_ahead import LookAhead
+from spinbench.control.selector.by_outlook import OutlookSelector
+from spinbench.control.selector.look_ahead import Outlook
 from spinbench.control.selector.own_gain import own_gain
-from spinbench.control.selector.protocol import SelectorSetting
 
 
-class ContextualSelector:
+class ContextualSelector(OutlookSelector):
     """A contextual bandit: per request the drafter (and K, under drafting=by_selector) of highest expected gain.
 
     The context is the order of the prompt-lookup match, how well copies have done lately, the newest token, the
@@ -24,56 +20,10 @@ class ContextualSelector:
     policy its largest K is taken for the K to come.
     """
 
-    needs_confidence = False
-    weighs_rounds = True
+    name = "contextual"
 
-    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
-    def __init__(
-        self,
-        setting: SelectorSetting,
-        *,
-        optimism: Annotated[float, Field(ge=0)],
-        payback_rounds: Annotated[float, Field(ge=1)],
-        memory_rounds: Annotated[float, Field(gt=0)],
-        learn_costs: bool,
-    ) -> None:
-        setting.require_drafters("contextual")
-        self.max_num_speculative_tokens = setting.max_num_speculative_tokens
-        self._chooses_length = setting.chooses_draft_length
-        self._ahead = LookAhead(
-            setting,
-            optimism=optimism,
-            payback_rounds=payback_rounds,
-            memory_rounds=memory_rounds,
-            learn_costs=learn_costs,
-        )
-        self._lengths = np.zeros(setting.num_requests, np.int64)
-
-    def choose(self, context: RoundContext) -> IntArray:
-        """The best drafter of each request, -1 where none promises to gain anything."""
-        if not self.max_num_speculative_tokens:
-            self.begin(context)
-            return np.full(len(context), NO_DRAFTER)
-        outlook = self._ahead.outlook(context)
-        source, length = self._best(own_gain(outlook))
-        self._lengths[context.rows] = length
-        chosen = outlook.drafter[np.arange(len(context)), np.maximum(source, 0)]
-        return np.where(source == NO_SOURCE, NO_DRAFTER, chosen)
-
-    def begin(self, context: RoundContext) -> None:
-        """Note by what the outcome of these requests is to be learned."""
-        self._ahead.survival.begin(context)
-
-    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
-        """K of the choice."""
-        return self._lengths[context.rows]
-
-    def observe(self, outcome: RoundOutcome) -> None:
-        """Update the estimates."""
-        self._ahead.observe(outcome)
-
-    def _best(self, gain: FloatArray) -> tuple[IntArray, IntArray]:
-        """Source and K of each request's best draft, int [requests] each; -1 and 0 where none gains anything."""
+    def _best(self, context: RoundContext, outlook: Outlook) -> tuple[IntArray, IntArray]:
+        gain = own_gain(outlook)
         count, _, most = gain.shape
         first = 0 if self._chooses_length else most - 1
         flat = gain[:, :, first:].reshape(count, -1)

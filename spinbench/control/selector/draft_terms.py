@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.drafted_again import job_again_s, log_chance, own_again_s
 from spinbench.control.round_prices import RoundPrices
-
-TINY_CHANCE = 1e-12
 
 
 class Spent(NamedTuple):
@@ -62,9 +61,8 @@ class DraftTerms:
         gain = survival - tokens_per_s * prices.row_s[:, None, None]
         gain[:, :, 0] -= tokens_per_s * prices.drafting_s
         if guesses is not None:
-            # a request is drafted for again only where its guess is wrong
-            own_s = np.diff((1 - guesses) * np.cumsum(own_s, axis=2), axis=2, prepend=0.0)
-            log_guesses = np.diff(np.log(np.maximum(guesses, TINY_CHANCE)), axis=2, prepend=0.0)
+            own_s = np.diff(own_again_s(guesses, np.cumsum(own_s, axis=2)), axis=2, prepend=0.0)
+            log_guesses = np.diff(log_chance(guesses), axis=2, prepend=0.0)
         charged = np.cumsum(gain - tokens_per_s * own_s, axis=2)
         if prices.schedule.is_sum:
             return cls(survival, prices, guesses, own_s, log_guesses, charged, ((charged, slopes_s),))
@@ -89,14 +87,16 @@ class DraftTerms:
         for used in set(source.tolist()):
             mine = by == used
             steps = np.maximum.accumulate(np.where(mine, depth + 1, 0))
-            lane_s = prices.draft.job_s[used] * (steps > 0) + prices.draft.step_s[used] * steps
+            lane_s = prices.draft.lane_s(used, steps)
             if not schedule.is_sum:
+                own_s = np.cumsum(np.where(mine, self.own_s[request, used, depth], 0.0))
                 if self.guesses is not None and self.log_guesses is not None:
                     further_s = self._ahead_s(used, depth, mine & (self.guesses[request, used, depth] > 0))
                     ahead_s[1:] = schedule.together_s(ahead_s[1:], further_s)
-                    # there is no job where all guesses are right
-                    lane_s = lane_s * -np.expm1(np.cumsum(np.where(mine, self.log_guesses[request, used, depth], 0.0)))
-                lane_s = lane_s + np.cumsum(np.where(mine, self.own_s[request, used, depth], 0.0))
+                    all_right = np.cumsum(np.where(mine, self.log_guesses[request, used, depth], 0.0))
+                    lane_s = job_again_s(lane_s, own_s, all_right)
+                else:
+                    lane_s = lane_s + own_s
             drafting_s[1:] = schedule.together_s(drafting_s[1:], lane_s)
         if schedule.is_sum:
             return Spent(drafting_s, verify_s, verify_s + drafting_s)
@@ -111,4 +111,4 @@ class DraftTerms:
         steps = np.maximum.accumulate(np.where(goes_on, depth + 2, 0))
         once_s = np.where(depth == 0, draft.request_s[source] + draft.step_request_s[source], 0.0)
         own_s = np.cumsum(np.where(goes_on, once_s + draft.step_request_s[source], 0.0))
-        return draft.job_s[source] * (steps > 0) + draft.step_s[source] * steps + own_s
+        return draft.lane_s(source, steps) + own_s

@@ -6,7 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.draft_source import DraftSources
+from spinbench.control.draft_source import NO_SOURCE, DraftSources
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.round_prices import RoundPrices
 from spinbench.control.round_times import round_times
@@ -34,6 +34,11 @@ class Outlook(NamedTuple):
     guesses: FloatArray | None = None
     """[n, sources, K]: P(a draft of k tokens is kept, and the guess behind it right), so that what is drafted ahead is
     the next draft; None where nothing is."""
+
+    def drafter_of(self, source: IntArray) -> IntArray:
+        """Who drafts from each request's source, -1 = nobody, int [n]."""
+        chosen = self.drafter[np.arange(len(source)), np.maximum(source, 0)]
+        return np.where(source == NO_SOURCE, NO_DRAFTER, chosen)
 
 
 class LookAhead:

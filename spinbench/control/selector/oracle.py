@@ -7,7 +7,8 @@ from pydantic import ConfigDict, validate_call
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.oracle.optimum import Optimum, oracle
+from spinbench.control.oracle.optimum import Optimum, optimum
+from spinbench.control.selector.hindsight_costs import hindsight_costs
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.errors import UserError
 
@@ -15,28 +16,32 @@ from spinbench.errors import UserError
 class OracleSelector:
     """Follows, token by token, the optimum of `spinbench.control.oracle`: the drafter, and K as well.
 
-    It is selector and draft length in one; the configured draft-length policy only gives the largest K. The optimum is
-    of requests served one at a time with KV catch-up for nothing. So at batch 1 this is the exact optimum but for the
-    catch-up, which a run does pay; in a batch it is the same plan for each request by itself, a policy and no bound.
+    It is selector and draft length in one; the configured draft-length policy only gives the largest K. Rounds are
+    priced as shares of a full batch of requests that are alike, with KV catch-up for nothing, by what overlaps in the
+    run; where the pipeline finds its depth, at the one where the optimum takes least.
+
+    At batch 1 this is the exact optimum but for the catch-up, which a run does pay: nothing overlaps there, whatever
+    pipeline and placement. In a batch each request follows a plan of its own, a policy and no bound. Drafts made ahead
+    are refused: they tie a round's drafter and K to those of the round before.
     """
 
     needs_confidence = False
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(self, setting: SelectorSetting) -> None:
-        if setting.foresight is None:
+        self._foresight = setting.require_foresight("oracle")
+        if setting.drafts_ahead:
             raise UserError(
-                "selector=oracle knows every text in advance, which real models do not: it needs engine=simulation"
+                "selector=oracle plans every round anew, and with pipeline=draft_while_verify drafts are made in the "
+                "round before; set pipeline=serial or micro_batches, or selector=best_fixed"
             )
         self.max_num_speculative_tokens = setting.max_num_speculative_tokens
-        self._foresight = setting.foresight
-        self._cost_model = setting.cost_model
+        self._setting = setting
 
     @cached_property
     def _plan(self) -> Optimum:
-        if self._cost_model is None:
-            raise UserError("selector=oracle weighs what jobs will take; it needs durations that a profile predicts")
-        return oracle(self._foresight, self._cost_model, self.max_num_speculative_tokens)
+        plans = [optimum(self._foresight, cost) for cost in hindsight_costs(self._setting, "oracle")]
+        return min(plans, key=lambda plan: float(plan.time_s.sum()))
 
     def choose(self, context: RoundContext) -> IntArray:
         """Whom the optimum asks when so much is emitted."""

@@ -3,8 +3,12 @@
 import numpy as np
 
 from spinbench.control.arrays import FloatArray
+from spinbench.control.drafted_again import job_again_s, log_chance, own_again_s
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.look_ahead import Outlook
+
+EACH = np.s_[:, None]
+"""Of all sources."""
 
 
 def own_gain(outlook: Outlook) -> FloatArray:
@@ -17,17 +21,13 @@ def own_gain(outlook: Outlook) -> FloatArray:
     count, _, most = outlook.survival.shape
     steps = np.arange(1, most + 1)
     rows_s = prices.verify_s[count * steps] + count * (prices.drafting_s + prices.row_s[:, None] * steps)
-    lane_s = draft.job_s[:, None] + draft.step_s[:, None] * steps  # [sources, K]: of a job, whoever is in it
-    own_s = draft.request_s[:, None] + draft.step_request_s[:, None] * steps
-    missing_s = (prices.missing_s * outlook.missing_share[:, None])[:, :, None]
+    own_s = draft.own_s(EACH, steps) + (prices.missing_s * outlook.missing_share[:, None])[:, :, None]
     if outlook.guesses is None:
-        drafting_s, ahead_s = lane_s + count * (own_s + missing_s), 0.0
+        drafting_s, ahead_s = draft.lane_s(EACH, steps) + count * own_s, 0.0
     else:
-        # each is drafted for again only where its guess is wrong, and there is no job where all are right
-        wrong = 1 - outlook.guesses
-        drafting_s = (1 - outlook.guesses**count) * lane_s + count * wrong * (own_s + missing_s)
-        ahead_s = lane_s + draft.step_s[:, None] + count * (own_s + draft.step_request_s[:, None])
-        ahead_s = np.where(outlook.guesses > 0, ahead_s, 0.0)
+        own_s = count * own_again_s(outlook.guesses, own_s)
+        drafting_s = job_again_s(draft.lane_s(EACH, steps), own_s, count * log_chance(outlook.guesses))
+        ahead_s = np.where(outlook.guesses > 0, draft.job_of_s(EACH, count, steps + 1), 0.0)
     plain_s = schedule.round_s(0.0, float(prices.verify_s[0]))
     time_s = (schedule.round_s(drafting_s, rows_s[:, None], ahead_s) - plain_s) / count
     gain = np.cumsum(outlook.survival, axis=2) - outlook.tokens_per_s * time_s

@@ -108,7 +108,7 @@ class BatchChoice:
         base = net[:, :, free, -1].max(2, initial=0.0)
         extra = np.maximum(net[:, :, :models] - base[:, :, None, None], 0).sum(1).max(0)  # [models, K]
         steps = np.arange(1, most + 1)
-        model_s = draft.job_s[:models, None] + draft.step_s[:models, None] * steps
+        model_s = draft.lane_s(np.s_[:models, None], steps)
         schedule = self.prices.schedule
         if not schedule.is_sum:
             if self.guesses is not None:

@@ -42,6 +42,8 @@ class SelectorSetting:
     """Drafters go on while what they drafted is verified (pipeline=draft_while_verify)."""
     overlap: Overlap = NOT_SLOWED
     """How target and drafters slow each other, where the cost model does not know it."""
+    depths: range = range(1, 2)
+    """Rounds in flight at the most: all that the pipeline may come to."""
 
     @property
     def schedule(self) -> RoundSchedule:
@@ -59,6 +61,22 @@ class SelectorSetting:
         """UserError unless there is at least one drafter."""
         if not self.drafters:
             raise UserError(f"selector={selector} needs at least one drafter; models.drafters is empty")
+
+    def require_foresight(self, selector: str) -> Foresight:
+        """The texts to come. UserError where nobody knows them."""
+        if self.foresight is None:
+            raise UserError(
+                f"selector={selector} knows every text in advance, which real models do not: it needs engine=simulation"
+            )
+        return self.foresight
+
+    def require_cost_model(self, selector: str) -> CostModel:
+        """What jobs will take. UserError where nobody knows it."""
+        if self.cost_model is None:
+            raise UserError(
+                f"selector={selector} weighs what jobs will take; it needs durations that a profile predicts"
+            )
+        return self.cost_model
 
 
 class Selector(Protocol):

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from spinbench.metrics.definitions import MetricValue
+from spinbench.metrics.metric import MetricValue
 from spinbench.metrics.store import Run
 from spinbench.metrics.timeline import lane_order
 from spinbench.metrics.validation import DecidedAgain, request_latency_ms

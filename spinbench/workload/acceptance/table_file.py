@@ -11,61 +11,33 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from spinbench.errors import UserError
-from spinbench.text_file import write_text
+from spinbench.json_file import read_json, write_json
 from spinbench.whole_file import whole_file
 from spinbench.workload.acceptance.lookup import MAX_ORDER
 from spinbench.workload.acceptance.table import AcceptanceTable, Bytes, DrafterColumns, RecordedRequests
-from spinbench.workload.acceptance.table_meta import FORMAT, KIND, DrafterMeta, TableMeta
+from spinbench.workload.acceptance.table_columns import (
+    REQUEST_SCHEMA,
+    SCORES,
+    agreed_column,
+    position_columns,
+    position_schema,
+    read_columns,
+    rollout_columns,
+)
+from spinbench.workload.acceptance.table_meta import FORMAT, KIND, TableMeta
 
 META_FILE = "meta.json"
 """Written last: a folder without it holds no table."""
 POSITIONS_FILE = "positions.parquet"
 REQUESTS_FILE = "requests.parquet"
-SCORES = ("rank", "probability", "top_probability")
-"""Columns of each drafter, `SCORE:NAME`."""
 OWN_KEYS = ("format", "kind", "num_requests", "num_positions", "files", "content_sha256")
 """Keys of meta.json beside those of `TableMeta`."""
-
-REQUEST_SCHEMA = pa.schema(
-    [
-        ("request_id", pa.string()),
-        ("category", pa.string()),
-        ("seed", pa.int64()),
-        ("ignore_eos", pa.bool_()),
-        ("prompt_tokens", pa.int64()),
-        ("max_new_tokens", pa.int64()),
-        ("output_tokens", pa.int64()),
-        ("stopped", pa.bool_()),
-    ]
-)
-NULLABLE = ("category",)
-
-
-def position_schema(meta: TableMeta) -> pa.Schema:
-    """Columns of positions.parquet, one row per output token, the requests behind each other."""
-    scores: list[str] = []
-    for drafter in meta.drafters:
-        scores.extend(f"{score}:{drafter.name}" for score in SCORES)
-        scores.extend(_rollout_columns(drafter))
-        scores.extend([_agreed_column(drafter)] if drafter.copy_agreed else [])
-    runs = [f"lookup_run_{order}" for order in range(1, MAX_ORDER + 1)]
-    runs += ["lookup_agreed"] if meta.lookup_agreed else []
-    return pa.schema([("token_id", pa.int32()), *((name, pa.uint8()) for name in ["match_order", *runs, *scores])])
-
-
-def _rollout_columns(drafter: DrafterMeta) -> list[str]:
-    """Of the 2nd drafted token and those behind it."""
-    return [f"top_probability_{place}:{drafter.name}" for place in range(2, drafter.rollout_tokens + 1)]
-
-
-def _agreed_column(drafter: DrafterMeta) -> str:
-    return f"copy_agreed:{drafter.name}"
 
 
 def write_table(folder: Path, table: AcceptanceTable) -> None:
     """Leaves the table in `folder`, in place of one that was there. Raises UserError when it cannot be written."""
     schema = position_schema(table.meta)
-    positions = pa.Table.from_arrays([pa.array(column) for column in _position_columns(table)], schema=schema)
+    positions = pa.Table.from_arrays([pa.array(column) for column in position_columns(table)], schema=schema)
     rows = table.requests
     values = (rows.ids, rows.categories, rows.seeds, rows.ignores_eos, rows.prompt_tokens, rows.max_new_tokens,
               rows.output_tokens, rows.stopped)  # fmt: skip
@@ -87,7 +59,7 @@ def write_table(folder: Path, table: AcceptanceTable) -> None:
             "files": files,
             "content_sha256": content_sha256(table),
         }
-        write_text(folder / META_FILE, json.dumps(meta, indent=2, ensure_ascii=False) + "\n")
+        write_json(folder / META_FILE, meta)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the acceptance table: {error.strerror or error}") from error
 
@@ -125,7 +97,7 @@ def content_sha256(table: AcceptanceTable) -> str:
     rows = table.requests
     digest.update(json.dumps([rows.ids, rows.categories]).encode())
     numbers = (rows.seeds, rows.ignores_eos, rows.prompt_tokens, rows.max_new_tokens, rows.output_tokens, rows.stopped)
-    for array in (*numbers, *_position_columns(table)):
+    for array in (*numbers, *position_columns(table)):
         little_endian = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{array.dtype} {len(array)}\n".encode())
         digest.update(little_endian.tobytes())
@@ -144,19 +116,9 @@ def bytes_per_token(folder: Path) -> tuple[float, float]:
     return lean / max(1, group.num_rows), sum(sizes.values()) / max(1, group.num_rows)
 
 
-def _position_columns(table: AcceptanceTable) -> list[np.ndarray]:
-    scores: list[np.ndarray] = []
-    for columns in table.columns.values():
-        scores.extend(getattr(columns, score) for score in SCORES)
-        scores.extend(() if columns.rollout is None else columns.rollout)
-        scores.extend(() if columns.copy_agreed is None else (columns.copy_agreed,))
-    agreed = () if table.lookup_agreed is None else (table.lookup_agreed,)
-    return [table.token_ids, table.match_order, *table.lookup_run, *agreed, *scores]
-
-
 def _table(folder: Path, meta: TableMeta, positions: pa.Table, requests: pa.Table) -> AcceptanceTable:
-    of_position = _columns(folder / POSITIONS_FILE, positions, position_schema(meta))
-    of_request = _columns(folder / REQUESTS_FILE, requests, REQUEST_SCHEMA)
+    of_position = read_columns(folder / POSITIONS_FILE, positions, position_schema(meta))
+    of_request = read_columns(folder / REQUESTS_FILE, requests, REQUEST_SCHEMA)
     rows = _requests(folder / REQUESTS_FILE, of_request)
     if rows.num_positions != positions.num_rows:
         raise UserError(
@@ -169,8 +131,8 @@ def _table(folder: Path, meta: TableMeta, positions: pa.Table, requests: pa.Tabl
     columns: dict[str, DrafterColumns] = {}
     for drafter in meta.drafters:
         scores: dict[str, Bytes] = {score: of_position[f"{score}:{drafter.name}"] for score in SCORES}
-        rollout = [of_position[name] for name in _rollout_columns(drafter)]
-        agreed = of_position.get(_agreed_column(drafter))
+        rollout = [of_position[name] for name in rollout_columns(drafter)]
+        agreed = of_position.get(agreed_column(drafter))
         columns[drafter.name] = DrafterColumns(
             **scores, rollout=np.stack(rollout) if rollout else None, copy_agreed=agreed
         )
@@ -205,33 +167,10 @@ def _requests(path: Path, columns: dict[str, Any]) -> RecordedRequests:
     )
 
 
-def _columns(path: Path, table: pa.Table, schema: pa.Schema) -> dict[str, Any]:
-    """Checked columns: NumPy arrays, lists where they are texts."""
-    columns: dict[str, Any] = {}
-    for field in schema:
-        if field.name not in table.column_names:
-            raise UserError(f"{path}: column {field.name!r} is missing")
-        column = table.column(field.name)
-        if column.type != field.type:
-            raise UserError(f"{path}: column {field.name!r} is {column.type}, it must be {field.type}")
-        if column.null_count and field.name not in NULLABLE:
-            raise UserError(f"{path}: column {field.name!r} has empty places (null)")
-        columns[field.name] = column.to_pylist() if pa.types.is_string(field.type) else column.to_numpy()
-    return columns
-
-
 def _read_meta(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path.parent}: no acceptance table here ({META_FILE} is missing; an unfinished one has none)"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(raw, dict) or raw.get("kind") != KIND:
+    missing = f"{path.parent}: no acceptance table here ({META_FILE} is missing; an unfinished one has none)"
+    raw = read_json(path, missing)
+    if raw.get("kind") != KIND:
         raise UserError(f"{path}: not of an acceptance table; its key 'kind' would be {KIND!r}")
     found = raw.get("format")
     if not isinstance(found, int) or found < 1:

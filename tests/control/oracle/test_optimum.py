@@ -1,5 +1,7 @@
 """The oracle: by brute force, beside every policy, and played in the simulator."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,10 +12,13 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.hindsight import fixed_settings
-from spinbench.control.oracle.optimum import oracle
+from spinbench.control.oracle.optimum import optimum, oracle
 from spinbench.control.oracle.regret import decode_time_s
 from spinbench.control.oracle.round_cost import exact_round_cost
+from spinbench.control.overlap import NOT_SLOWED, Overlap
+from spinbench.control.placement import Placement
 from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.selector.hindsight_costs import hindsight_costs
 from spinbench.control.selector.oracle import OracleSelector
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.errors import UserError
@@ -122,6 +127,46 @@ def test_the_selector_that_follows_it_takes_its_time():
     assert (record.rounds.accepted == record.rounds.num_speculative_tokens).all()
 
 
+def test_alone_it_is_exact_on_lanes_of_their_own_and_at_any_depth():
+    model, overlap = cost_model(INFOS), Overlap(1.5, 2.0, 2.5, 9.0)
+    for placement, slowed in (("own_devices", None), ("drafters_together", overlap)):
+        setting = replace(
+            _setting(model), placement=Placement(placement), overlap=slowed or NOT_SLOWED, depths=range(3, 4)
+        )
+        played = OracleSelector(setting)
+        (cost,) = hindsight_costs(setting, "oracle")
+        best = optimum(FORESIGHT, cost)
+        record = run(
+            FreeCatchUp(model), lambda _, played=played: played, draft_length=played, placement=placement,
+            overlap=slowed, pipeline=simulated.micro_batches(3),
+        )  # fmt: skip
+        assert decode_time_s(record) == pytest.approx(best.time_s, rel=1e-9)
+        # the lanes are slow while they are alone, too
+        assert best.time_s.sum() >= (1.3 if slowed else 1) * oracle(FORESIGHT, model, 6).time_s.sum() * (1 - 1e-9)
+
+
+def test_beside_other_micro_batches_a_plan_drafts_more():
+    model = cost_model(INFOS, drafter_scale=0.5)
+    (by_turns,), (beside,) = (
+        hindsight_costs(
+            replace(_setting(model), max_num_seqs=4, placement=Placement("own_devices"), depths=depths), "oracle"
+        )
+        for depths in (range(1, 2), range(2, 3))
+    )
+    assert (by_turns.num_requests, beside.num_requests) == (4, 2)
+    tokens = [int(optimum(FORESIGHT, cost).num_speculative_tokens.sum()) for cost in (by_turns, beside)]
+    assert tokens[1] > 1.1 * tokens[0]
+
+
+def test_drafts_made_ahead_are_refused():
+    ahead = replace(_setting(cost_model(INFOS)), drafts_ahead=True)
+    with pytest.raises(UserError, match=r"set pipeline=serial or micro_batches, or selector=best_fixed"):
+        OracleSelector(ahead)
+    (cost,) = hindsight_costs(ahead, "best_fixed")
+    with pytest.raises(ValueError, match="has no cost of its own"):
+        optimum(FORESIGHT, cost)
+
+
 def test_the_selector_pays_for_catch_up_and_loses_nothing_in_a_batch():
     model = cost_model(INFOS)
     played = OracleSelector(_setting(model))
@@ -148,7 +193,8 @@ def test_without_drafters_it_is_plain_decoding():
     plain = simulated.simulate(TRACE, streams, model)
     assert best.time_s == pytest.approx(decode_time_s(plain), rel=1e-9)
     assert (best.drafter == NO_DRAFTER).all()
-    assert fixed_settings(foresight, exact_round_cost(model, foresight, 6)).time_s[0] == pytest.approx(best.time_s)
+    (fixed,) = fixed_settings(foresight, [exact_round_cost(model, foresight, 6)])
+    assert fixed.time_s[0] == pytest.approx(best.time_s)
 
 
 def test_one_token_takes_no_round():

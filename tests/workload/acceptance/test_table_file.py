@@ -182,7 +182,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no JSON": (lambda f: (f / "meta.json").write_text("{"), "meta.json: not valid JSON"),
     "no UTF-8": (lambda f: (f / "meta.json").write_bytes(b"\xff"), "meta.json: not valid JSON"),
     "a run's meta": (lambda f: _rewrite_meta(f, kind=...), "not of an acceptance table"),
-    "a list": (lambda f: (f / "meta.json").write_text("[1]"), "not of an acceptance table"),
+    "a list": (lambda f: (f / "meta.json").write_text("[1]"), "meta.json: expected a JSON object, found list"),
     "future": (
         lambda f: _rewrite_meta(f, format=5),
         "written in format 5, this version reads up to 4: update spinbench",
