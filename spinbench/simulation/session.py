@@ -9,8 +9,10 @@ from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.overlap import Overlap
 from spinbench.control.request_table import RequestTable
 from spinbench.errors import UserError
+from spinbench.simulation.answers import Answers
 from spinbench.simulation.body import JobTimes, SimulatedBody
 from spinbench.simulation.recorded_times import RecordedTimes
+from spinbench.simulation.serial_body import SerialBody
 from spinbench.simulation.text import RecordedText
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 from spinbench.workload.arrivals import ArrivalQueue
@@ -30,16 +32,18 @@ def simulated_loop(
 ) -> ServingLoop:
     """A loop that serves `queue` in simulated time; the streams' rows are `queue.requests`.
 
-    `interface` wraps the body that the loop talks to; no job starts before `start_s`; `drafts_end_early` and `overlap`
-    are explained at `SimulatedBody`. Raises UserError for a selector that must see a drafter's confidence, which tables
-    hold in steps only, and for a policy that ends drafts by a confidence that `streams` do not know.
+    `interface` wraps the body that the loop talks to; no job starts before `start_s`; `drafts_end_early` is explained
+    at `Answers`, `overlap` at `SimulatedBody`. Raises UserError for a selector that must see a drafter's confidence,
+    which tables hold in steps only, and for a policy that ends drafts by a confidence that `streams` do not know.
     """
     check_acceptance(setting, streams)
     table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
-    body = SimulatedBody(
-        streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement, drafts_end_early, overlap
-    )
-    text = RecordedText(streams)
+    text, drafters, placement = RecordedText(streams), setting.drafters, setting.placement
+    answers = Answers(streams, table.num_prompt_tokens, drafters, drafts_end_early)
+    if isinstance(times, RecordedTimes) or placement.num_devices(len(drafters)) > 1:
+        body = SimulatedBody(answers, drafters, times, start_s, placement, overlap)
+    else:
+        body = SerialBody(answers, drafters, times, start_s)
     return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress)
 
 
