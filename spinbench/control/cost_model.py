@@ -14,6 +14,7 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.cost_curve import Amount, RectangleAttention, RectangleShape
+from spinbench.control.draft_series import DraftSeries
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
 from spinbench.control.job_cost import KINDS, NO_GAP, GapCost, JobCost, JobKind
 from spinbench.control.layout import LayoutKind
@@ -67,6 +68,18 @@ class CostModel:
     def gap_s(self, job: Job) -> float:
         """Seconds between the end of this job and the start of the next, in which the loop takes its result in."""
         return self.gap(KINDS[type(job)]).of(len(job.spans.rows))
+
+    def series_s(self, series: DraftSeries) -> list[tuple[float, float]]:
+        """`job_s` and `gap_s` of each job of a series of chains by models, in their order."""
+        spans, gap = series.spans, self.gap("draft")
+        starts, stops, lengths = spans.start.tolist(), spans.stop.tolist(), series.num_speculative_tokens.tolist()
+        times: list[tuple[float, float]] = []
+        for index, ((number, own), part) in enumerate(zip(series.groups.parts, series.groups.slices, strict=True)):
+            if series.catch_ups and (catch_up := series.catch_ups[index]) is not None:
+                times.append((self.job_s(catch_up), self.gap_s(catch_up)))
+            draft_s = self._chains_s(self.drafters[number], starts[part], stops[part], lengths[part])
+            times.append((draft_s, gap.of(len(own))))
+        return times
 
     def gap(self, kind: JobKind) -> GapCost:
         """What the loop takes after a job of this kind; nothing where that was not profiled."""
@@ -159,15 +172,22 @@ class CostModel:
                 return total
             spans, depth = spans.only(~job.by_lookup), depth[~job.by_lookup]
         starts, stops, lengths = spans.start.tolist(), spans.stop.tolist(), depth.tolist()
+        if drafter.model is not None and job.tree is None:
+            return total + self._chains_s(drafter, starts, stops, lengths)
         draft, count, longest = _present(drafter, drafter.draft, DraftJob), len(stops), max(lengths)
-        if drafter.model is None:
+        if drafter.model is None or job.tree is None:
             return total + draft.of(0.0, count, longest)
-        model = drafter.model
-        keys = sum(stops)
+        passes_s = self._ragged_s(drafter.model, starts, stops, sum(stops) - sum(starts), count)
+        passes_s += self._tree_steps_s(drafter.model, job.tree, depth, spans.stop)
+        return total + draft.of(passes_s, count, longest)
+
+    def _chains_s(
+        self, drafter: DrafterCost, starts: Sequence[int], stops: Sequence[int], lengths: Sequence[int]
+    ) -> float:
+        """A draft job of chains by a model, of `lengths` tokens behind the tokens `start` to `stop` that it takes in."""
+        draft, model = _present(drafter, drafter.draft, DraftJob), _present(drafter, drafter.model, DraftJob)
+        count, longest, keys = len(stops), max(lengths), sum(stops)
         passes_s = self._ragged_s(model, starts, stops, keys - sum(starts), count)
-        if job.tree is not None:
-            further_s = self._tree_steps_s(model, job.tree, depth, spans.stop)
-            return total + draft.of(passes_s + further_s, count, longest)
         attention, passes_s = model.ragged, passes_s + (longest - 1) * model.ragged.pass_s
         # one row a step, with stop + 1 to stop + length - 1 keys: length / 2 more than stop in the mean
         if longest == min(lengths):
@@ -180,7 +200,7 @@ class CostModel:
                 passes_s += self._rows_s(model, active, active)
             for stop, length in zip(stops, lengths, strict=True):
                 passes_s += (length - 1) * attention.decode_s(stop + length / 2)
-        return total + draft.of(passes_s, count, longest)
+        return draft.of(passes_s, count, longest)
 
     def _tree_steps_s(self, model: ModelCost, tree: TreeShape, lengths: IntArray, stops: IntArray) -> float:
         """The passes over the nodes at each depth but the last."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinbench.control.arrays import IntArray
+from spinbench.control.draft_series import SeriesDone
 from spinbench.control.job import JobDone
 from spinbench.control.ready_drafts import NO_JOB
 from spinbench.control.record import FinishReason, RequestRecord, RunRecord
@@ -31,6 +32,10 @@ class Recorder:
     def add_span(self, done: JobDone, round_index: int, ahead_job: int = NO_JOB) -> None:
         """A job that ended; `ahead_job` is its number if it drafted ahead."""
         self._spans.add(done, round_index, ahead_job)
+
+    def add_series(self, done: SeriesDone, round_index: int) -> None:
+        """All drafts of a round, which were made at one go."""
+        self._spans.add_series(done, round_index)
 
     def add_round(self, round_: Round, accepted: IntArray, done: JobDone) -> None:
         """A round whose verification is `done`."""

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from spinbench.control.arrays import IntArray
+from spinbench.control.cost_model import CostModel
+from spinbench.control.draft_series import DraftSeries, SeriesDone
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import Job, JobDone, KnownTimes, job_as_run
 from spinbench.control.lane_name import lane_name
@@ -43,7 +45,7 @@ class SerialBody:
             job = self._queue.popleft()
             # known at once, since texts are; how far a draft goes decides how long it takes
             result = self._answers.of(job)
-            times = self._take_turn(float(self._times.job_s(job_as_run(job, result))), float(self._times.gap_s(job)))
+            times = self._take_turn(self._times.job_s(job_as_run(job, result)), self._times.gap_s(job))
             return JobDone(job, result, lane_name(job, self._drafters), times)
         if deadline_s is None:
             raise RuntimeError("no job in flight and nothing to wait for")
@@ -57,12 +59,29 @@ class SerialBody:
     def _take_turn(self, duration_s: float, gap_s: float) -> KnownTimes:
         """A job on the device, and behind it the host, which is busy with the result."""
         start_s = max(self._now_s, self._free_at_s, self._host_free_at_s)
-        self._free_at_s = start_s + duration_s
+        self._free_at_s = start_s + float(duration_s)
         self._wait(self._free_at_s)
         end_s = self._now_s
-        self._host_free_at_s = max(self._host_free_at_s, end_s) + gap_s
+        self._host_free_at_s = max(self._host_free_at_s, end_s) + float(gap_s)
         return KnownTimes(start_s, end_s)
 
     def _wait(self, until_s: float) -> None:
         # by the difference, as SimPy does it: so a run's times are the same to the last digit on either body
         self._now_s += until_s - self._now_s
+
+
+class AtOnceBody(SerialBody):
+    """Does the drafts of a round at one go as well, where a cost model says what they take."""
+
+    def __init__(self, answers: Answers, drafters: Sequence[DrafterInfo], costs: CostModel, start_s: float) -> None:
+        """The clock begins at `start_s`."""
+        super().__init__(answers, drafters, costs, start_s)
+        self._costs = costs
+
+    def draft_at_once(self, series: DraftSeries) -> SeriesDone:
+        """See `DraftsAtOnce`."""
+        if self._queue:
+            raise RuntimeError("drafts were to be made at once while other jobs wait for their turn")
+        self._answers.ask(series.spans.rows, series.groups.drafter)
+        times = [self._take_turn(duration_s, gap_s) for duration_s, gap_s in self._costs.series_s(series)]
+        return SeriesDone(series, [self._drafters[number].name for number, _ in series.groups.parts], times)
