@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.drafter_groups import Groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class RoundOutcome:
     rows: IntArray
     drafter: IntArray
     """-1 = plain decoding."""
+    groups: Callable[[], Groups]
+    """The requests by drafter; the same ones as of the round before, if its requests had the same drafters."""
     by_lookup: BoolArray
     """The draft was copied, no model was asked."""
     drafted_ahead: BoolArray

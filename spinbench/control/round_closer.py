@@ -4,6 +4,7 @@ import numpy as np
 
 from spinbench.control.committer import Committer
 from spinbench.control.draft_ahead import DraftAhead
+from spinbench.control.drafter_groups import DrafterGroups
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation
 from spinbench.control.job import JobDone, VerifyResult
@@ -35,6 +36,8 @@ class RoundCloser:
     ) -> None:
         self._setting = setting
         self._of_rounds = of_rounds
+        # with members the groups of rounds are those who draft, and a request may be in several
+        self._by_drafter = DrafterGroups(len(setting.drafters)) if setting.merged else of_rounds.groups
         self._weighs_rounds = setting.weighs_rounds
         self._table = table
         self._text = text
@@ -72,7 +75,9 @@ class RoundCloser:
             bonus = result.token_ids[np.arange(len(rows)), accepted]
             ahead_left_s = self._draft_ahead.verified(round_, done.end_s, accepted, bonus, finished)
         copies = self._of_rounds.copies
-        outcome = round_outcome(round_, self._text, accepted, done, finished, ahead_left_s, copies=copies)
+        outcome = round_outcome(
+            round_, self._text, accepted, done, finished, self._by_drafter, ahead_left_s, copies=copies
+        )
         setting.selector.observe(outcome)
         if setting.draft_length is not setting.selector:  # a selector that chooses K is both
             setting.draft_length.observe(outcome)
