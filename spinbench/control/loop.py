@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from spinbench.control.arrays import IntArray
 from spinbench.control.committer import Committer
 from spinbench.control.draft_ahead import DraftAhead
@@ -22,16 +20,16 @@ from spinbench.control.job import (
     PrefillJob,
     PrefillResult,
     ScoreResult,
-    TokenSpans,
     VerifyJob,
     VerifyResult,
 )
 from spinbench.control.kv_budget import KvBudget
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.pipeline import next_to_start, num_parts, share_of_batch
+from spinbench.control.prefills import Prefills
 from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
-from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
+from spinbench.control.request_table import IDLE, RequestTable
 from spinbench.control.round import Round
 from spinbench.control.round_closer import RoundCloser
 from spinbench.control.round_starter import RoundStarter
@@ -64,18 +62,17 @@ class ServingLoop:
         self._at_once = at_once if setting.drafts_follow_each_other else None
         self._arrivals = arrivals
         self._table = table
-        self._headroom_tokens = setting.max_num_draft_tokens + 1
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size, setting.branch_tokens)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
         self._recorder = Recorder(table, text, setting.drafter_names, body.now())
         ends = EndTokens(setting.eos_token_ids, table)
-        self._committer = Committer(table, text, ends, self._scheduler, self._recorder, body, on_progress)
+        committer = Committer(table, text, ends, self._scheduler, self._recorder, body, on_progress)
+        self._prefills = Prefills(table, self._scheduler, committer, body, setting.max_num_draft_tokens + 1)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
         self._last_event: JobTimes = KnownTimes(0.0, 0.0)
         self._rounds: dict[int, Round] = {}
         """Those in flight, by index."""
-        self._prefilling = False
         self._full: FullInformation | None = None
         if isinstance(setting.selector, LearnsFromAll):
             most = setting.draft_length.max_num_speculative_tokens
@@ -91,7 +88,7 @@ class ServingLoop:
         of_rounds, beside = setting.of_rounds, (self._full, self._draft_ahead)
         self._starter = RoundStarter(setting, of_rounds, body, table, text, self._scheduler, *beside)
         self._closer = RoundCloser(
-            setting, of_rounds, table, text, ends, self._scheduler, self._recorder, self._committer, *beside
+            setting, of_rounds, table, text, ends, self._scheduler, self._recorder, committer, *beside
         )
 
     def run(self) -> RunRecord:
@@ -149,7 +146,7 @@ class ServingLoop:
     @property
     def _must_wait(self) -> bool:
         """Whether nothing can begin before what is in flight ends, whoever arrives: then nobody asks for the time."""
-        return self._setting.pipeline.depth == 1 and (self._prefilling or bool(self._rounds))
+        return self._setting.pipeline.depth == 1 and (self._prefills.under_way or bool(self._rounds))
 
     def abort(self, now_s: float) -> RunRecord:
         """The record of a run that ends early: its unfinished requests are `aborted`. To be called once."""
@@ -170,12 +167,12 @@ class ServingLoop:
         """
         depth = self._setting.pipeline.depth
         overlaps = depth > 1
-        if not self._prefilling and (overlaps or not self._rounds):
-            self._start_prefill()
+        if not self._prefills.under_way and (overlaps or not self._rounds):
+            self._prefills.start()
         if self._draft_ahead and self._draft_ahead.is_undecided:
             return
         places = depth - len(self._rounds)
-        if places > 0 and (overlaps or not self._prefilling) and self._scheduler.running:
+        if places > 0 and (overlaps or not self._prefills.under_way) and self._scheduler.running:
             running = self._scheduler.running_rows
             idle = running[self._table.in_round[running] == IDLE] if overlaps else running
             rows = next_to_start(idle, self._table.last_round, places * share_of_batch(len(running), depth))
@@ -189,16 +186,6 @@ class ServingLoop:
         for job in jobs:
             self._body.submit(job)
         return bool(jobs)
-
-    def _start_prefill(self) -> None:
-        if not self._scheduler.waiting:
-            return
-        admitted = self._scheduler.admit(self._body.now(), self._headroom_tokens)
-        if admitted:
-            self._prefilling = True
-            rows = np.array(admitted, np.int64)
-            self._table.in_round[rows] = IN_PREFILL
-            self._body.submit(PrefillJob(TokenSpans(rows, np.zeros_like(rows), self._table.num_tokens[rows])))
 
     def _start_rounds(self, rows: IntArray, most: int) -> None:
         """Choose for these requests, and start them in at most `most` rounds."""
@@ -255,14 +242,6 @@ class ServingLoop:
                 self._full.scored(job, result)
                 self._num_scoring -= 1
         elif isinstance(job, PrefillJob) and isinstance(result, PrefillResult):
-            self._prefilled(done, job, result)
+            self._prefills.end(done, job, result)
         else:
             raise TypeError(f"event of {type(job).__name__} with a result of {type(result).__name__}")
-
-    def _prefilled(self, done: JobDone, job: PrefillJob, result: PrefillResult) -> None:
-        self._prefilling = False
-        table, rows = self._table, job.spans.rows
-        table.in_round[rows] = IDLE
-        table.num_prefill_emitted_tokens[rows] += 1
-        table.first_token_s[rows] = np.where(np.isnan(table.first_token_s[rows]), done.end_s, table.first_token_s[rows])
-        self._committer.commit(rows, result.token_ids[:, None], np.ones_like(rows), done.end_s)
