@@ -1,8 +1,7 @@
 """Collects what happened, in the order it happened, into a `RunRecord`."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from math import isnan
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.draft_series import SeriesDone
@@ -82,4 +81,4 @@ class Recorder:
 
 
 def _known(time_s: float) -> float | None:
-    return None if np.isnan(time_s) else float(time_s)
+    return None if isnan(time_s) else float(time_s)

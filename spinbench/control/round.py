@@ -34,7 +34,7 @@ class Round:
         nobodys = setting.nobodys(len(context))
         self.index = index
         self.rows = context.rows
-        self.num_speculative_tokens: IntArray = nobodys.count
+        self.num_speculative_tokens: IntArray = nobodys.zeros
         """Tokens that drafters are asked for, on all paths."""
         self.asked_depth = choice.depth
         """Those on the longest path."""
@@ -43,19 +43,19 @@ class Round:
         self.context_tokens = context.context_tokens
         self.output_tokens = context.output_tokens
         self.lookup_match_order = context.lookup_match_order
-        self.by_lookup: BoolArray = nobodys.flag
-        self.catch_up_tokens: IntArray = nobodys.count
-        self.drafted: IntArray = nobodys.count
-        self.draft_steps: IntArray = nobodys.count
+        self.by_lookup: BoolArray = nobodys.no
+        self.catch_up_tokens: IntArray = nobodys.zeros
+        self.drafted: IntArray = nobodys.zeros
+        self.draft_steps: IntArray = nobodys.zeros
         """Tokens that a model was run for, of which it may not have been sure enough to draft the last."""
-        self.group_size: IntArray = nobodys.count
-        self.confidence: FloatArray = nobodys.number
-        self._draft_start_s: FloatArray = nobodys.number
-        self._draft_end_s: FloatArray = nobodys.number
+        self.group_size: IntArray = nobodys.zeros
+        self.confidence: FloatArray = nobodys.unknown
+        self._draft_start_s: FloatArray = nobodys.unknown
+        self._draft_end_s: FloatArray = nobodys.unknown
         self._untimed: list[tuple[IntArray, JobDone]] = []
         """Drafts whose times nobody has asked for yet, and the places of their requests."""
         self.ready = choice.ready
-        self.drafted_ahead = nobodys.flag if choice.ready is None else choice.ready.is_there
+        self.drafted_ahead = nobodys.no if choice.ready is None else choice.ready.is_there
         """Whose draft was there when the round began."""
         self._setting = setting
         self._asked_tokens = num_speculative_tokens
@@ -67,8 +67,9 @@ class Round:
 
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
-        self._make_room()
         series = self.series(table)
+        if series is not None or self.ready is not None:
+            self._make_room()
         if series is None:
             return [self.verify_job()]
         self._pending.update(series.groups.parts)
@@ -138,13 +139,15 @@ class Round:
     @property
     def draft_start_s(self) -> FloatArray:
         """When each request's draft began, the first of several; nan without one."""
-        self._ask_times()
+        if self._untimed:
+            self._ask_times()
         return self._draft_start_s
 
     @property
     def draft_end_s(self) -> FloatArray:
         """When it ended, the last of several."""
-        self._ask_times()
+        if self._untimed:
+            self._ask_times()
         return self._draft_end_s
 
     def _ask_times(self) -> None:
@@ -196,7 +199,7 @@ class Round:
         if self._beside is not None:
             own_first = self.drafter[places] == drafter
             lengths = np.where(own_first, lengths, self._beside[1][places])
-        by_lookup = setting.nobodys(len(places)).flag
+        by_lookup = setting.nobodys(len(places)).no
         if setting.copies:
             by_lookup = setting.drafts_by_lookup(drafter, self.lookup_match_order[places])
             self.by_lookup = np.zeros(len(self.rows), np.bool_)
@@ -206,7 +209,7 @@ class Round:
                 self.by_lookup[places[own_first]] = by_lookup[own_first]
         start = setting.start_of_drafts(drafter, by_lookup, newest, table.planned_kv_tokens(rows, drafter))
         behind = newest - start > MAX_UNSEEN_TOKENS
-        first, catch_ups = start, []
+        first, catch_ups = start, list[CatchUpJob | None]()
         if np.count_nonzero(behind):
             first = np.where(behind, newest - 1, start)
             self.catch_up_tokens = np.zeros(len(self.rows), np.int64)

@@ -16,11 +16,10 @@ from spinbench.control.token_tree import TreeShape
 class Nobodys(NamedTuple):
     """Columns of requests for whom nothing was drafted, [requests] each, which no round may change."""
 
-    count: IntArray
-    """Zeros."""
-    number: FloatArray
+    zeros: IntArray
+    unknown: FloatArray
     """NaN."""
-    flag: BoolArray
+    no: BoolArray
     """False."""
 
 
@@ -54,20 +53,20 @@ class RoundSetting:
         self.copies = any(drafter.copies for drafter in self.drafters)
         self.has_trees = tree is not None or bool(self.members) or branches
         """Whether what is verified may branch."""
-        self._nobodys = Nobodys(*(np.empty(0, dtype) for dtype in (np.int64, np.float64, np.bool_)))
+        self._nobodys = Nobodys(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.bool_))
         self._all_keep_kv = bool(self.has_kv_cache.all())
         # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
         self._keeps_kv = np.append(self.has_kv_cache, False)
 
     def nobodys(self, num_requests: int) -> Nobodys:
         """Columns for so many requests, shared by all who ask."""
-        if num_requests > len(self._nobodys.count):
+        if num_requests > len(self._nobodys.zeros):
             most = 2 * num_requests
             self._nobodys = Nobodys(np.zeros(most, np.int64), np.full(most, np.nan), np.zeros(most, np.bool_))
             for column in self._nobodys:
                 column.flags.writeable = False
-        count, number, flag = self._nobodys
-        return Nobodys(count[:num_requests], number[:num_requests], flag[:num_requests])
+        zeros, unknown, no = self._nobodys
+        return Nobodys(zeros[:num_requests], unknown[:num_requests], no[:num_requests])
 
     def drafts_by_lookup(self, drafter: IntArray, match_order: IntArray) -> BoolArray:
         """Which requests copy rather than ask a model, each of its own drafter; see `DrafterInfo`."""

@@ -1,6 +1,5 @@
 """A stretch of a run's jobs, as columns of spans: so many that their work is counted in one go."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -115,22 +114,33 @@ class SpanChunk:
 
     def add_series(self, done: SeriesDone, round_index: int) -> None:
         """The jobs of a series of chains."""
-        series = done.series
-        if series.catch_ups:
-            lane = dict(zip((number for number, _ in series.groups.parts), done.lanes, strict=True))
-            for job, times in zip(series.jobs(), done.times, strict=True):
-                self._add(job, lane[job.drafter], times, round_index)
-            return
-        count = len(series.groups.parts)
+        series, sizes = done.series, [len(own) for _, own in done.series.groups.parts]
         self._lengths.append(series.num_speculative_tokens)
         self._copied.append(series.by_lookup)
-        self._lane += done.lanes
-        self._kind += ["draft"] * count
         self._times += done.times
-        self._round_index += [round_index] * count
-        self._is_draft += [True] * count
-        self._sizes += [len(own) for _, own in series.groups.parts]
-        self._add_spans(series.spans)
+        self._round_index += [round_index] * len(done.times)
+        if not series.catch_ups:
+            self._lane += done.lanes
+            self._kind.extend(["draft"] * len(sizes))
+            self._is_draft += [True] * len(sizes)
+            self._sizes += sizes
+            self._add_spans(series.spans)
+            return
+        rows, start, stop = series.spans.rows, series.spans.start, series.spans.stop
+        for lane, size, part, catch_up in zip(done.lanes, sizes, series.groups.slices, series.catch_ups, strict=True):
+            if catch_up is not None:
+                self._lane.append(lane)
+                self._kind.append("catch_up")
+                self._is_draft.append(False)
+                self._sizes.append(len(catch_up.spans.rows))
+                self._add_spans(catch_up.spans)
+            self._lane.append(lane)
+            self._kind.append("draft")
+            self._is_draft.append(True)
+            self._sizes.append(size)
+            self._rows.append(rows[part])
+            self._start.append(start[part])
+            self._stop.append(stop[part])
 
     def columns(self) -> SpanColumnsPart:
         """All jobs."""
@@ -150,9 +160,9 @@ class SpanChunk:
     def _work(self) -> Work:
         """What each job computes and reads, all jobs in one go.
 
-        Only verification can pad or copy. A draft runs the known tokens in one pass, then one row per further token; the
-        last token of a path is not fed back, and a lookup runs nothing. A request's rows are computed against all its
-        keys that are filled, also those that a mask hides: of later tokens, and of other branches of a tree.
+        Only verification can pad or copy. A draft runs the known tokens in one pass, then one row per further token;
+        the last token of a path is not fed back, and a lookup runs nothing. A request's rows are computed against all
+        its keys that are filled, also those that a mask hides: of later tokens, and of other branches of a tree.
         """
         start, stop, sizes = np.concatenate(self._start), np.concatenate(self._stop), np.array(self._sizes)
         first = np.cumsum(sizes) - sizes

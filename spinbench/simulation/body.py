@@ -17,6 +17,7 @@ from spinbench.simulation.lane import Lane
 from spinbench.simulation.recorded_times import RecordedTimes
 from spinbench.simulation.streams import Streams
 
+
 class JobTimes(Protocol):
     """Says how long jobs take, as a cost model does."""
 

@@ -50,7 +50,7 @@ class SerialBody:
         if deadline_s is None:
             raise RuntimeError("no job in flight and nothing to wait for")
         if deadline_s > self._now_s:
-            self._wait(deadline_s)
+            self._now_s += deadline_s - self._now_s
         return None
 
     def release(self, rows: IntArray) -> None:
@@ -58,16 +58,13 @@ class SerialBody:
 
     def _take_turn(self, duration_s: float, gap_s: float) -> KnownTimes:
         """A job on the device, and behind it the host, which is busy with the result."""
-        start_s = max(self._now_s, self._free_at_s, self._host_free_at_s)
+        now_s, host_free_at_s = self._now_s, self._host_free_at_s
+        start_s = max(now_s, self._free_at_s, host_free_at_s)
         self._free_at_s = start_s + float(duration_s)
-        self._wait(self._free_at_s)
-        end_s = self._now_s
-        self._host_free_at_s = max(self._host_free_at_s, end_s) + float(gap_s)
+        # time passes by differences, as in SimPy: so a run's times are the same to the last digit on either body
+        self._now_s = end_s = now_s + (self._free_at_s - now_s)
+        self._host_free_at_s = max(host_free_at_s, end_s) + float(gap_s)
         return KnownTimes(start_s, end_s)
-
-    def _wait(self, until_s: float) -> None:
-        # by the difference, as SimPy does it: so a run's times are the same to the last digit on either body
-        self._now_s += until_s - self._now_s
 
 
 class AtOnceBody(SerialBody):
