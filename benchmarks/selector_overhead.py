@@ -21,6 +21,7 @@ from spinbench.cli.locations import find_trace
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.cost_model import CostModel
 from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafter_groups import DrafterGroups
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.joint import JointSelector
@@ -77,6 +78,7 @@ def outcome_of(rng: np.random.Generator, seen: RoundContext, drafter: np.ndarray
         ngram_hindsight=lambda: (np.zeros((len(seen), width)), np.zeros((len(seen), width), np.bool_)),
         draft_time_s=0.01 * drafted, verify_time_s=0.05, group_size=np.ones(len(seen), np.int64),
         finished=np.zeros(len(seen), np.bool_),
+        groups=lambda: DrafterGroups(seen.missing_kv_tokens.shape[1]).of(drafter),
     )  # fmt: skip
 
 

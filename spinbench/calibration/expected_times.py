@@ -6,7 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import Body, Job, JobDone, job_as_run
-from spinbench.control.span_log import kind_of
+from spinbench.control.span_chunk import kind_of
 from spinbench.metrics.validation import JobsCompared
 
 

@@ -147,9 +147,9 @@ class SimulatedEngine:
             )
             for replica in range(config.replicas)
         ]
+        branch_tokens = settings[0].branch_tokens
         max_tokens = {
-            request.id: lengths[request.id] + request.max_new_tokens + settings[0].branch_tokens
-            for request in trace.requests
+            request.id: lengths[request.id] + request.max_new_tokens + branch_tokens for request in trace.requests
         }
         num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, profile.meta))
         settings = [replace(one, num_kv_blocks=num_blocks) for one in settings]
@@ -172,6 +172,7 @@ class SimulatedEngine:
                 start_s,
                 ends_early,
                 overlap_of(config, profile),
+                at_once=True,
             )
 
         def judge(record: RunRecord) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """What a selector sees before a round, and what it is told after one: arrays with one entry per request."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.drafter_groups import Groups
+from spinbench.control.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RoundContext:
     """The requests of a micro-batch before a round. The same in both engines."""
 
@@ -60,13 +62,15 @@ class RoundContext:
         return RoundContext(**mine)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RoundOutcome:
     """The requests of a micro-batch after a round."""
 
     rows: IntArray
     drafter: IntArray
     """-1 = plain decoding."""
+    groups: Callable[[], Groups]
+    """The requests by drafter; the same ones as of the round before, if its requests had the same drafters."""
     by_lookup: BoolArray
     """The draft was copied, no model was asked."""
     drafted_ahead: BoolArray

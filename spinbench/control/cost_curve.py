@@ -31,8 +31,8 @@ class Curve:
     """Not negative, not falling."""
     max_count: int = field(init=False, repr=False, compare=False)
     """Largest count that was measured."""
-    _top: int = field(init=False, repr=False, compare=False)
-    _table: list[float] = field(init=False, repr=False, compare=False)
+    table: list[float] = field(init=False, repr=False, compare=False)
+    """Seconds for every count from 0 on, as far as it goes; all of it was measured."""
     _slope_s: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -50,14 +50,13 @@ class Curve:
             slope = max(slope, (seconds[-1] - seconds[-2]) / (counts[-1] - counts[-2]))
         object.__setattr__(self, "max_count", counts[-1])
         top = min(counts[-1], MAX_TABLE_COUNT)
-        object.__setattr__(self, "_top", top)
-        object.__setattr__(self, "_table", np.interp(np.arange(top + 1), counts, seconds).tolist())
+        object.__setattr__(self, "table", np.interp(np.arange(top + 1), counts, seconds).tolist())
         object.__setattr__(self, "_slope_s", slope)
 
     def of(self, count: int) -> float:
         """Seconds for `count`."""
-        if count <= self._top:
-            return self._table[count]
+        if count < len(self.table):
+            return self.table[count]
         counts, seconds = self.counts, self.seconds
         if count >= counts[-1]:
             return seconds[-1] + self._slope_s * (count - counts[-1])

@@ -14,11 +14,13 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.cost_curve import Amount, RectangleAttention, RectangleShape
+from spinbench.control.draft_series import DraftSeries
 from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
 from spinbench.control.job_cost import KINDS, NO_GAP, GapCost, JobCost, JobKind
 from spinbench.control.layout import LayoutKind
 from spinbench.control.model_cost import DrafterCost, ModelCost
 from spinbench.control.overlap import NOT_SLOWED, Overlap
+from spinbench.control.profiled_range import BeyondProfile
 from spinbench.control.token_tree import TreeShape
 from spinbench.errors import UserError
 
@@ -41,12 +43,12 @@ class CostModel:
     """By the kind of the job that ended."""
     overlap: Overlap = NOT_SLOWED
     """How two lanes of the device slow each other, if it was measured; times are of jobs that have it to themselves."""
-    _warnings: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _beyond: BeyondProfile = field(default_factory=BeyondProfile, init=False, repr=False, compare=False)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was asked for outside the profiled ranges so far, one line for each operation and limit."""
-        return tuple(self._warnings.values())
+        return self._beyond.lines
 
     def job_s(self, job: Job) -> float:
         """Seconds from a job's start to its end on its lane."""
@@ -67,6 +69,27 @@ class CostModel:
     def gap_s(self, job: Job) -> float:
         """Seconds between the end of this job and the start of the next, in which the loop takes its result in."""
         return self.gap(KINDS[type(job)]).of(len(job.spans.rows))
+
+    def series_s(self, series: DraftSeries) -> list[tuple[float, float]]:
+        """`job_s` and `gap_s` of each job of a series of chains by models, in their order."""
+        spans, gap = series.spans, self.gap("draft")
+        if np.count_nonzero(spans.start) < len(spans):  # a whole context's time is no matter of sums
+            return [(self.job_s(job), self.gap_s(job)) for job in series.jobs()]
+        further = spans.stop - spans.start - 1
+        columns = further, further * spans.stop, spans.stop, series.num_speculative_tokens
+        all_rows, all_cells, all_stops, all_lengths = (column.tolist() for column in columns)
+        times: list[tuple[float, float]] = []
+        for index, ((number, _), part) in enumerate(zip(series.groups.parts, series.groups.slices, strict=True)):
+            if series.catch_ups and (catch_up := series.catch_ups[index]) is not None:
+                times.append((self.job_s(catch_up), self.gap_s(catch_up)))
+            drafter, rows, stops = self.drafters[number], all_rows[part], all_stops[part]
+            model, count, num_rows = _present(drafter, drafter.model, DraftJob), len(stops), sum(rows)
+            self._beyond.check_attention(model, count, max(stops))
+            extended, cells = count - rows.count(0), sum(all_cells[part])
+            attention_s = model.ragged.sums_s(count, sum(stops), extended, num_rows, cells)
+            first_s = self._pass_s(model, count + num_rows, count, attention_s)
+            times.append((self._chains_s(drafter, model, first_s, stops, all_lengths[part]), gap.of(count)))
+        return times
 
     def gap(self, kind: JobKind) -> GapCost:
         """What the loop takes after a job of this kind; nothing where that was not profiled."""
@@ -135,7 +158,7 @@ class CostModel:
     def _verify_job_s(self, job: VerifyJob) -> float:
         layout, spans = job.layout, job.spans
         model, cost, count = self.target, self._verify_cost(layout.kind), len(spans.rows)
-        self._check_range(model, count, int(np.maximum.reduce(spans.stop)))
+        self._beyond.check_attention(model, count, int(np.maximum.reduce(spans.stop)))
         if layout.kind == "packed":
             rows, keys = layout.query_tokens, layout.key_tokens
             if np.count_nonzero(spans.start) == count:
@@ -143,7 +166,7 @@ class CostModel:
                 attention_s = model.ragged.sums_s(count, keys, extended, rows - count, layout.useful_cells - keys)
             else:
                 attention_s = model.ragged.requests_s(spans.start.tolist(), spans.stop.tolist())
-            return cost.of(self._rows_s(model, rows, rows) + model.ragged.pass_s + attention_s, count, 1)
+            return cost.of(self._pass_s(model, rows, rows, attention_s), count, 1)
         own_rows = int(spans.num_tokens.sum())
         passes_s = self._rows_s(model, count * layout.query_width or own_rows, own_rows)
         passes_s += self._rectangle(layout.kind).of(layout.shape)
@@ -159,20 +182,25 @@ class CostModel:
                 return total
             spans, depth = spans.only(~job.by_lookup), depth[~job.by_lookup]
         starts, stops, lengths = spans.start.tolist(), spans.stop.tolist(), depth.tolist()
+        draft, count, model = _present(drafter, drafter.draft, DraftJob), len(stops), drafter.model
+        if model is None:
+            return total + draft.of(0.0, count, max(lengths))
+        first_s = self._ragged_s(model, starts, stops, sum(stops) - sum(starts), count)
+        if job.tree is None:
+            return total + self._chains_s(drafter, model, first_s, stops, lengths)
+        further_s = self._tree_steps_s(model, job.tree, depth, spans.stop)
+        return total + draft.of(first_s + further_s, count, max(lengths))
+
+    def _chains_s(
+        self, drafter: DrafterCost, model: ModelCost, first_s: float, stops: Sequence[int], lengths: Sequence[int]
+    ) -> float:
+        """A draft job of chains by a model, of `lengths` tokens behind `stops` known ones; the first pass is known."""
         draft, count, longest = _present(drafter, drafter.draft, DraftJob), len(stops), max(lengths)
-        if drafter.model is None:
-            return total + draft.of(0.0, count, longest)
-        model = drafter.model
-        keys = sum(stops)
-        passes_s = self._ragged_s(model, starts, stops, keys - sum(starts), count)
-        if job.tree is not None:
-            further_s = self._tree_steps_s(model, job.tree, depth, spans.stop)
-            return total + draft.of(passes_s + further_s, count, longest)
-        attention, passes_s = model.ragged, passes_s + (longest - 1) * model.ragged.pass_s
+        attention, passes_s = model.ragged, first_s + (longest - 1) * model.ragged.pass_s
         # one row a step, with stop + 1 to stop + length - 1 keys: length / 2 more than stop in the mean
         if longest == min(lengths):
             passes_s += (longest - 1) * self._rows_s(model, count, count)
-            passes_s += (longest - 1) * count * attention.decode_s(keys / count + longest / 2)
+            passes_s += (longest - 1) * count * attention.decode_s(sum(stops) / count + longest / 2)
         else:
             rising = sorted(lengths)
             for step in range(1, longest):
@@ -180,7 +208,7 @@ class CostModel:
                 passes_s += self._rows_s(model, active, active)
             for stop, length in zip(stops, lengths, strict=True):
                 passes_s += (length - 1) * attention.decode_s(stop + length / 2)
-        return total + draft.of(passes_s, count, longest)
+        return draft.of(passes_s, count, longest)
 
     def _tree_steps_s(self, model: ModelCost, tree: TreeShape, lengths: IntArray, stops: IntArray) -> float:
         """The passes over the nodes at each depth but the last."""
@@ -198,32 +226,18 @@ class CostModel:
         self, model: ModelCost, starts: Sequence[int], stops: Sequence[int], num_rows: int, num_head_rows: int
     ) -> float:
         """One pass over ragged rows."""
-        self._check_range(model, len(stops), max(stops))
-        attention = model.ragged
-        return self._rows_s(model, num_rows, num_head_rows) + attention.pass_s + attention.requests_s(starts, stops)
+        self._beyond.check_attention(model, len(stops), max(stops))
+        return self._pass_s(model, num_rows, num_head_rows, model.ragged.requests_s(starts, stops))
+
+    def _pass_s(self, model: ModelCost, num_rows: int, num_head_rows: int, attention_s: float) -> float:
+        """The same, its attention to each request's tokens being known."""
+        return self._rows_s(model, num_rows, num_head_rows) + model.ragged.pass_s + attention_s
 
     def _rows_s(self, model: ModelCost, num_rows: int, num_head_rows: int) -> float:
         """A pass without its attention."""
-        forward, head = model.forward, model.head
-        if num_rows > forward.max_count:
-            self._warn(model, "forward pass", "rows", num_rows, forward.max_count)
-        if num_head_rows > head.max_count:
-            self._warn(model, "head", "rows of logits", num_head_rows, head.max_count)
+        if num_rows > model.forward.max_count or num_head_rows > model.head.max_count:
+            self._beyond.note_rows(model, num_rows, num_head_rows)
         return model.rows_s(num_rows, num_head_rows)
-
-    def _check_range(self, model: ModelCost, num_requests: int, longest: int) -> None:
-        if longest > model.max_context_tokens:
-            self._warn(model, "attention", "tokens of context", longest, model.max_context_tokens)
-        if num_requests > model.max_num_requests:
-            self._warn(model, "attention", "requests", num_requests, model.max_num_requests)
-
-    def _warn(self, model: ModelCost, operation: str, unit: str, asked: int, profiled: int) -> None:
-        key = (model.name, f"{operation} {unit}")
-        if key not in self._warnings:
-            self._warnings[key] = (
-                f"{operation} of {model.name}: {asked} {unit} were asked for, 1 to {profiled} were profiled; times "
-                "beyond are extrapolated"
-            )
 
     def _verify_cost(self, layout: LayoutKind) -> JobCost:
         if layout not in self.verify:

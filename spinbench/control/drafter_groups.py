@@ -18,6 +18,19 @@ class Groups(NamedTuple):
     """Those of all parts in a row."""
     drafter: IntArray
     """The drafter of each of `places`."""
+    slices: tuple[slice, ...]
+    """[parts] the stretch of `places` that each is."""
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[int, IntArray]]) -> "Groups":
+        """These drafters with these places, none empty."""
+        numbers, sizes = [number for number, _ in parts], [len(places) for _, places in parts]
+        places = np.concatenate([np.empty(0, np.int64), *(places for _, places in parts)])
+        return cls(tuple(parts), places, np.array(numbers, np.int64).repeat(sizes), _stretches(sizes))
+
+
+def _stretches(sizes: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(end - size, end) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True))
 
 
 class DrafterGroups:
@@ -28,7 +41,7 @@ class DrafterGroups:
         self._numbers = np.arange(num_drafters + 1)
         self._members = frozenset(members)
         self._batch: bytes | None = None
-        self._groups = Groups((), np.empty(0, np.int64), np.empty(0, np.int64))
+        self._groups = Groups.of(())
 
     def of(self, drafter: IntArray) -> Groups:
         """Groups of a batch with these drafters; those with -1 are in none."""
@@ -40,12 +53,12 @@ class DrafterGroups:
     def of_both(self, first: IntArray, second: IntArray) -> Groups:
         """Groups of a batch whose requests have up to two drafters each; in a group, those of first ones come first."""
         numbers = np.union1d(first, second)
-        parts = tuple(
-            (number, np.concatenate((np.flatnonzero(first == number), np.flatnonzero(second == number))))
-            for number in numbers[numbers >= 0].tolist()
+        return Groups.of(
+            [
+                (number, np.concatenate((np.flatnonzero(first == number), np.flatnonzero(second == number))))
+                for number in numbers[numbers >= 0].tolist()
+            ]
         )
-        places = np.concatenate([np.empty(0, np.int64), *(own for _, own in parts)])
-        return Groups(parts, places, np.repeat([number for number, _ in parts], [len(own) for _, own in parts]))
 
     def _worked_out(self, drafter: IntArray) -> Groups:
         order = drafter.argsort(kind="stable")
@@ -55,9 +68,8 @@ class DrafterGroups:
         if self._members:
             joint = order[bounds[-1] :]
             parts = [(n, np.concatenate((places, joint)) if n in self._members else places) for n, places in parts]
-        parts = tuple((number, places) for number, places in parts if len(places))
-        if not self._members or not parts:
-            inside = slice(bounds[0], bounds[-1])
-            return Groups(parts, order[inside], own[inside])
-        numbers, sizes = [number for number, _ in parts], [len(places) for _, places in parts]
-        return Groups(parts, np.concatenate([places for _, places in parts]), np.repeat(numbers, sizes))
+        parts = [(number, places) for number, places in parts if len(places)]
+        if self._members:
+            return Groups.of(parts)
+        inside = slice(bounds[0], bounds[-1])
+        return Groups(tuple(parts), order[inside], own[inside], _stretches([len(places) for _, places in parts]))

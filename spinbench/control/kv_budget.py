@@ -67,17 +67,24 @@ class KvBudget:
         self.num_free_blocks -= need
         return True
 
-    def grow_all(self, rows: IntArray, num_tokens: IntArray) -> bool:
-        """Give every request blocks for its `num_tokens`; False, and nothing changed, if there are too few for all."""
+    def grow_first(self, rows: IntArray, num_tokens: IntArray) -> int:
+        """Give requests blocks for their `num_tokens`, in their order, up to the first for which too few are free.
+
+        Returns how many have theirs.
+        """
         held = self._table.num_blocks[rows]
-        need = np.maximum(-(-num_tokens // self._block_size) - held, 0)
-        total = int(np.add.reduce(need))
+        need = np.maximum((num_tokens + (self._block_size - 1)) // self._block_size - held, 0)
+        total, count = int(np.add.reduce(need)), len(rows)
         if total > self.num_free_blocks:
-            return False
+            in_all = np.add.accumulate(need)
+            count = int(in_all.searchsorted(self.num_free_blocks, side="right"))
+            if not count:
+                return 0
+            rows, held, need, total = rows[:count], held[:count], need[:count], int(in_all[count - 1])
         if total:
             self._table.num_blocks[rows] = held + need
             self.num_free_blocks -= total
-        return True
+        return count
 
     def release(self, row: int) -> None:
         """Free all blocks of a request."""

@@ -99,7 +99,7 @@ class PackedLayout:
 
     def plan(self, query_tokens: IntArray, key_tokens: IntArray) -> LayoutPlan:
         """Rows as they are."""
-        useful = int(query_tokens @ key_tokens)
+        useful = int(query_tokens.dot(key_tokens))
         rows, keys = np.add.reduce(query_tokens), np.add.reduce(key_tokens)
         return LayoutPlan("packed", 0, useful, 0, int(rows), int(keys))
 

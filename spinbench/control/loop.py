@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from spinbench.control.arrays import IntArray
 from spinbench.control.committer import Committer
-from spinbench.control.context_reader import ContextReader
 from spinbench.control.draft_ahead import DraftAhead
+from spinbench.control.draft_series import DraftsAtOnce
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation, LearnsFromAll
 from spinbench.control.job import (
@@ -22,21 +20,20 @@ from spinbench.control.job import (
     PrefillJob,
     PrefillResult,
     ScoreResult,
-    TokenSpans,
     VerifyJob,
     VerifyResult,
 )
 from spinbench.control.kv_budget import KvBudget
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.pipeline import next_to_start, num_parts, share_of_batch
+from spinbench.control.prefills import Prefills
 from spinbench.control.record import RunRecord
 from spinbench.control.recorder import Recorder
-from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
+from spinbench.control.request_table import IDLE, RequestTable
 from spinbench.control.round import Round
-from spinbench.control.round_choice import RoundChoice, RoundChooser
-from spinbench.control.round_outcome import round_outcome
+from spinbench.control.round_closer import RoundCloser
+from spinbench.control.round_starter import RoundStarter
 from spinbench.control.scheduler import Scheduler
-from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text
 from spinbench.workload.arrivals import Arrivals
@@ -57,30 +54,25 @@ class ServingLoop:
         table: RequestTable,
         text: Text,
         on_progress: Callable[[Progress], None] | None = None,
+        at_once: DraftsAtOnce | None = None,
     ) -> None:
+        """`at_once` is the body where it takes the drafts of a round as one: if they follow each other, that is."""
         self._setting = setting
         self._body = body
+        self._at_once = at_once if setting.drafts_follow_each_other else None
         self._arrivals = arrivals
         self._table = table
-        self._text = text
-        self._ends = EndTokens(setting.eos_token_ids, table)
         budget = KvBudget(table, setting.num_kv_blocks, setting.block_size, setting.branch_tokens)
         self._scheduler = Scheduler(table, budget, setting.max_num_seqs, setting.max_num_batched_tokens)
         self._recorder = Recorder(table, text, setting.drafter_names, body.now())
-        compares = isinstance(setting.selector, LearnsByContext)
-        self._reader = ContextReader(table, text, setting.drafters, compares_drafts=compares)
-        self._headroom_tokens = setting.max_num_draft_tokens + 1
-        self._chooser = RoundChooser(setting.selector, setting.draft_length, setting.branching)
-        self._of_rounds = setting.of_rounds
-        self._weighs_rounds = setting.weighs_rounds
-        self._committer = Committer(table, text, self._ends, self._scheduler, self._recorder, body, on_progress)
+        ends = EndTokens(setting.eos_token_ids, table)
+        committer = Committer(table, text, ends, self._scheduler, self._recorder, body, on_progress)
+        self._prefills = Prefills(table, self._scheduler, committer, body, setting.max_num_draft_tokens + 1)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
         self._last_event: JobTimes = KnownTimes(0.0, 0.0)
         self._rounds: dict[int, Round] = {}
         """Those in flight, by index."""
-        self._prefilling = False
-        self._num_rounds = 0
         self._full: FullInformation | None = None
         if isinstance(setting.selector, LearnsFromAll):
             most = setting.draft_length.max_num_speculative_tokens
@@ -93,6 +85,11 @@ class ServingLoop:
         self._draft_ahead: DraftAhead | None = None
         if setting.drafts_ahead:
             self._draft_ahead = DraftAhead(table, setting.drafters, self._scheduler)
+        of_rounds, beside = setting.of_rounds, (self._full, self._draft_ahead)
+        self._starter = RoundStarter(setting, of_rounds, body, table, text, self._scheduler, *beside)
+        self._closer = RoundCloser(
+            setting, of_rounds, table, text, ends, self._scheduler, self._recorder, committer, *beside
+        )
 
     def run(self) -> RunRecord:
         """Serve until every request is finished. Ctrl-C ends the run early with an incomplete record."""
@@ -149,7 +146,7 @@ class ServingLoop:
     @property
     def _must_wait(self) -> bool:
         """Whether nothing can begin before what is in flight ends, whoever arrives: then nobody asks for the time."""
-        return self._setting.pipeline.depth == 1 and (self._prefilling or bool(self._rounds))
+        return self._setting.pipeline.depth == 1 and (self._prefills.under_way or bool(self._rounds))
 
     def abort(self, now_s: float) -> RunRecord:
         """The record of a run that ends early: its unfinished requests are `aborted`. To be called once."""
@@ -170,12 +167,12 @@ class ServingLoop:
         """
         depth = self._setting.pipeline.depth
         overlaps = depth > 1
-        if not self._prefilling and (overlaps or not self._rounds):
-            self._start_prefill()
+        if not self._prefills.under_way and (overlaps or not self._rounds):
+            self._prefills.start()
         if self._draft_ahead and self._draft_ahead.is_undecided:
             return
         places = depth - len(self._rounds)
-        if places > 0 and (overlaps or not self._prefilling) and self._scheduler.running:
+        if places > 0 and (overlaps or not self._prefills.under_way) and self._scheduler.running:
             running = self._scheduler.running_rows
             idle = running[self._table.in_round[running] == IDLE] if overlaps else running
             rows = next_to_start(idle, self._table.last_round, places * share_of_batch(len(running), depth))
@@ -190,57 +187,27 @@ class ServingLoop:
             self._body.submit(job)
         return bool(jobs)
 
-    def _start_prefill(self) -> None:
-        if not self._scheduler.waiting:
-            return
-        admitted = self._scheduler.admit(self._body.now(), self._headroom_tokens)
-        if admitted:
-            self._prefilling = True
-            rows = np.array(admitted, np.int64)
-            self._table.in_round[rows] = IN_PREFILL
-            self._body.submit(PrefillJob(TokenSpans(rows, np.zeros_like(rows), self._table.num_tokens[rows])))
-
     def _start_rounds(self, rows: IntArray, most: int) -> None:
         """Choose for these requests, and start them in at most `most` rounds."""
-        setting = self._setting
-        num_in_flight = len(self._rounds) + min(most, len(rows)) - 1
-        context = self._reader.read(rows, len(self._scheduler.waiting), num_in_flight)
-        if self._full and isinstance(setting.selector, LearnsFromAll):
-            feedback = self._full.take(context.rows)
-            if feedback is not None:
-                setting.selector.observe_all(feedback)
-        ready = self._draft_ahead.take(context.rows) if self._draft_ahead else None
-        choice = self._with_kv_blocks(self._chooser.choose(context, ready))
-        if not len(choice):
-            return  # all were preempted for requests that are in flight
-        parts = [choice]
-        if most > 1:
-            parts = [choice.only(part) for part in setting.pipeline.split(choice.context, choice.drafter, most)]
-        started = [(self._start_round(part), part.context) for part in parts]
+        started = self._starter.start(rows, most, len(self._rounds))
+        for round_, _ in started:
+            self._rounds[round_.index] = round_
+            self._draft(round_)
         if self._ahead:
-            for round_, own in started:
-                for job in self._ahead.jobs(round_, own):
+            for round_, context in started:
+                for job in self._ahead.jobs(round_, context):
                     self._body.submit(job)
 
-    def _with_kv_blocks(self, choice: RoundChoice) -> RoundChoice:
-        """The choice for those requests that have blocks for what is drafted for them; others are preempted."""
-        context, depth = choice.context, choice.depth
-        draft_tokens = self._setting.num_draft_tokens(depth) if self._of_rounds.has_trees else depth
-        running, preempted = self._scheduler.reserve(context.rows, context.context_tokens + draft_tokens)
-        if not preempted:
-            return choice
-        self._body.release(np.array(preempted, np.int64))
-        return choice.only(running)
-
-    def _start_round(self, choice: RoundChoice) -> Round:
-        table, rows = self._table, choice.context.rows
-        round_ = Round(self._num_rounds, choice, self._of_rounds)
-        self._num_rounds += 1
-        self._rounds[round_.index] = round_
-        table.in_round[rows] = table.last_round[rows] = round_.index
-        for job in round_.first_jobs(table):
-            self._submit(job, round_)
-        return round_
+    def _draft(self, round_: Round) -> None:
+        """Hand out the first jobs of a round."""
+        series = round_.series(self._table) if self._at_once else None
+        if self._at_once and series is not None:
+            done = self._at_once.draft_at_once(series)
+            self._recorder.add_series(done, round_.index)
+            self._body.submit(round_.drafts_done(done))
+        else:
+            for job in round_.first_jobs(self._table):
+                self._submit(job, round_)
 
     def _submit(self, job: Job, round_: Round) -> None:
         """A job of a round, and behind its verification what is drafted ahead."""
@@ -261,59 +228,20 @@ class ServingLoop:
             return
         # all requests of a job are in the same round, or in none while all drafters are asked for the one that follows
         round_ = self._rounds.get(int(self._table.in_round[job.spans.rows[0]]))
-        self._recorder.add_span(done, round_.index if round_ else self._num_rounds if self._num_scoring else -1)
+        self._recorder.add_span(done, round_.index if round_ else self._starter.num_rounds if self._num_scoring else -1)
         if isinstance(job, DraftJob) and isinstance(result, DraftResult) and round_:
             verify = round_.draft_done(done, job, result)
             if verify is not None:
                 self._submit(verify, round_)
         elif isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and round_:
-            self._verified(done, round_, result)
+            del self._rounds[round_.index]
+            self._closer.close(round_, done, result)
         elif isinstance(job, CatchUpJob):
             self._table.hold_kv(job.spans.rows, job.drafter, job.spans.stop)
             if isinstance(result, ScoreResult) and self._full:
                 self._full.scored(job, result)
                 self._num_scoring -= 1
         elif isinstance(job, PrefillJob) and isinstance(result, PrefillResult):
-            self._prefilled(done, job, result)
+            self._prefills.end(done, job, result)
         else:
             raise TypeError(f"event of {type(job).__name__} with a result of {type(result).__name__}")
-
-    def _prefilled(self, done: JobDone, job: PrefillJob, result: PrefillResult) -> None:
-        self._prefilling = False
-        table, rows = self._table, job.spans.rows
-        table.in_round[rows] = IDLE
-        table.num_prefill_emitted_tokens[rows] += 1
-        table.first_token_s[rows] = np.where(np.isnan(table.first_token_s[rows]), done.end_s, table.first_token_s[rows])
-        self._committer.commit(rows, result.token_ids[:, None], np.ones_like(rows), done.end_s)
-
-    def _verified(self, done: JobDone, round_: Round, result: VerifyResult) -> None:
-        table, rows = self._table, round_.rows
-        emitted = self._ends.cut(rows, result)
-        accepted = emitted - 1
-        drafter, drafted = round_.drafter, round_.draft_depth
-        ran = self._of_rounds.keeps_kv(drafter, round_.draft_steps > 0)
-        round_.note_kv(table, ran, accepted, result)
-        if self._full:
-            by_model = ran & (drafted > 0)
-            columns = rows, drafter, round_.output_tokens, drafted, accepted
-            self._full.note_drafts(*(column[by_model] for column in columns))
-        table.last_drafter[rows] = drafter
-        table.last_drafted[rows] = drafted
-        table.last_accepted[rows] = accepted
-        table.last_confidence[rows] = round_.confidence
-        table.num_rounds[rows] += 1
-        table.in_round[rows] = IDLE
-        del self._rounds[round_.index]
-        self._recorder.add_round(round_, accepted, done)
-        gain = int(emitted.sum()) if self._weighs_rounds else len(rows)
-        self._setting.pipeline.observe(done.end_s, len(rows), len(self._scheduler.running), gain)
-        finished = self._committer.commit(rows, result.token_ids, emitted, done.end_s)
-        ahead_left_s = 0.0
-        if self._draft_ahead:
-            bonus = result.token_ids[np.arange(len(rows)), accepted]
-            ahead_left_s = self._draft_ahead.verified(round_, done.end_s, accepted, bonus, finished)
-        copies, setting = self._of_rounds.copies, self._setting
-        outcome = round_outcome(round_, self._text, accepted, done, finished, ahead_left_s, copies=copies)
-        setting.selector.observe(outcome)
-        if setting.draft_length is not setting.selector:  # a selector that chooses K is both
-            setting.draft_length.observe(outcome)

@@ -111,6 +111,16 @@ class LoopSetting:
         return isinstance(self.pipeline, DraftWhileVerifyPipeline)
 
     @property
+    def drafts_follow_each_other(self) -> bool:
+        """Whether a round's drafts are chains by models, made one after another to their full length, with nothing
+        else to be done or decided meanwhile."""
+        serial = isinstance(self.pipeline, SerialPipeline) and not self.drafts_ahead
+        one_lane = self.placement.num_devices(len(self.drafters)) == 1 and self.switching == "on_demand"
+        models = all(drafter.kind == "model" for drafter in self.drafters)
+        chains = not (self.has_trees or self.stop or self.selector.needs_confidence)
+        return serial and one_lane and models and chains
+
+    @property
     def weighs_rounds(self) -> bool:
         """Whether draft lengths depend on how many micro-batches there are."""
         return isinstance(self.draft_length, WeighsRounds) and self.draft_length.weighs_rounds

@@ -1,10 +1,10 @@
 """Collects what happened, in the order it happened, into a `RunRecord`."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from math import isnan
 
 from spinbench.control.arrays import IntArray
+from spinbench.control.draft_series import SeriesDone
 from spinbench.control.job import JobDone
 from spinbench.control.ready_drafts import NO_JOB
 from spinbench.control.record import FinishReason, RequestRecord, RunRecord
@@ -31,6 +31,10 @@ class Recorder:
     def add_span(self, done: JobDone, round_index: int, ahead_job: int = NO_JOB) -> None:
         """A job that ended; `ahead_job` is its number if it drafted ahead."""
         self._spans.add(done, round_index, ahead_job)
+
+    def add_series(self, done: SeriesDone, round_index: int) -> None:
+        """All drafts of a round, which were made at one go."""
+        self._spans.add_series(done, round_index)
 
     def add_round(self, round_: Round, accepted: IntArray, done: JobDone) -> None:
         """A round whose verification is `done`."""
@@ -77,4 +81,4 @@ class Recorder:
 
 
 def _known(time_s: float) -> float | None:
-    return None if np.isnan(time_s) else float(time_s)
+    return None if isnan(time_s) else float(time_s)

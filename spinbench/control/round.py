@@ -1,8 +1,11 @@
 """One draft + verify cycle of one micro-batch, from the choice of drafters to the committed tokens."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.draft_series import DraftSeries, SeriesDone
 from spinbench.control.drafter_groups import Groups
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.ready_drafts import ReadyDrafts
@@ -27,14 +30,11 @@ class Round:
 
         Whoever has a second drafter has a first one, too, and both are without a KV cache.
         """
-        context, beside, ready = choice.context, choice.beside, choice.ready
-        num_speculative_tokens = choice.num_speculative_tokens
-        count = len(context)
+        context, num_speculative_tokens = choice.context, choice.num_speculative_tokens
+        nobodys = setting.nobodys(len(context))
         self.index = index
         self.rows = context.rows
-        # one block, since a simulation makes a round in a fraction of a millisecond
-        counts = np.zeros((5, count), np.int64)
-        self.num_speculative_tokens: IntArray = counts[0]
+        self.num_speculative_tokens: IntArray = nobodys.zeros
         """Tokens that drafters are asked for, on all paths."""
         self.asked_depth = choice.depth
         """Those on the longest path."""
@@ -43,27 +43,23 @@ class Round:
         self.context_tokens = context.context_tokens
         self.output_tokens = context.output_tokens
         self.lookup_match_order = context.lookup_match_order
-        self.by_lookup = np.zeros(count, np.bool_)
-        self.catch_up_tokens: IntArray = counts[1]
-        self.drafted: IntArray = counts[2]
-        self.draft_steps: IntArray = counts[3]
+        self.by_lookup: BoolArray = nobodys.no
+        self.catch_up_tokens: IntArray = nobodys.zeros
+        self.drafted: IntArray = nobodys.zeros
+        self.draft_steps: IntArray = nobodys.zeros
         """Tokens that a model was run for, of which it may not have been sure enough to draft the last."""
-        unknown = np.empty((3, count))
-        unknown.fill(np.nan)
-        self.confidence: FloatArray = unknown[0]
-        self._draft_start_s: FloatArray = unknown[1]
-        self._draft_end_s: FloatArray = unknown[2]
+        self.group_size: IntArray = nobodys.zeros
+        self.confidence: FloatArray = nobodys.unknown
+        self._draft_start_s: FloatArray = nobodys.unknown
+        self._draft_end_s: FloatArray = nobodys.unknown
         self._untimed: list[tuple[IntArray, JobDone]] = []
         """Drafts whose times nobody has asked for yet, and the places of their requests."""
-        self.group_size: IntArray = counts[4]
-        self.ready = ready
-        self.drafted_ahead = np.zeros(count, np.bool_) if ready is None else ready.is_there
+        self.ready = choice.ready
+        self.drafted_ahead = nobodys.no if choice.ready is None else choice.ready.is_there
         """Whose draft was there when the round began."""
-        if ready is not None:
-            self._take_in(ready)
         self._setting = setting
         self._asked_tokens = num_speculative_tokens
-        self._beside = beside
+        self._beside = choice.beside
         self._pending: dict[int, IntArray] = {}
         """Per drafter that still drafts, the places of its requests in the arrays."""
         self._merging: list[tuple[int, IntArray]] = []
@@ -71,11 +67,50 @@ class Round:
 
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
+        series = self.series(table)
+        if series is not None or self.ready is not None:
+            self._make_room()
+        if series is None:
+            return [self.verify_job()]
+        self._pending.update(series.groups.parts)
+        if self._setting.has_trees:
+            for (_, own), job in zip(series.groups.parts, series.drafts(), strict=True):
+                self.num_speculative_tokens[own] += job.num_nodes
+        else:
+            self.num_speculative_tokens[series.groups.places] = series.num_speculative_tokens
+        return list(series.jobs())
+
+    def _make_room(self) -> None:
+        """For what drafts come to, one by one."""
+        # few blocks, since a simulation makes a round in a fraction of a millisecond
+        counts, unknown = np.zeros((4, len(self.rows)), np.int64), np.full((3, len(self.rows)), np.nan)
+        self.num_speculative_tokens, self.drafted, self.draft_steps, self.group_size = counts
+        self.confidence, self._draft_start_s, self._draft_end_s = unknown
+        if self.ready is not None:
+            self._take_in(self.ready)
+
+    def series(self, table: RequestTable) -> DraftSeries | None:
+        """All catch-ups and drafts of the round; None if nobody drafts."""
         drafter = self.drafter if self.ready is None else np.where(self.drafted_ahead, NO_DRAFTER, self.drafter)
         groups = self._setting.groups.of(drafter)
         if self._beside is not None:
             groups = self._setting.groups.of_both(drafter, self._beside[0])
-        return self._jobs(groups, table) if groups.parts else [self._verify_job()]
+        return self._series(groups, table) if groups.parts else None
+
+    def drafts_done(self, done: SeriesDone) -> VerifyJob:
+        """Take in all drafts of a round of chains, made to their full length; returns the verify job."""
+        places = len(self._setting.drafters) + 1  # the last one stands for none
+        start_s, end_s, size = [np.nan] * places, [np.nan] * places, [0] * places
+        for (number, own), times in zip(done.series.groups.parts, done.draft_times, strict=True):
+            start_s[number], end_s[number] = times
+            size[number] = len(own)
+        self._draft_start_s, self._draft_end_s = np.array(start_s)[self.drafter], np.array(end_s)[self.drafter]
+        self.group_size = np.array(size)[self.drafter]
+        lengths = self._asked_tokens
+        if len(done.series.spans) < len(self.rows):
+            lengths = np.where(self.drafter == NO_DRAFTER, 0, lengths)
+        self.drafted = self.draft_steps = self.num_speculative_tokens = lengths
+        return self.verify_job()
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
         """Take a draft in; returns the verify job when it was the last one missing."""
@@ -93,7 +128,7 @@ class Round:
             places, steps = places[first], steps[first]
         self.draft_steps[places] = steps
         self.group_size[places] = len(job.spans)
-        return None if self._pending else self._verify_job()
+        return None if self._pending else self.verify_job()
 
     def _take_in(self, ready: ReadyDrafts) -> None:
         own = self.drafted_ahead
@@ -104,13 +139,15 @@ class Round:
     @property
     def draft_start_s(self) -> FloatArray:
         """When each request's draft began, the first of several; nan without one."""
-        self._ask_times()
+        if self._untimed:
+            self._ask_times()
         return self._draft_start_s
 
     @property
     def draft_end_s(self) -> FloatArray:
         """When it ended, the last of several."""
-        self._ask_times()
+        if self._untimed:
+            self._ask_times()
         return self._draft_end_s
 
     def _ask_times(self) -> None:
@@ -154,57 +191,48 @@ class Round:
             time_s[none] = 0.0
         return time_s
 
-    def _jobs(self, groups: Groups, table: RequestTable) -> list[Job]:
-        setting = self._setting
-        parts, places, drafter = groups
-        alone = self.drafter[places] == drafter if setting.members else None
+    def _series(self, groups: Groups, table: RequestTable) -> DraftSeries:
+        setting, places, drafter = self._setting, groups.places, groups.drafter
         rows, newest, lengths = self.rows[places], self.context_tokens[places], self._asked_tokens[places]
+        alone = self.drafter[places] == drafter if setting.members else None
         own_first = None
         if self._beside is not None:
             own_first = self.drafter[places] == drafter
             lengths = np.where(own_first, lengths, self._beside[1][places])
-        by_lookup = np.zeros(len(places), np.bool_)
+        by_lookup = setting.nobodys(len(places)).no
         if setting.copies:
             by_lookup = setting.drafts_by_lookup(drafter, self.lookup_match_order[places])
+            self.by_lookup = np.zeros(len(self.rows), np.bool_)
             if own_first is None:
                 self.by_lookup[places] = by_lookup if alone is None else by_lookup & alone
             else:
                 self.by_lookup[places[own_first]] = by_lookup[own_first]
         start = setting.start_of_drafts(drafter, by_lookup, newest, table.planned_kv_tokens(rows, drafter))
         behind = newest - start > MAX_UNSEEN_TOKENS
-        any_behind, first = bool(np.count_nonzero(behind)), start
-        if any_behind:
+        first, catch_ups = start, list[CatchUpJob | None]()
+        if np.count_nonzero(behind):
             first = np.where(behind, newest - 1, start)
+            self.catch_up_tokens = np.zeros(len(self.rows), np.int64)
             np.add.at(self.catch_up_tokens, places, first - start)
-        if not setting.has_trees:
-            self.num_speculative_tokens[places] = lengths
-        jobs: list[Job] = []
-        end = 0
-        for number, own in parts:
-            part = slice(end, end + len(own))
-            end = part.stop
-            if any_behind and np.count_nonzero(late := behind[part]):
-                jobs.append(CatchUpJob(number, TokenSpans(rows[part][late], start[part][late], first[part][late])))
-            # what has no KV cache names one token at a time: a chain
-            tree = setting.tree if setting.tree and setting.has_kv_cache[number] else None
-            joins = alone is not None and self._joins(number, own, by_lookup[part], alone[part])
+            catch_ups = _catch_ups(groups, TokenSpans(rows, start, first), behind)
+        series = DraftSeries(
+            groups, TokenSpans(rows, first, newest), lengths, by_lookup, catch_ups, setting.measure_confidence,
+            setting.stop,
+        )  # fmt: skip
+        return self._branching(series, alone) if setting.has_trees else series
+
+    def _branching(self, series: DraftSeries, alone: BoolArray | None) -> DraftSeries:
+        """With the shapes of trees, and with whose drafts are put together with others'."""
+        setting, parts, slices = self._setting, series.groups.parts, series.groups.slices
+        # what has no KV cache names one token at a time: a chain
+        trees = [setting.tree if setting.tree and setting.has_kv_cache[number] else None for number, _ in parts]
+        joins: list[bool] = []
+        for (number, own), part in zip(parts, slices, strict=True):
             if self._beside is not None:
-                joins = bool(np.count_nonzero(self._beside[0][own] != NO_DRAFTER))
-            job = DraftJob(
-                number,
-                TokenSpans(rows[part], first[part], newest[part]),
-                lengths[part],
-                by_lookup[part],
-                setting.measure_confidence,
-                tree,
-                joins,
-                setting.stop,
-            )
-            if setting.has_trees:
-                self.num_speculative_tokens[own] += job.num_nodes
-            jobs.append(job)
-            self._pending[number] = own
-        return jobs
+                joins.append(bool(np.count_nonzero(self._beside[0][own] != NO_DRAFTER)))
+            else:
+                joins.append(alone is not None and self._joins(number, own, series.by_lookup[part], alone[part]))
+        return series._replace(trees=trees, joins=joins)
 
     def _joins(self, drafter: int, places: IntArray, by_lookup: BoolArray, alone: BoolArray) -> bool:
         """Whether any of these requests is drafted for by several; notes for whom of them a model is run."""
@@ -214,8 +242,19 @@ class Round:
         self._merging.append((drafter, places[by_model & ~alone]))
         return True
 
-    def _verify_job(self) -> VerifyJob:
+    def verify_job(self) -> VerifyJob:
+        """To be done once all drafts are there."""
         stop = self.context_tokens + self.drafted
         spans = TokenSpans(self.rows, self.context_tokens - 1, stop)
         plan = self._setting.layout.plan(spans.num_tokens, stop)
         return VerifyJob(spans, plan, None if self.ready is None else self.drafted_ahead)
+
+
+def _catch_ups(groups: Groups, missing: TokenSpans, behind: BoolArray) -> list[CatchUpJob | None]:
+    """[parts] what each drafter has to catch up with: `missing`, for those that are `behind`."""
+    late = behind.nonzero()[0]
+    bounds = late.searchsorted([0, *(part.stop for part in groups.slices)]).tolist()
+    return [
+        CatchUpJob(number, missing.only(late[begin:end])) if begin < end else None
+        for (number, _), (begin, end) in zip(groups.parts, pairwise(bounds), strict=True)
+    ]

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.context import RoundOutcome
+from spinbench.control.drafter_groups import DrafterGroups
 from spinbench.control.job import JobDone
 from spinbench.control.round import Round
 from spinbench.control.text import Text
@@ -19,19 +20,21 @@ def round_outcome(
     accepted: IntArray,
     done: JobDone,
     finished: BoolArray,
+    by_drafter: DrafterGroups,
     ahead_left_s: float = 0.0,
     *,
     copies: bool,
 ) -> RoundOutcome:
     """Of a round whose verification is `done`, the emitted tokens being part of the text already.
 
-    `accepted` [requests]; `finished`: whose request is over; `ahead_left_s` as in the outcome; `copies`: some drafters
-    of the run copy.
+    `accepted` [requests]; `finished`: whose request is over; `by_drafter` groups requests; `ahead_left_s` as in the
+    outcome; `copies`: some drafters of the run copy.
     """
     rows, drafted, emitted = round_.rows, round_.draft_depth, accepted + 1
     return RoundOutcome(
         rows=rows,
         drafter=round_.drafter,
+        groups=partial(by_drafter.of, round_.drafter),
         by_lookup=round_.by_lookup & (drafted > 0) if copies else round_.by_lookup,
         drafted_ahead=round_.drafted_ahead,
         drafted=drafted,

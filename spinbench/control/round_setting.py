@@ -1,15 +1,26 @@
 """What the rounds of a run have in common."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from spinbench.control.arrays import BoolArray, IntArray
+from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.confidence import ConfidenceStop
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.drafter_groups import DrafterGroups
 from spinbench.control.layout import VerificationLayout
 from spinbench.control.token_tree import TreeShape
+
+
+class Nobodys(NamedTuple):
+    """Columns of requests for whom nothing was drafted, [requests] each, which no round may change."""
+
+    zeros: IntArray
+    unknown: FloatArray
+    """NaN."""
+    no: BoolArray
+    """False."""
 
 
 class RoundSetting:
@@ -42,9 +53,20 @@ class RoundSetting:
         self.copies = any(drafter.copies for drafter in self.drafters)
         self.has_trees = tree is not None or bool(self.members) or branches
         """Whether what is verified may branch."""
+        self._nobodys = Nobodys(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.bool_))
         self._all_keep_kv = bool(self.has_kv_cache.all())
         # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
         self._keeps_kv = np.append(self.has_kv_cache, False)
+
+    def nobodys(self, num_requests: int) -> Nobodys:
+        """Columns for so many requests, shared by all who ask."""
+        if num_requests > len(self._nobodys.zeros):
+            most = 2 * num_requests
+            self._nobodys = Nobodys(np.zeros(most, np.int64), np.full(most, np.nan), np.zeros(most, np.bool_))
+            for column in self._nobodys:
+                column.flags.writeable = False
+        zeros, unknown, no = self._nobodys
+        return Nobodys(zeros[:num_requests], unknown[:num_requests], no[:num_requests])
 
     def drafts_by_lookup(self, drafter: IntArray, match_order: IntArray) -> BoolArray:
         """Which requests copy rather than ask a model, each of its own drafter; see `DrafterInfo`."""

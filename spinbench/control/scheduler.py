@@ -1,6 +1,7 @@
 """Continuous batching under a KV budget: who runs, who waits, who is preempted."""
 
 from collections import deque
+from math import isnan
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Scheduler:
                 break
             self.waiting.popleft()
             self.running.append(row)
-            if np.isnan(table.first_scheduled_s[row]):
+            if isnan(table.first_scheduled_s[row]):
                 table.first_scheduled_s[row] = now_s
             batched_tokens += num_tokens
             admitted.append(row)
@@ -76,12 +77,15 @@ class Scheduler:
         there is nobody else, it is one of `rows` itself. Returns which of `rows` still run, bool [requests], and who
         was preempted.
         """
-        if self._kv_budget.grow_all(rows, num_tokens):
+        if (given := self._kv_budget.grow_first(rows, num_tokens)) == len(rows):
             return self._all_run[: len(rows)], []
-        preempted: list[int] = []
-        for row, count in zip(rows.tolist(), num_tokens.tolist(), strict=True):
-            while row not in preempted and not self._kv_budget.grow(row, count):
-                preempted.append(self._preempt())
+        lacking, lacked, preempted = rows, num_tokens, list[int]()
+        while given < len(lacking):
+            lacking, lacked = lacking[given:], lacked[given:]
+            preempted.append(self._preempt())
+            left = lacking != preempted[-1]
+            lacking, lacked = lacking[left], lacked[left]
+            given = self._kv_budget.grow_first(lacking, lacked)
         return ~np.isin(rows, preempted), preempted
 
     def reserve_if_free(self, rows: IntArray, num_tokens: IntArray) -> BoolArray:
@@ -89,10 +93,12 @@ class Scheduler:
 
         The first come first.
         """
-        if self._kv_budget.grow_all(rows, num_tokens):
-            return np.ones(len(rows), np.bool_)
-        pairs = zip(rows.tolist(), num_tokens.tolist(), strict=True)
-        return np.array([self._kv_budget.grow(row, count) for row, count in pairs], np.bool_)
+        given = self._kv_budget.grow_first(rows, num_tokens)
+        has_blocks = np.ones(len(rows), np.bool_)
+        # behind the first that got none there may be some that need fewer, or none
+        pairs = zip(rows[given:].tolist(), num_tokens[given:].tolist(), strict=True)
+        has_blocks[given:] = [self._kv_budget.grow(row, count) for row, count in pairs]
+        return has_blocks
 
     def finish(self, row: int) -> None:
         """Take a finished request out and free its blocks."""

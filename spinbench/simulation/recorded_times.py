@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from spinbench.control.job import Job
-from spinbench.control.span_log import kind_of
+from spinbench.control.span_chunk import kind_of
 
 
 class Diverged(RuntimeError):

@@ -18,6 +18,7 @@ from spinbench.control.router.joined_record import join_records
 from spinbench.control.router.progress import JoinedProgress
 from spinbench.control.router.protocol import Router
 from spinbench.control.router.replica import Replica
+from spinbench.simulation.answers import Answers
 from spinbench.simulation.body import JobTimes, SimulatedBody
 from spinbench.simulation.session import check_acceptance
 from spinbench.simulation.text import RecordedText
@@ -150,10 +151,10 @@ def simulated_replicas(
     replicas = []
     for index, setting in enumerate(settings):
         check_acceptance(setting, streams)
+        answers = Answers(streams, table.num_prompt_tokens, setting.drafters, drafts_end_early)
         body = SimulatedBody(
-            streams, table.num_prompt_tokens, setting.drafters, times, 0.0, setting.placement, drafts_end_early,
-            None, environment, partial(clock.note_end, index),
-        )  # fmt: skip
+            answers, setting.drafters, times, 0.0, setting.placement, None, environment, partial(clock.note_end, index)
+        )
         clock.bodies.append(body)
         inbox = Inbox()
         loop = ServingLoop(setting, body, inbox, table, RecordedText(streams), progress.of(index))

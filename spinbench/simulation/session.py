@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping
 
+from spinbench.control.cost_model import CostModel
 from spinbench.control.draft_length_confident import StopsOnConfidence
+from spinbench.control.draft_series import DraftsAtOnce
 from spinbench.control.job import Body
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.overlap import Overlap
 from spinbench.control.request_table import RequestTable
 from spinbench.errors import UserError
+from spinbench.simulation.answers import Answers
 from spinbench.simulation.body import JobTimes, SimulatedBody
 from spinbench.simulation.recorded_times import RecordedTimes
+from spinbench.simulation.serial_body import AtOnceBody, SerialBody
 from spinbench.simulation.text import RecordedText
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 from spinbench.workload.arrivals import ArrivalQueue
@@ -27,20 +31,28 @@ def simulated_loop(
     start_s: float = 0.0,
     drafts_end_early: bool = True,
     overlap: Overlap | None = None,
+    at_once: bool = False,
 ) -> ServingLoop:
     """A loop that serves `queue` in simulated time; the streams' rows are `queue.requests`.
 
-    `interface` wraps the body that the loop talks to; no job starts before `start_s`; `drafts_end_early` and `overlap`
-    are explained at `SimulatedBody`. Raises UserError for a selector that must see a drafter's confidence, which tables
-    hold in steps only, and for a policy that ends drafts by a confidence that `streams` do not know.
+    `interface` wraps the body that the loop talks to; no job starts before `start_s`; `drafts_end_early` is explained
+    at `Answers`, `overlap` at `SimulatedBody`. `at_once`: where a round's drafts follow each other on one lane, and a
+    cost model says how long they take, they are done at one go. The run is the same and takes less time, but
+    `interface` does not see their jobs. Raises UserError for a selector that must see a drafter's confidence, which
+    tables hold in steps only, and for a policy that ends drafts by a confidence that `streams` do not know.
     """
     check_acceptance(setting, streams)
     table = RequestTable(queue.requests, num_prompt_tokens, len(setting.drafters))
-    body = SimulatedBody(
-        streams, table.num_prompt_tokens, setting.drafters, times, start_s, setting.placement, drafts_end_early, overlap
-    )
-    text = RecordedText(streams)
-    return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress)
+    text, drafters, placement = RecordedText(streams), setting.drafters, setting.placement
+    answers = Answers(streams, table.num_prompt_tokens, drafters, drafts_end_early)
+    drafts: DraftsAtOnce | None = None
+    if at_once and isinstance(times, CostModel) and setting.drafts_follow_each_other:
+        body = drafts = AtOnceBody(answers, drafters, times, start_s)
+    elif isinstance(times, RecordedTimes) or placement.num_devices(len(drafters)) > 1:
+        body = SimulatedBody(answers, drafters, times, start_s, placement, overlap)
+    else:
+        body = SerialBody(answers, drafters, times, start_s)
+    return ServingLoop(setting, interface(body) if interface else body, queue, table, text, on_progress, drafts)
 
 
 def check_acceptance(setting: LoopSetting, streams: AcceptanceStreams) -> None:

@@ -13,12 +13,18 @@ class RecordedText:
         self._streams = streams
         self._unknown = np.full(len(streams.num_tokens), NO_TOKEN)
         self._unknown.flags.writeable = False
+        self._no_match = np.zeros_like(self._unknown)
+        self._no_match.flags.writeable = False
+        self._has_matches = bool(streams.match_order.any())
+        """Whether any text repeats itself; where only lengths are known none does."""
 
     def append(self, rows: IntArray, token_ids: IntArray, num_tokens: IntArray) -> None:
         """Nothing."""
 
     def match_order(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
         """As recorded at each request's place."""
+        if not self._has_matches:
+            return self._no_match[: len(rows)]
         return self._streams.match_order_at(rows, num_output_tokens)
 
     def lookup_agreed(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:

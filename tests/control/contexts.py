@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.drafter_groups import DrafterGroups
 
 
 def context(num_requests: int, num_rounds: int = 0, num_drafters: int = 3, rows: Sequence[int] | None = None):
@@ -27,7 +28,7 @@ def outcome(rows, drafter, accepted, draft_time_s, verify_time_s: float = 1.0, f
     """An outcome of drafts of 4 tokens."""
     drafter = np.array(drafter, np.int64)
     return RoundOutcome(
-        rows=np.array(rows), drafter=drafter, by_lookup=np.zeros(len(drafter), np.bool_), drafted_ahead=np.zeros(len(drafter), np.bool_),
+        rows=np.array(rows), drafter=drafter, groups=lambda: DrafterGroups(max(drafter, default=0) + 1).of(drafter), by_lookup=np.zeros(len(drafter), np.bool_), drafted_ahead=np.zeros(len(drafter), np.bool_),
         drafted=np.where(drafter < 0, 0, 4), drafted_nodes=np.where(drafter < 0, 0, 4),
         draft_steps=np.where(drafter < 0, 0, 4), accepted=np.array(accepted),
         lookup_hindsight=lambda: (np.zeros((len(drafter), 5), np.int64), np.zeros((len(drafter), 5, 3), np.bool_)),

@@ -1,3 +1,5 @@
+from itertools import takewhile
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,13 +37,14 @@ def test_no_block_is_lost(steps, num_blocks):
 
 
 @given(st.lists(st.integers(1, 40), min_size=6, max_size=6), st.integers(1, 40))
-def test_all_at_once_is_one_after_another_or_nothing(num_tokens, num_blocks):
+def test_the_first_get_blocks_as_one_after_another_up_to_who_gets_none(num_tokens, num_blocks):
     together, single = _table(), _table()
-    grown = KvBudget(together, num_blocks, 4).grow_all(np.arange(6), np.array(num_tokens))
-    budget = KvBudget(single, num_blocks, 4)
-    each = [budget.grow(row, count) for row, count in enumerate(num_tokens)]
-    assert grown == all(each)
-    assert together.num_blocks.tolist() == (single.num_blocks.tolist() if grown else [0] * 6)
+    pool, budget = KvBudget(together, num_blocks, 4), KvBudget(single, num_blocks, 4)
+    grown = pool.grow_first(np.arange(6), np.array(num_tokens))
+    each = list(takewhile(lambda row: budget.grow(row, num_tokens[row]), range(6)))
+    assert grown == len(each)
+    assert together.num_blocks.tolist() == single.num_blocks.tolist()
+    assert pool.num_free_blocks == budget.num_free_blocks
 
 
 def test_a_request_larger_than_the_pool_is_refused():
@@ -66,3 +69,24 @@ def test_what_is_free_goes_to_the_first_who_ask():
     assert table.num_blocks[:2].tolist() == [5, 3]
     assert scheduler.reserve_if_free(rows, np.array([20, 16])).tolist() == [True, True]
     assert scheduler.running == [0, 1]
+
+
+@given(st.lists(st.integers(13, 40), min_size=5, max_size=5), st.integers(15, 40))
+def test_the_youngest_give_way_as_if_requests_asked_one_after_another(num_tokens, num_blocks):
+    table = _table(5)
+    scheduler = Scheduler(table, KvBudget(table, num_blocks, 4), 5, 100)
+    for row in range(5):
+        scheduler.add(row)
+    assert scheduler.admit(0.0, 2) == [0, 1, 2, 3, 4]  # 3 blocks each
+    given_to, preempted = scheduler.reserve(np.arange(5), np.array(num_tokens))
+    running, free = list(range(5)), num_blocks - 15
+    for row, count in enumerate(num_tokens):
+        further = -(-count // 4) - 3
+        while row in running and further > free:
+            running.pop()
+            free += 3
+        free -= further if row in running else 0
+    assert given_to.tolist() == [row in running for row in range(5)]
+    assert preempted == list(range(4, len(running) - 1, -1))
+    assert scheduler.running == running
+    assert table.num_blocks.sum() == num_blocks - free

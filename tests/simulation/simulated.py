@@ -100,6 +100,7 @@ def simulate(
     switching: SwitchingKind = "on_demand",
     interface: Callable[[Body], Body] | None = None,
     overlap: Overlap | None = None,
+    at_once: bool = False,
 ) -> RunRecord:
     """A run of `trace`, whose streams are in its order."""
     infos = tuple(infos if infos is not None else (DrafterInfo(name, "model") for name in streams.drafters))
@@ -123,7 +124,9 @@ def simulate(
     lengths = {
         request.id: request.prompt_len_tokens or len(request.prompt_token_ids or ()) for request in queue.requests
     }
-    return simulated_loop(setting, queue, streams, lengths, times, interface=interface, overlap=overlap).run()
+    return simulated_loop(
+        setting, queue, streams, lengths, times, interface=interface, overlap=overlap, at_once=at_once
+    ).run()
 
 
 def micro_batches(depth: int | Literal["adaptive"], split: Split = "by_drafter", **changes: int) -> MicroBatchPipeline:

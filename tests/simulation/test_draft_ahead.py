@@ -23,7 +23,7 @@ from spinbench.errors import UserError
 from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import check_identities
 from spinbench.metrics.tables import tables_from_record
-from spinbench.simulation.body import WRONG_TOKEN
+from spinbench.simulation.answers import WRONG_TOKEN
 from spinbench.workload.acceptance.synthetic import DifficultyClass, SyntheticLaw, synthetic_streams
 from tests.simulation.simulated import StatedTimes, bernoulli, fixed, requests, simulate
 from tests.simulation.test_switching import INFOS, LAW, PLACEMENTS, by_chance, by_turns, spin

@@ -13,6 +13,8 @@ class Assignment:
         self._of = np.full(num_requests, NO_DRAFTER, np.int64)
         self.num_held: IntArray = np.zeros(num_drafters, np.int64)
         """Requests of each drafter."""
+        self._given: list[IntArray] = []
+        """Who was given one since they were taken from all: few, where a run has many requests."""
 
     def __len__(self) -> int:
         """Requests that have a drafter."""
@@ -29,15 +31,19 @@ class Assignment:
 
     def others_than(self, rows: IntArray) -> IntArray:
         """The requests beside these that have a drafter, in the order of rows."""
-        if np.count_nonzero(self._of[rows] != NO_DRAFTER) == len(self):
-            return rows[:0]  # so it is mostly, and looking through all requests of a long run takes time
-        elsewhere = self._of != NO_DRAFTER
-        elsewhere[rows] = False
-        return np.flatnonzero(elsewhere)
+        own = self._of[rows]
+        if np.count_nonzero(own != NO_DRAFTER) == len(self):
+            return rows[:0]  # so it is mostly
+        self._of[rows] = NO_DRAFTER
+        given = np.concatenate(self._given)
+        others = given[self._of[given] != NO_DRAFTER]
+        self._of[rows] = own
+        return np.unique(others)
 
     def give(self, rows: IntArray, drafters: IntArray) -> None:
         """Give requests that have none a drafter each."""
         self._of[rows] = drafters
+        self._given.append(rows)
         self.num_held += np.bincount(drafters, minlength=len(self.num_held))
 
     def free(self, rows: IntArray) -> None:
@@ -47,5 +53,7 @@ class Assignment:
 
     def clear(self) -> None:
         """Take from all what they have."""
-        self._of.fill(NO_DRAFTER)
+        for rows in self._given:
+            self._of[rows] = NO_DRAFTER
+        self._given.clear()
         self.num_held.fill(0)

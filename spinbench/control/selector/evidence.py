@@ -6,22 +6,21 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundOutcome
-from spinbench.control.request_table import NO_DRAFTER
+from spinbench.control.drafter_groups import Groups
 
 
 class _Fading(NamedTuple):
     """How a batch fades: as if its requests had come one after another, and each made those before it fade."""
 
-    order: IntArray
-    """The requests, drafter by drafter."""
-    weight: FloatArray
-    """[requests, 1], in that order: by how many of its drafter come behind it."""
-    of_old: FloatArray
-    """[drafters, 1]: weight of what was before."""
+    groups: Groups
     present: IntArray
-    """Drafters of the batch."""
+    """[parts] drafters of the batch."""
     first: IntArray
-    """Where in `order` each of them begins."""
+    """[parts] where each begins in `groups.places`."""
+    weight: FloatArray
+    """[places, 1]: by how many of its drafter come behind it."""
+    of_old: FloatArray
+    """[parts, 1]: weight of what was before."""
 
 
 class Evidence:
@@ -30,8 +29,8 @@ class Evidence:
     def __init__(self, num_drafters: int, num_columns: int, num_requests: int, decay: float, per_request: bool) -> None:
         self._decay = decay
         self._known_powers: FloatArray = np.ones(1)
-        self._known_fading: tuple[bytes, _Fading] | None = None
-        """Of the last batch, by its drafters."""
+        self._fading = self._fading_of(Groups.of(()))
+        """Of the last batch."""
         self.shared: FloatArray = np.zeros((num_drafters, num_columns))
         """[drafters, columns]: over all requests."""
         self.own = np.zeros((num_requests, num_drafters, num_columns)) if per_request else None
@@ -40,30 +39,32 @@ class Evidence:
 
     def add(self, outcome: RoundOutcome, shown: FloatArray) -> None:
         """Take in `shown` [requests, columns]. Requests without a drafter say nothing about drafters."""
-        rows, drafter = outcome.rows, outcome.drafter
-        drafted = drafter != NO_DRAFTER
-        if np.count_nonzero(drafted) < len(drafted):
-            rows, drafter, shown = rows[drafted], drafter[drafted], shown[drafted]
+        groups = outcome.groups()
+        if groups is not self._fading.groups:
+            self._fading = self._fading_of(groups)
+        if not groups.parts:
+            return
+        _, present, first, weight, of_old = self._fading
+        shown = shown.take(groups.places, axis=0)
         if self._flat_own is not None:
-            at = rows * len(self.shared) + drafter
-            self._flat_own[at] = self._flat_own.take(at, axis=0) * self._decay + shown
-        batch = self._fading_of(drafter)
-        weighted = shown.take(batch.order, axis=0) * batch.weight
-        self.shared *= batch.of_old
-        if len(batch.present):
-            self.shared[batch.present] += np.add.reduceat(weighted, batch.first)
+            at = outcome.rows[groups.places] * len(self.shared) + groups.drafter
+            own = self._flat_own.take(at, axis=0)
+            own *= self._decay
+            own += shown
+            self._flat_own[at] = own
+        shown *= weight
+        shared = self.shared.take(present, axis=0) * of_old
+        shared += np.add.reduceat(shown, first)
+        self.shared[present] = shared
 
-    def _fading_of(self, drafter: IntArray) -> "_Fading":
-        """For a batch with these drafters; worked out anew only if they are not those of the batch before."""
-        batch = drafter.tobytes()
-        if self._known_fading is None or self._known_fading[0] != batch:
-            order = drafter.argsort(kind="stable")
-            counts = np.bincount(drafter, minlength=len(self.shared))
-            ends, present, powers = np.add.accumulate(counts), counts.nonzero()[0], self._powers(len(order))
-            num_behind = ends.repeat(counts) - np.arange(1, len(order) + 1)
-            weight, of_old = powers[num_behind][:, None], powers[counts][:, None]
-            self._known_fading = batch, _Fading(order, weight, of_old, present, (ends - counts)[present])
-        return self._known_fading[1]
+    def _fading_of(self, groups: Groups) -> "_Fading":
+        """For a batch with these groups; they stay while its drafters do, and this with them."""
+        present = np.array([number for number, _ in groups.parts], np.int64)
+        sizes = np.array([len(own) for _, own in groups.parts], np.int64)
+        ends = np.add.accumulate(sizes)
+        powers, places = self._powers(len(groups.places)), np.arange(1, len(groups.places) + 1)
+        weight = powers[ends.repeat(sizes) - places]
+        return _Fading(groups, present, ends - sizes, weight[:, None], powers[sizes][:, None])
 
     def _powers(self, most: int) -> FloatArray:
         """Decay to the power of 0 to `most`, at least."""

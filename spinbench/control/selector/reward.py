@@ -79,14 +79,15 @@ class GoodputEstimate:
         """Tokens per second of each drafter for each request, [requests, drafters]; infinite where nobody tried."""
         shared, own = self._evidence.shared, self._evidence.own
         tried = shared[:, 2] > 0
-        if own is None:
-            tokens, time_s = np.broadcast_to(shared.T[:2, None], (2, len(rows), len(shared)))
-        else:
+        if own is not None:
             own = own.take(rows, axis=0)
-            weight = self._prior_rounds / np.maximum(shared[:, 2], TINY)
-            has_own: BoolArray = np.any(own[:, :, 2] > 0, axis=1, keepdims=True)
-            blend = has_own & tried  # a request without evidence has the shared figure
-            scale = np.where(blend, weight, 1.0)
-            tokens = own[:, :, 0] + scale * shared[:, 0]
-            time_s = own[:, :, 1] + scale * shared[:, 1]
+        if own is None or not np.count_nonzero(own):  # as of newcomers: all have the shared figures
+            goodput = np.where(tried, shared[:, 0] / np.maximum(shared[:, 1], TINY), np.inf)
+            return goodput[None].repeat(len(rows), axis=0)
+        weight = self._prior_rounds / np.maximum(shared[:, 2], TINY)
+        has_own: BoolArray = own[:, :, 2].any(axis=1, keepdims=True)
+        blend = has_own & tried  # a request without evidence has the shared figure
+        scale = np.where(blend, weight, 1.0)
+        tokens = own[:, :, 0] + scale * shared[:, 0]
+        time_s = own[:, :, 1] + scale * shared[:, 1]
         return np.where(tried, tokens / np.maximum(time_s, TINY), np.inf)

@@ -79,14 +79,17 @@ class SpinSelector:
 
     def choose(self, context: RoundContext) -> IntArray:
         """Reassign everyone when a slot begins; else keep the assignment and place newcomers."""
-        to_place = context.rows
-        if self._begins_slot(context.rows):
+        rows = to_place = context.rows
+        if self._begins_slot(rows):
             # those of other micro-batches are matched with these, and change over with their own next round
-            to_place = self._with_those_elsewhere(context.rows)
+            to_place = self._with_those_elsewhere(rows)
             self._assigned, self._assigned_next = self._assigned_next, self._assigned
             self._assigned_next.clear()
-        self._assign(self._assigned, to_place, context.rows, (self._num_passes - 1) // self._rounds_per_slot)
-        return self._assigned.of(context.rows)
+        drafters = self._assigned.of(rows)
+        if len(to_place) == len(rows) and not np.count_nonzero(drafters == NO_DRAFTER):
+            return drafters  # as nearly always
+        self._assign(self._assigned, to_place, rows, (self._num_passes - 1) // self._rounds_per_slot)
+        return self._assigned.of(rows)
 
     def next_drafters(self, context: RoundContext) -> IntArray:
         """Assign for the next slot what will be in it with its next round, a pass from now; else as assigned."""
