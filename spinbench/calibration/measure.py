@@ -1,4 +1,4 @@
-"""Times passes, jobs and gaps in sweeps, so that a machine that drifts disturbs all points alike."""
+"""Times passes, jobs and gaps in sweeps, and takes out how the machine's pace moved meanwhile."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ import numpy as np
 from spinbench.calibration.bench import BLOCK_SIZE, Bench
 from spinbench.calibration.gaps import loop_gaps_s
 from spinbench.calibration.job_plan import JobGroup
+from spinbench.calibration.meta import PaceMeta
+from spinbench.calibration.pace import History, at_common_pace
 from spinbench.calibration.partial import PartialProfile, point_key
 from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
@@ -25,6 +27,8 @@ MOST_PER_VISIT = 3
 VISITS = {"draft": 2, "catch_up": 5}
 """Timings per sweep of jobs that are short."""
 LOOP_SHARES = (0.0, 0.3, 1.0)
+GAP, LOOP = "gap ", "loop "
+"""How keys begin that are not those of points."""
 """Batch sizes at which the loop is measured, as shares of the largest."""
 
 OnProgress = Callable[[str, int, int], None]
@@ -72,9 +76,11 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
             on_progress(label, min(done, total), total)
 
     bench.begin()
+    unsure: frozenset[str] | None = None
     for sweep in range(max(plan.repeats, plan.max_repeats if plan.precision else 0)):
         if sweep >= plan.repeats:
-            further = _num_unsure(plan, partial, sweep)
+            unsure = _unsure(plan, partial)
+            further = _num_unsure(plan, partial, sweep, unsure)
             if not further:
                 break
             total = done + further + len(plan.loop_batches)
@@ -83,7 +89,7 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
             for index in rng.permutation(len(points)).tolist():
                 point = points[index]
                 key = point_key(point)
-                if not _is_wanted(plan, partial, key, sweep):
+                if not _is_wanted(partial, key, sweep, unsure):
                     continue
                 if point.model not in warm or not partial.count(key):
                     bench.pass_s(point)  # the first time a shape comes, kernels are chosen
@@ -94,7 +100,9 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
             group = plan.groups[index]
             for visit in range(visits(group)):
                 wanted = [
-                    job for job in group.jobs if _is_wanted(plan, partial, point_key(job), sweep, visit, visits(group))
+                    job
+                    for job in group.jobs
+                    if _is_wanted(partial, point_key(job), sweep, unsure, visit, visits(group))
                 ]
                 _time_group(bench, group, wanted, partial)
                 report("jobs", len(wanted))
@@ -128,21 +136,39 @@ def _visit_s(bench: Bench, point: PassPoint) -> float:
     return float(np.median(seconds))
 
 
+def pace_of(partial: PartialProfile) -> PaceMeta:
+    """How the machine's pace moved while these timings were taken."""
+    paced = at_common_pace(_point_history(partial))
+    return PaceMeta(p10=paced.p10, p90=paced.p90)
+
+
+def _point_history(partial: PartialProfile) -> History:
+    """All timings of passes and jobs, in the order in which they were taken."""
+    return [(key, seconds) for key, seconds in partial.history if not key.startswith((GAP, LOOP))]
+
+
+def _unsure(plan: MeasurePlan, partial: PartialProfile) -> frozenset[str]:
+    """Points whose median is not as sure as it should be."""
+    paced = at_common_pace(_point_history(partial)).seconds
+    return frozenset(key for key, seconds in paced.items() if Timing.of(seconds).standard_error > plan.precision)
+
+
 def _is_wanted(
-    plan: MeasurePlan, partial: PartialProfile, key: str, sweep: int, visit: int = 0, per_sweep: int = 1
+    partial: PartialProfile, key: str, sweep: int, unsure: frozenset[str] | None, visit: int = 0, per_sweep: int = 1
 ) -> bool:
+    """Whether a point is still to be timed in this visit of a sweep; without `unsure` every point gets its repeats."""
     seconds = partial.seconds(key)
     if len(seconds) > sweep * per_sweep + visit:
         return False
-    if sweep < plan.repeats:
+    if unsure is None:
         return len(seconds) < FEW_REPEATS or sum(seconds) <= SLOW_POINT_S
-    return sum(seconds) < UNSURE_POINT_S and Timing.of(seconds).standard_error > plan.precision
+    return key in unsure and sum(seconds) < UNSURE_POINT_S
 
 
-def _num_unsure(plan: MeasurePlan, partial: PartialProfile, sweep: int) -> int:
-    passes = sum(_is_wanted(plan, partial, point_key(point), sweep) for points in plan.passes for point in points)
+def _num_unsure(plan: MeasurePlan, partial: PartialProfile, sweep: int, unsure: frozenset[str]) -> int:
+    passes = sum(_is_wanted(partial, point_key(point), sweep, unsure) for points in plan.passes for point in points)
     return passes + sum(
-        visits(group) * _is_wanted(plan, partial, point_key(job), sweep, 0, visits(group))
+        visits(group) * _is_wanted(partial, point_key(job), sweep, unsure, 0, visits(group))
         for group in plan.groups
         for job in group.jobs
     )
@@ -150,7 +176,7 @@ def _num_unsure(plan: MeasurePlan, partial: PartialProfile, sweep: int) -> int:
 
 def _measure_loop(bench: Bench, plan: MeasurePlan, partial: PartialProfile, report: Callable[[str, int], None]) -> None:
     for batch in plan.loop_batches:
-        marker = f"loop {batch}"
+        marker = f"{LOOP}{batch}"
         if partial.count(marker):
             continue
         gaps = loop_gaps_s(bench.body, plan.drafters, batch, bench.num_blocks, BLOCK_SIZE, bench.vocab_size)
@@ -163,7 +189,7 @@ def _measure_loop(bench: Bench, plan: MeasurePlan, partial: PartialProfile, repo
 
 def gap_key(point: GapPoint) -> str:
     """How a gap is called among the measurements: unlike other points, which ones there are shows as they come."""
-    return f"gap {point.kind} {point.next_kind} {point.num_requests}"
+    return f"{GAP}{point.kind} {point.next_kind} {point.num_requests}"
 
 
 def _gap_point(key: str) -> GapPoint:
@@ -173,11 +199,10 @@ def _gap_point(key: str) -> GapPoint:
 
 def _tables(plan: MeasurePlan, partial: PartialProfile) -> ProfileTables:
     passes = [point for points in plan.passes for point in points]
-    gaps = sorted(
-        map(_gap_point, partial.keys_with("gap ")), key=lambda gap: (gap.kind, gap.next_kind, gap.num_requests)
-    )
+    gaps = sorted(map(_gap_point, partial.keys_with(GAP)), key=lambda gap: (gap.kind, gap.next_kind, gap.num_requests))
+    paced = at_common_pace(_point_history(partial)).seconds
     return ProfileTables(
-        tuple((point, Timing.of(partial.seconds(point_key(point)))) for point in passes),
-        tuple((point, Timing.of(partial.seconds(point_key(point)))) for group in plan.groups for point in group.jobs),
+        tuple((point, Timing.of(paced[point_key(point)])) for point in passes),
+        tuple((point, Timing.of(paced[point_key(point)])) for group in plan.groups for point in group.jobs),
         tuple((point, Timing.of(partial.seconds(gap_key(point)))) for point in gaps),
     )

@@ -51,6 +51,17 @@ class OverlapMeta(MetaSection):
         return Overlap(self.target_alone, self.target_beside, self.drafter_alone, self.drafter_beside)
 
 
+class PaceMeta(MetaSection):
+    """How the machine's pace moved while it was profiled, as times over those at its mean pace.
+
+    It is taken out of the timings: what is left are times at the mean pace.
+    """
+
+    p10: Factor
+    """A tenth of all timings was taken at this pace or a faster one."""
+    p90: Factor
+
+
 class DeviceMeta(MetaSection):
     """What the timings are of."""
 
@@ -68,6 +79,8 @@ class DeviceMeta(MetaSection):
     """Bytes read and written per second by a large copy within the device's memory, measured; None = not measured."""
     matrix_flops_per_s: float | None = None
     """Operations per second of a large matrix product in the profile's dtype, measured; a multiply-add is two."""
+    pace: PaceMeta | None = None
+    """None = the profile is older or analytic."""
     overlap: OverlapMeta | None = None
     """None = not measured: no drafter has a network, or the profile is older or analytic."""
 

@@ -22,6 +22,7 @@ class PartialProfile:
         """Start in `folder`, or go on there if the timings in it are of the same setting; else UserError."""
         self._setting_path, self._path = folder / SETTING_FILE, folder / MEASUREMENTS_FILE
         self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._history: list[tuple[str, float]] = []
         text = json.dumps(setting, indent=2, sort_keys=True) + "\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -48,9 +49,14 @@ class PartialProfile:
         """All timings of one point."""
         return self._seconds[key]
 
+    @property
+    def history(self) -> list[tuple[str, float]]:
+        """Keys and seconds of all timings, in the order in which they were taken."""
+        return self._history
+
     def add(self, key: str, seconds: float) -> None:
         """Keep one more."""
-        self._seconds[key].append(seconds)
+        self._remember(key, seconds)
         self._file.write(f"{key},{seconds!r}\n")
         self._file.flush()
 
@@ -68,6 +74,10 @@ class PartialProfile:
         self._path.unlink(missing_ok=True)
         self._setting_path.unlink(missing_ok=True)
 
+    def _remember(self, key: str, seconds: float) -> None:
+        self._seconds[key].append(seconds)
+        self._history.append((key, seconds))
+
     def _check(self, text: str) -> None:
         before, now = json.loads(self._setting_path.read_text(encoding="utf-8")), json.loads(text)
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
@@ -84,7 +94,7 @@ class PartialProfile:
             rows = list(csv.reader(file))
         kept = [row for row in rows if len(row) == 2 and _is_number(row[1])]
         for key, seconds in kept:
-            self._seconds[key].append(float(seconds))
+            self._remember(key, float(seconds))
         # a line that was cut when the process was killed
         write_text(self._path, "".join(f"{key},{seconds}\n" for key, seconds in kept))
 

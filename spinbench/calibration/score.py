@@ -1,5 +1,6 @@
 """How well a profile's cost model predicts what it was not fitted on."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -35,6 +36,9 @@ class Score:
     """Mean signed error: above 0 = predicted too long."""
     noise_percent: float
     """Half of what the middle 80 % of a point's repeats span, in the mean: the measurement's own spread."""
+    floor_percent: float
+    """What a perfect prediction would have for a mean absolute error, the medians being as unsure as their repeats make
+    them: sqrt(2 / pi) standard errors, in the mean. Infinite where a point was timed once."""
 
 
 def score_profile(profile: Profile) -> list[Score]:
@@ -98,4 +102,5 @@ def _score(what: str, kind: str, lane: str, pairs: Sequence[tuple[float, Timing]
         p90_percent=float(np.percentile(np.abs(error), 90)),
         bias_percent=float(error.mean()),
         noise_percent=float((50 * (p90 - p10) / median).mean()),
+        floor_percent=float(100 * math.sqrt(2 / math.pi) * np.mean([t.standard_error for _, t in pairs])),
     )

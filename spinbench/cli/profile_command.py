@@ -15,7 +15,7 @@ from spinbench.calibration.bench import BLOCK_SIZE, Bench, num_blocks
 from spinbench.calibration.device import read_device
 from spinbench.calibration.device_facts import measure_facts
 from spinbench.calibration.job_plan import job_groups
-from spinbench.calibration.measure import MeasurePlan, measure
+from spinbench.calibration.measure import MeasurePlan, measure, pace_of
 from spinbench.calibration.meta import (
     FORMAT,
     DeviceMeta,
@@ -108,7 +108,7 @@ class ProfileCommand:
                 facts = measure_facts(device, models.target.model.dtype)
                 with show_stage("two lanes side by side"):
                     overlap = measure_overlap(bench, models.metas, drafter_metas(config), limits, config.repeats)
-                about = about.model_copy(update=asdict(facts) | {"overlap": overlap})
+                about = about.model_copy(update=asdict(facts) | {"pace": pace_of(partial), "overlap": overlap})
                 meta = _meta(config, point, about, models.metas, tables, None)
                 _save(point.folder, Profile(meta, tables, str(point.folder)))
                 partial.remove()

@@ -49,12 +49,24 @@ def print_scores(console: Console, folder: Path, meta: ProfileMeta, scores: Sequ
         highlight=False,
         soft_wrap=True,
     )
-    table = Table("job", "lane", "held-out jobs", "MAPE %", "p90 error %", "bias %", "noise %", box=None)
+    if pace := meta.device.pace:
+        console.print(
+            f"Taken out: how the machine moved in pace, {pace.p10:.2f} to {pace.p90:.2f} of its mean (middle 80 %)",
+            highlight=False,
+            soft_wrap=True,
+        )
+    table = Table("job", "lane", "held-out jobs", "MAPE %", "p90 error %", "bias %", "noise %", "floor %", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
     for score in scores:
         if score.what == "job":
-            figures = (score.mape_percent, score.p90_percent, score.bias_percent, score.noise_percent)
+            figures = (
+                score.mape_percent,
+                score.p90_percent,
+                score.bias_percent,
+                score.noise_percent,
+                score.floor_percent,
+            )
             style = "bold" if score.lane == "all" else None
             table.add_row(
                 score.kind, escape(score.lane), str(score.num_points), *(f"{x:.1f}" for x in figures), style=style

@@ -141,6 +141,7 @@ def _job_scores(profile: Profile) -> pd.DataFrame:
             "p90 %": [score.p90_percent for score in scores],
             "bias %": [score.bias_percent for score in scores],
             "noise %": [score.noise_percent for score in scores],
+            "floor %": [score.floor_percent for score in scores],
         }
     )
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.least_squares import named_nnls, relative_nnls
-from spinbench.calibration.point import JobPoint, PassPoint
+from spinbench.calibration.point import JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import Profile, ProfileTables
 from spinbench.calibration.score import score_profile
 from spinbench.control.cost_model import CostModel
@@ -56,6 +56,22 @@ def test_jobs_are_predicted_to_the_held_out_points(profile: Profile) -> None:
     for score in scores:
         assert score.mape_percent < 0.1, score
         assert score.noise_percent == 0
+        assert score.floor_percent == 0
+
+
+def test_the_floor_is_what_a_perfect_model_scores_on_noisy_medians(profile: Profile) -> None:
+    rng = np.random.default_rng(0)
+
+    def timed(point: JobPoint, timing: Timing) -> Timing:
+        noisy = point.role == "held_out"
+        return Timing.of((timing.median_s * rng.normal(1, 0.1, 40)).tolist()) if noisy else timing
+
+    jobs = [(point, timed(point, timing)) for point, timing in profile.tables.jobs]
+    scores = score_profile(replace(profile, tables=replace(profile.tables, jobs=jobs)))
+    many = [score for score in scores if score.what == "job" and score.num_points >= 24]
+    assert many
+    for score in many:
+        assert score.floor_percent == pytest.approx(score.mape_percent, rel=0.35), score
 
 
 def test_host_time_of_lookups_and_gaps_come_back(fitted: CostModel) -> None:

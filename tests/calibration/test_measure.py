@@ -13,7 +13,7 @@ from spinbench.calibration.bench import Bench, attention_left_out
 from spinbench.calibration.fit import fit_cost_model
 from spinbench.calibration.gaps import span_gaps_s
 from spinbench.calibration.job_plan import JobGroup, job_groups
-from spinbench.calibration.measure import UNSURE_POINT_S, VISITS, MeasurePlan, measure
+from spinbench.calibration.measure import UNSURE_POINT_S, VISITS, MeasurePlan, measure, pace_of
 from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.partial import PartialProfile, point_key
 from spinbench.calibration.plan import ProfileLimits, pass_points
@@ -214,3 +214,28 @@ def test_a_timing_is_the_median_and_the_spread() -> None:
 def test_a_point_has_its_own_key() -> None:
     one, other = (PassPoint("m", "none", "fit", (0,), (stop,), 1) for stop in (3, 4))
     assert point_key(one) == point_key(PassPoint("m", "none", "fit", (0,), (3,), 1)) != point_key(other)
+
+
+def test_a_slow_spell_is_taken_out_of_what_was_timed_in_it(
+    bench: Bench, plan: MeasurePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second sweep on everything takes twice as long, and one pass is sure, or too slow, before."""
+    early = plan.passes[0][4]
+    counts: dict[PassPoint, int] = {}
+
+    def visit_s(bench: Bench, point: PassPoint) -> float:
+        counts[point] = counts.get(point, 0) + 1
+        slow = 1.0 if counts[point] == 1 else 2.0
+        return slow * (UNSURE_POINT_S if point == early else 0.1)
+
+    monkeypatch.setattr("spinbench.calibration.measure._visit_s", visit_s)
+    monkeypatch.setattr("spinbench.calibration.measure.FEW_REPEATS", 1)
+    passes_alone = replace(plan, groups=(), repeats=5)
+    partial = PartialProfile(tmp_path, {})
+    timings = dict(measure(bench, passes_alone, partial, None).passes)
+    assert timings[early].repeats == 1
+    others = [timing.median_s for point, timing in timings.items() if point != early]
+    # one sweep at 1, four at 2: 1.8 in the mean, but for the window that lies across the change
+    assert others == pytest.approx([0.18] * len(others), rel=0.03)
+    assert timings[early].median_s == pytest.approx(1.8 * UNSURE_POINT_S, rel=0.03)
+    assert pace_of(partial).p10 == pytest.approx(1 / 1.8, rel=0.03)

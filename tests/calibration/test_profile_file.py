@@ -47,7 +47,7 @@ def test_a_profile_comes_back(profile: Profile, folder: Path) -> None:
 def test_scores_are_a_table(profile: Profile, folder: Path) -> None:
     write_scores(folder, score_profile(profile))
     lines = (folder / "scores.csv").read_text().splitlines()
-    assert lines[0] == "what,kind,lane,num_points,mape_percent,p90_percent,bias_percent,noise_percent"
+    assert lines[0] == "what,kind,lane,num_points,mape_percent,p90_percent,bias_percent,noise_percent,floor_percent"
     assert any(line.startswith("job,verify,target packed,") for line in lines)
 
 
