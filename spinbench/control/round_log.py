@@ -9,9 +9,9 @@ from spinbench.control.job import JobDone
 from spinbench.control.record import RoundColumns
 from spinbench.control.round import Round
 
-ROUNDS_PER_CHUNK = 512
+ROUNDS_PER_CHUNK = 64
 """A round leaves about twenty arrays. Kept to the end they would be most of the memory of a long simulation, and joined
-one round at a time much of its time."""
+one round at a time much of its time. So few that their memory is used again while a core's cache still has it."""
 
 COUNTS = (
     "rows", "drafter", "num_speculative_tokens", "drafted", "draft_depth", "context_tokens", "lookup_match_order",

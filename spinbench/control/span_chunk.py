@@ -121,7 +121,7 @@ class SpanChunk:
         self._round_index += [round_index] * len(done.times)
         if not series.catch_ups:
             self._lane += done.lanes
-            self._kind.extend(["draft"] * len(sizes))
+            self._kind.extend("draft" for _ in sizes)
             self._is_draft += [True] * len(sizes)
             self._sizes += sizes
             self._add_spans(series.spans)

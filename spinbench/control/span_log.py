@@ -11,8 +11,8 @@ from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
 from spinbench.control.record import SpanColumns
 from spinbench.control.span_chunk import SpanChunk, SpanColumnsPart
 
-SPANS_PER_CHUNK = 4096
-"""Jobs whose work is counted in one go, after which they are forgotten."""
+SPANS_PER_CHUNK = 512
+"""Jobs whose work is counted in one go, after which they are forgotten; so few for the reason that rounds are."""
 
 
 class SpanLog:

@@ -85,7 +85,7 @@ class GoodputEstimate:
             goodput = np.where(tried, shared[:, 0] / np.maximum(shared[:, 1], TINY), np.inf)
             return goodput[None].repeat(len(rows), axis=0)
         weight = self._prior_rounds / np.maximum(shared[:, 2], TINY)
-        has_own: BoolArray = own[:, :, 2].any(axis=1, keepdims=True)
+        has_own: BoolArray = np.any(own[:, :, 2] > 0, axis=1, keepdims=True)
         blend = has_own & tried  # a request without evidence has the shared figure
         scale = np.where(blend, weight, 1.0)
         tokens = own[:, :, 0] + scale * shared[:, 0]
