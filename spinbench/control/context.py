@@ -1,15 +1,14 @@
 """What a selector sees before a round, and what it is told after one: arrays with one entry per request."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.drafter_groups import Groups
-from spinbench.control.frozen import frozen
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RoundContext:
     """The requests of a micro-batch before a round. The same in both engines."""
 
@@ -62,7 +61,7 @@ class RoundContext:
         return RoundContext(**mine)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RoundOutcome:
     """The requests of a micro-batch after a round."""
 

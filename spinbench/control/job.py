@@ -4,18 +4,18 @@ A job names its requests by *row*: their place in the run's `RequestTable`. What
 with one entry per request, so that no engine spends Python time on a single token.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.confidence import ConfidenceStop
-from spinbench.control.frozen import frozen
 from spinbench.control.layout import LayoutPlan
 from spinbench.control.token_tree import TreeShape
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TokenSpans:
     """Per request the tokens `start` to `stop`, to be run through a model that holds the KV of all before them."""
 
@@ -130,14 +130,14 @@ class VerifyJob(NamedTuple):
 Job = PrefillJob | CatchUpJob | DraftJob | VerifyJob
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class PrefillResult:
     """One token per request, int [requests]."""
 
     token_ids: IntArray
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ScoreResult:
     """Whether a drafter would have said the tokens that stand in the text."""
 
@@ -145,7 +145,7 @@ class ScoreResult:
     """[requests, width], one for each scored token in order; behind a request's `num_scored` it has no meaning."""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class DraftResult:
     """Per request, tokens really drafted (0 to K) and, if asked for, the mean top-1 probability."""
 
@@ -159,7 +159,7 @@ class DraftResult:
     """Of drafts made ahead, the token that each has in the place of the bonus token."""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class VerifyResult:
     """Per request, the accepted drafted tokens followed by the bonus token."""
 

@@ -1,19 +1,18 @@
 """Who drafts how much for requests whose rounds begin: what they have already, or what is chosen for them."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.context import RoundContext
 from spinbench.control.draft_length import DraftLength
-from spinbench.control.frozen import frozen
 from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.protocol import Branches, LearnsByContext, Selector
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RoundChoice:
     """Each with an entry per request."""
 
