@@ -22,8 +22,8 @@ from benchmarks.gpu.turns import Replayed, Turns
 from spinbench.cli.hydra_app import Point, check_each, compose_points
 from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.json_file import write_json
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder
-from spinbench.sweep.json_file import write_json
 from spinbench.sweep.point import SweepPoint
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gpu.part import Allowance, NotMeasured
+from spinbench.json_file import read_json
 from spinbench.sweep.folder import FAILURE_FILE, SweepFolder
-from spinbench.sweep.json_file import read_json
 
 LOOK_S = 0.5
 CHAIN = "import json, sys; from spinbench.cli.main import main; sys.exit(any(map(main, json.loads(sys.argv[1]))))"
