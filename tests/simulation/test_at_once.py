@@ -85,7 +85,7 @@ def _assert_equal(ours: RunRecord, theirs: RunRecord) -> None:
         "selector": SELECTORS,
         "prompt": (1, 40),
         "layout": ("packed", "padded", "decomposed"),
-        "draft_length": (1, 4, Alternating(4)),
+        "draft_length": (1, 4, "alternating"),
         "num_kv_blocks": (1000, 9),
     }
 )
@@ -93,8 +93,8 @@ def test_nothing_differs_from_a_run_with_an_event_for_each_job(
     monkeypatch, selector, prompt, layout, draft_length, num_kv_blocks
 ):
     decisions = {
-        "selector": selector, "prompt": prompt, "layout": layout, "draft_length": draft_length,
-        "num_kv_blocks": num_kv_blocks,
+        "selector": selector, "prompt": prompt, "layout": layout, "num_kv_blocks": num_kv_blocks,
+        "draft_length": Alternating(4) if draft_length == "alternating" else draft_length,
     }  # fmt: skip
     at_once = _run(**decisions)
     _assert_equal(at_once, _run(**decisions, at_once=False))
