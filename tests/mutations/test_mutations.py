@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from spinbench.control.draft_ahead import DraftAhead
-from spinbench.control.job import Job, TokenSpans, VerifyJob, VerifyResult
-from spinbench.control.loop import ServingLoop
+from spinbench.control.job import Job, JobDone, TokenSpans, VerifyJob, VerifyResult
 from spinbench.control.ready_drafts import NO_JOB
 from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
+from spinbench.control.round_closer import RoundCloser
 from spinbench.runtime import model_runner, rejection, sampler, token_tree, verifier
 from spinbench.runtime.draft import Draft, ScoredRows, Verdict
 from spinbench.runtime.model_drafter import ModelDrafter
@@ -148,15 +148,15 @@ def take_in_the_newest(patch: Patch) -> None:
 
 def phantom_kv_in_a_drafter(patch: Patch) -> None:
     """A drafter believes that it has seen all it drafted, though others stand there now when its next turn comes."""
-    verified = ServingLoop._verified
+    close = RoundCloser.close
 
-    def mutated_verified(self: ServingLoop, done: Any, round_: Round, result: VerifyResult) -> None:
-        verified(self, done, round_, result)
+    def mutated_close(self: RoundCloser, round_: Round, done: JobDone, result: VerifyResult) -> None:
+        close(self, round_, done, result)
         by_model = (round_.drafted > 0) & ~round_.by_lookup
         rows, drafter = round_.rows[by_model], round_.drafter[by_model]
         self._table.drafter_kv_tokens[rows, drafter] = (round_.context_tokens + round_.drafted - 1)[by_model]
 
-    patch.setattr(ServingLoop, "_verified", mutated_verified)
+    patch.setattr(RoundCloser, "close", mutated_close)
     take_in_the_newest(patch)
 
 

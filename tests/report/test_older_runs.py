@@ -37,18 +37,18 @@ def older(folder: Path, method: str, keep: Kept = "all") -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files of runs that are read, in order: tables and JSON."""
     paths: list[Path] = []
-    read_parquet, read_json = store._read_parquet, store._read_json
+    read_parquet, read_json = store._read_parquet, store.read_json
 
     def parquet(path: Path, columns: list[str]) -> pd.DataFrame:
         paths.append(path)
         return read_parquet(path, columns)
 
-    def described(path: Path) -> dict[str, Any]:
+    def described(path: Path, missing: str | None = None) -> dict[str, Any]:
         paths.append(path)
-        return read_json(path)
+        return read_json(path, missing)
 
     monkeypatch.setattr(store, "_read_parquet", parquet)
-    monkeypatch.setattr(store, "_read_json", described)
+    monkeypatch.setattr(store, "read_json", described)
     return paths
 
 
