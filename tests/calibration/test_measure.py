@@ -64,12 +64,13 @@ def plan() -> MeasurePlan:
 
 
 def test_every_point_is_timed_and_the_model_fits(bench: Bench, plan: MeasurePlan, tmp_path: Path) -> None:
+    plan = replace(plan, repeats=1)
     partial = PartialProfile(tmp_path, {"dtype": "float64"})
     told: list[tuple[str, int, int]] = []
     tables = measure(bench, plan, partial, lambda *progress: told.append(progress))
     assert [point for point, _ in tables.passes] == [point for points in plan.passes for point in points]
     assert [point for point, _ in tables.jobs] == [job for group in plan.groups for job in group.jobs]
-    assert all(timing.repeats == 2 for _, timing in tables.passes)
+    assert all(timing.repeats == 1 for _, timing in tables.passes)
     kinds = {(point.kind, point.next_kind) for point, _ in tables.gaps}
     assert {("prefill", "draft"), ("draft", "verify"), ("verify", "draft")} <= kinds
     assert {label for label, _, _ in told} == {
