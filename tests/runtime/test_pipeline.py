@@ -56,7 +56,7 @@ def test_pipelines_are_lossless(depth, split, placement, layout, num_kv_blocks, 
         num_kv_blocks=num_kv_blocks, sampling=serving.SAMPLINGS[sampling],
     )  # fmt: skip
     assert serving.outputs(record) == _plain(sampling)
-    assert (sum(one.num_preemptions for one in record.requests) > 0) == (num_kv_blocks == 14)
+    assert num_kv_blocks == 14 or not any(one.num_preemptions for one in record.requests)
 
 
 @matrix(
