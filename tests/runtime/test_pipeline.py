@@ -50,7 +50,7 @@ def _check_nobody_is_in_two_rounds(record: RunRecord) -> None:
     }
 )
 def test_pipelines_are_lossless(depth, split, placement, layout, num_kv_blocks, sampling):
-    # `random` changes drafters every round, so there is catch-up; with 14 blocks there are preemptions, however the lanes interleave
+    # `random` changes drafters every round, so there is catch-up; with 14 blocks there are preemptions as a rule
     record = _serve(
         selector="random", depth=depth, split=split, placement=placement, max_num_seqs=8, layout=layout,
         num_kv_blocks=num_kv_blocks, sampling=serving.SAMPLINGS[sampling],
