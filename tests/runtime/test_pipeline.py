@@ -45,18 +45,18 @@ def _check_nobody_is_in_two_rounds(record: RunRecord) -> None:
         "split": SPLITS,
         "placement": PLACEMENTS,
         "layout": ("packed", "padded"),
-        "num_kv_blocks": (200, 14),
+        "num_kv_blocks": (200, 13),
         "sampling": serving.SAMPLINGS,
     }
 )
 def test_pipelines_are_lossless(depth, split, placement, layout, num_kv_blocks, sampling):
-    # `random` changes drafters every round, so there is catch-up; with 14 blocks there are preemptions as a rule
+    # `random` changes drafters every round, so there is catch-up; with 13 blocks there are preemptions
     record = _serve(
         selector="random", depth=depth, split=split, placement=placement, max_num_seqs=8, layout=layout,
         num_kv_blocks=num_kv_blocks, sampling=serving.SAMPLINGS[sampling],
     )  # fmt: skip
     assert serving.outputs(record) == _plain(sampling)
-    assert num_kv_blocks == 14 or not any(one.num_preemptions for one in record.requests)
+    assert (sum(one.num_preemptions for one in record.requests) > 0) == (num_kv_blocks == 13)
 
 
 @matrix(
