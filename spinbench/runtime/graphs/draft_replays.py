@@ -11,9 +11,9 @@ from spinbench.runtime.confidence import DraftConfidence
 from spinbench.runtime.draft import Draft, DraftLaw
 from spinbench.runtime.graphs.replay import Replay, Replays
 from spinbench.runtime.graphs.static_choice import StaticChoice
-from spinbench.runtime.graphs.static_draft import StaticDraftLoop, loop_inputs
+from spinbench.runtime.graphs.static_draft import LoopCapacity, StaticDraftLoop, loop_inputs
 from spinbench.runtime.graphs.static_pass import row_bucket
-from spinbench.runtime.graphs.static_tree import StaticTreeLoop, tree_loop_inputs
+from spinbench.runtime.graphs.static_tree import StaticTreeLoop, TreeLoopCapacity, tree_loop_inputs
 from spinbench.runtime.kernels.kernel_batch import TableSetting
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.slot_table import Slots
@@ -83,11 +83,11 @@ class DraftReplays:
             self._choice.words(known, num_steps, text),
         )
         token_ids = upload(text.span_token_ids(known), self._runner.device)
-        size = inputs.capacity(batch, tree.branching[:num_steps], job.measure_confidence, self._setting)
+        size = TreeLoopCapacity.of(inputs, batch, tree, job.measure_confidence, self._setting)
         replay = self._replays.get(
             size,
             lambda: StaticTreeLoop(self._runner, self._choice, self._setting, size),
-            lambda static: static.fill(inputs, token_ids),
+            lambda static: static.passes.fill(inputs, token_ids),
         )
         if replay is None:
             return None
@@ -103,7 +103,6 @@ class DraftReplays:
         if buckets is None or not lengths.all():
             return None
         first_rows, batch = buckets
-        num_steps = int(lengths.max())
         inputs = loop_inputs(
             known,
             lengths,
@@ -112,13 +111,13 @@ class DraftReplays:
             slots or self._slots,
             self._runner.pool.null_slot,
             self._setting,
-            self._choice.words(known, num_steps, text),
+            self._choice.words(known, int(lengths.max()), text),
         )
-        size = inputs.capacity(num_steps, batch, with_confidence, self._setting)
+        size = LoopCapacity.of(inputs, batch, with_confidence, self._setting)
         return self._replays.get(
             size,
             lambda: StaticDraftLoop(self._runner, self._choice, self._setting, size),
-            lambda static: static.fill(inputs, token_ids),
+            lambda static: static.passes.fill(inputs, token_ids),
         )
 
     def _drafts(self, static: StaticDraftLoop, lengths: IntArray) -> list[Draft]:

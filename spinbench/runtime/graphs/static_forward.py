@@ -87,8 +87,7 @@ class ForwardReplays:
         self, parts: RowParts, bucket: int, positions: IntArray, token_ids: torch.Tensor
     ) -> Replay[StaticForward] | None:
         setting = self._setting
-        share = setting.shape.heads_per_kv_head
-        rows = parts.filled_up(bucket, self._runner.pool.null_slot, setting.block_size, share)
+        rows = parts.filled_up(bucket, self._runner.pool.null_slot, setting)
         capacity = PassCapacity.of(rows, setting)
         return self._replays.get(
             capacity,

@@ -51,14 +51,14 @@ class RowParts:
         """The tables."""
         return host_rows(self.keys, self.pieces, self.write_slots, self.blocks, share)
 
-    def filled_up(self, num_rows: int, null_slot: int, block_size: int, share: int) -> HostRows:
+    def filled_up(self, num_rows: int, null_slot: int, setting: TableSetting) -> HostRows:
         """The tables with rows behind them that are nobody's, `num_rows` in all.
 
         They belong to one more request, whose only key is the null slot, where they are written.
         """
-        keys, pieces = self.keys, self.pieces
+        keys, pieces, share = self.keys, self.pieces, setting.shape.heads_per_kv_head
         count, more = len(keys.num_rows), num_rows - int(keys.num_rows.sum())
-        null_blocks = np.full((1, self.blocks.shape[1]), null_slot // block_size, np.int32)
+        null_blocks = np.full((1, self.blocks.shape[1]), null_slot // setting.block_size, np.int32)
         return host_rows(
             RowKeys(
                 np.append(keys.num_rows, more),
