@@ -128,15 +128,13 @@ class RoundColumns:
         ids = tuple(dict.fromkeys(record.request_id for record in records))
         names = tuple(dict.fromkeys(record.drafter for record in records if record.drafter is not None))
         columns: dict[str, Any] = {
+            "request_ids": ids,
+            "drafters": names,
             "row": np.array([ids.index(record.request_id) for record in records], np.int64),
             "drafter": np.array([-1 if r.drafter is None else names.index(r.drafter) for r in records], np.int64),
             "draft_depth": np.array([r.drafted if r.draft_depth is None else r.draft_depth for r in records], np.int64),
         }
-        for name in (column.name for column in fields(cls)[2:]):
-            if name not in columns:
-                dtype = np.float64 if name.endswith("_s") else np.int64
-                columns[name] = np.array([getattr(record, name) for record in records], dtype)
-        return cls(ids, names, **columns)
+        return cls(**_number_columns(cls, records, columns), **columns)
 
     def __len__(self) -> int:
         """Records."""
@@ -171,7 +169,19 @@ class RoundColumns:
 
 
 @dataclass(frozen=True, eq=False)
-class SpanColumns:
+class SpanWork:
+    """What jobs compute and read, [spans] a column, as `SpanRecord` explains."""
+
+    num_tokens: IntArray
+    useful_cells: IntArray
+    padded_cells: IntArray
+    query_tokens: IntArray
+    key_tokens: IntArray
+    peak_key_tokens: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class SpanColumns(SpanWork):
     """All `SpanRecord`s of a run, [spans] a column."""
 
     request_ids: tuple[str, ...]
@@ -184,12 +194,6 @@ class SpanColumns:
     """[spans + 1]: where each span's requests begin in `rows`."""
     rows: IntArray
     """Requests of all spans behind each other, indices into `request_ids`."""
-    num_tokens: IntArray
-    useful_cells: IntArray
-    padded_cells: IntArray
-    query_tokens: IntArray
-    key_tokens: IntArray
-    peak_key_tokens: IntArray
     used_tokens: IntArray
 
     @classmethod
@@ -197,23 +201,14 @@ class SpanColumns:
         """The columns of some records."""
         ids = tuple(dict.fromkeys(name for record in records for name in record.request_ids))
         row_of = {name: row for row, name in enumerate(ids)}
-        return cls(
-            ids,
-            tuple(record.lane for record in records),
-            tuple(record.kind for record in records),
-            np.array([record.start_s for record in records], np.float64),
-            np.array([record.end_s for record in records], np.float64),
-            np.array([record.round_index for record in records], np.int64),
-            np.cumsum([0, *(len(record.request_ids) for record in records)]).astype(np.int64),
-            np.array([row_of[name] for record in records for name in record.request_ids], np.int64),
-            np.array([record.num_tokens for record in records], np.int64),
-            np.array([record.useful_cells for record in records], np.int64),
-            np.array([record.padded_cells for record in records], np.int64),
-            np.array([record.query_tokens for record in records], np.int64),
-            np.array([record.key_tokens for record in records], np.int64),
-            np.array([record.peak_key_tokens for record in records], np.int64),
-            np.array([record.used_tokens for record in records], np.int64),
-        )
+        columns: dict[str, Any] = {
+            "request_ids": ids,
+            "lane": tuple(record.lane for record in records),
+            "kind": tuple(record.kind for record in records),
+            "first_row": np.cumsum([0, *(len(record.request_ids) for record in records)]).astype(np.int64),
+            "rows": np.array([row_of[name] for record in records for name in record.request_ids], np.int64),
+        }
+        return cls(**_number_columns(cls, records, columns), **columns)
 
     def __len__(self) -> int:
         """Spans."""
@@ -229,13 +224,8 @@ class SpanColumns:
             end_s=float(self.end_s[index]),
             round_index=int(self.round_index[index]),
             request_ids=tuple(self.request_ids[row] for row in rows.tolist()),
-            num_tokens=int(self.num_tokens[index]),
-            useful_cells=int(self.useful_cells[index]),
-            padded_cells=int(self.padded_cells[index]),
-            query_tokens=int(self.query_tokens[index]),
-            key_tokens=int(self.key_tokens[index]),
-            peak_key_tokens=int(self.peak_key_tokens[index]),
             used_tokens=int(self.used_tokens[index]),
+            **{column.name: int(getattr(self, column.name)[index]) for column in fields(SpanWork)},
         )
 
     def __iter__(self) -> Iterator[SpanRecord]:
@@ -259,3 +249,14 @@ class RunRecord:
     """Servers behind a router. Rounds have numbers of their own on each; lanes have not."""
     replica_of: Mapping[str, int] = field(default_factory=dict)
     """Number of the replica that served a request, by its id; 0 where it is not named."""
+
+
+def _number_columns(
+    kind: type[RoundColumns | SpanColumns], records: Sequence[object], others: Mapping[str, object]
+) -> dict[str, Any]:
+    """The columns that are the records' own numbers: those of this kind that are not among the `others`."""
+    names = [column.name for column in fields(kind) if column.name not in others]
+    return {
+        name: np.array([getattr(r, name) for r in records], np.float64 if name.endswith("_s") else np.int64)
+        for name in names
+    }

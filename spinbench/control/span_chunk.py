@@ -18,7 +18,7 @@ from spinbench.control.job import (
     job_as_run,
 )
 from spinbench.control.layout import LayoutPlan
-from spinbench.control.record import SpanKind
+from spinbench.control.record import SpanKind, SpanWork
 from spinbench.control.token_tree import TreeShape
 
 _KINDS: dict[type[Job], SpanKind] = {
@@ -45,18 +45,7 @@ class SpanColumnsPart(NamedTuple):
     num_requests: IntArray
     rows: np.ndarray
     """int32"""
-    work: "Work"
-
-
-class Work(NamedTuple):
-    """Columns of the spans, int [jobs], as `SpanRecord` explains them."""
-
-    num_tokens: IntArray
-    useful_cells: IntArray
-    padded_cells: IntArray
-    query_tokens: IntArray
-    key_tokens: IntArray
-    peak_key_tokens: IntArray
+    work: SpanWork
 
 
 class SpanChunk:
@@ -143,9 +132,9 @@ class SpanChunk:
             self._stop.append(stop[part])
 
     def columns(self) -> SpanColumnsPart:
-        """All jobs."""
+        """All jobs, of which there is at least one."""
         times = [(each.start_s, each.end_s) for each in self._times]
-        start_s, end_s = np.array(times, np.float64).reshape(-1, 2).T
+        start_s, end_s = np.array(times, np.float64).T
         return SpanColumnsPart(
             self._lane,
             self._kind,
@@ -153,11 +142,11 @@ class SpanChunk:
             end_s,
             np.array(self._round_index, np.int64),
             np.array(self._sizes, np.int64),
-            np.concatenate(self._rows, dtype=np.int32) if self._rows else np.empty(0, np.int32),
-            self._work() if self._sizes else Work(*(np.empty(0, np.int64) for _ in Work._fields)),
+            np.concatenate(self._rows, dtype=np.int32),
+            self._work(),
         )
 
-    def _work(self) -> Work:
+    def _work(self) -> SpanWork:
         """What each job computes and reads, all jobs in one go.
 
         Only verification can pad or copy. A draft runs the known tokens in one pass, then one row per further token;
@@ -189,4 +178,4 @@ class SpanChunk:
             places = [place for place, _ in self._plans]
             counts = [(p.padded_cells, p.query_tokens, p.key_tokens, p.peak_key_tokens) for _, p in self._plans]
             padded[places], num_queries[places], num_keys[places], peak[places] = np.array(counts, np.int64).T
-        return Work(num_tokens, num_cells, padded, num_queries, num_keys, peak)
+        return SpanWork(num_tokens, num_cells, padded, num_queries, num_keys, peak)

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import fields, replace
 
 import numpy as np
 
 from spinbench.control.draft_series import SeriesDone
 from spinbench.control.job import JobDone
 from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
-from spinbench.control.record import SpanColumns
+from spinbench.control.record import SpanColumns, SpanWork
 from spinbench.control.span_chunk import SpanChunk, SpanColumnsPart
 
 SPANS_PER_CHUNK = 512
@@ -51,23 +52,28 @@ class SpanLog:
 
     def columns(self, request_ids: Sequence[str]) -> SpanColumns:
         """All jobs so far; `request_ids` are the names that rows stand for."""
-        self._close_chunk()
+        if not self._num_spans:
+            return replace(SpanColumns.of([]), request_ids=tuple(request_ids))
+        if len(self._open):
+            self._close_chunk()
         chunks = self._chunks
         counts = np.concatenate([chunk.num_requests for chunk in chunks])
-        work = [np.concatenate(column) for column in zip(*(chunk.work for chunk in chunks), strict=True)]
         used_tokens = np.zeros(len(counts), np.int64)
         used_tokens[list(self._used_tokens)] = list(self._used_tokens.values())
         return SpanColumns(
-            tuple(request_ids),
-            tuple(lane for chunk in chunks for lane in chunk.lane),
-            tuple(kind for chunk in chunks for kind in chunk.kind),
-            np.concatenate([chunk.start_s for chunk in chunks]),
-            np.concatenate([chunk.end_s for chunk in chunks]),
-            np.concatenate([chunk.round_index for chunk in chunks]),
-            np.concatenate(([0], np.cumsum(counts))),
-            np.concatenate([chunk.rows for chunk in chunks], dtype=np.int64),
-            *work,
+            request_ids=tuple(request_ids),
+            lane=tuple(lane for chunk in chunks for lane in chunk.lane),
+            kind=tuple(kind for chunk in chunks for kind in chunk.kind),
+            start_s=np.concatenate([chunk.start_s for chunk in chunks]),
+            end_s=np.concatenate([chunk.end_s for chunk in chunks]),
+            round_index=np.concatenate([chunk.round_index for chunk in chunks]),
+            first_row=np.concatenate(([0], np.cumsum(counts))),
+            rows=np.concatenate([chunk.rows for chunk in chunks], dtype=np.int64),
             used_tokens=used_tokens,
+            **{
+                column.name: np.concatenate([getattr(chunk.work, column.name) for chunk in chunks])
+                for column in fields(SpanWork)
+            },
         )
 
     def _close_chunk(self) -> None:
