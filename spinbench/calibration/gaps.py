@@ -12,10 +12,10 @@ from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job_cost import JobKind
 from spinbench.control.layout import PackedLayout
 from spinbench.control.loop_setting import LoopSetting
-from spinbench.control.record import SpanColumns
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.round_robin import RoundRobinSelector
+from spinbench.control.span_record import SpanColumns
 from spinbench.runtime.body import TorchBody
 from spinbench.runtime.session import live_loop
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue

@@ -3,16 +3,14 @@
 Rounds and jobs are kept as columns: a simulated day has millions of them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
-import numpy as np
-
-from spinbench.control.arrays import FloatArray, IntArray
+from spinbench.control.round_record import RoundColumns
+from spinbench.control.span_record import SpanColumns
 
 FinishReason = Literal["stop", "length", "aborted"]
-SpanKind = Literal["prefill", "catch_up", "draft", "draft_ahead", "verify", "generate", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,200 +38,6 @@ class RequestRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class RoundRecord:
-    """One request's part in one round: `emitted = accepted + 1`."""
-
-    round_index: int
-    request_id: str
-    drafter: str | None
-    """`None`: nothing was drafted for this request (plain decoding)."""
-    num_speculative_tokens: int
-    """K that was asked for; of a tree, its nodes."""
-    drafted: int
-    """Tokens really proposed, at most K: prompt lookup may find fewer. Of a tree, those of all branches."""
-    accepted: int
-    """Drafted tokens kept. Tokens behind an end token are not kept."""
-    emitted: int
-    context_tokens: int
-    """Prompt and output tokens before this round."""
-    lookup_match_order: int
-    """Length of the n-gram that prompt lookup matched at the start of this round, 0 = no match."""
-    catch_up_tokens: int
-    """Tokens that had to be prefilled into the drafter because it had not followed this request."""
-    batch_size: int
-    """Requests in this round."""
-    draft_start_s: float | None
-    """Of a draft that was made ahead, before the end of the round before."""
-    draft_end_s: float | None
-    verify_start_s: float
-    verify_end_s: float
-    draft_depth: int | None = None
-    """Tokens on the longest drafted path: all of a chain, fewer than `drafted` of a tree. None = a chain."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpanRecord:
-    """One job on one lane."""
-
-    lane: str
-    """`target`, or the drafter's name, or `host`."""
-    kind: SpanKind
-    start_s: float
-    end_s: float
-    round_index: int
-    """-1 for prefills and `generate`."""
-    request_ids: tuple[str, ...]
-    num_tokens: int
-    """Query rows that a model ran on, padding rows not counted."""
-    useful_cells: int
-    padded_cells: int
-    query_tokens: int = 0
-    """Query rows that attention reads, over all passes of the job, copies and padding included."""
-    key_tokens: int = 0
-    """Keys (with their values) that attention reads, over all passes, padding included."""
-    peak_key_tokens: int = 0
-    """Keys that a layer's attention copies out of the KV cache at once; 0 = they are read where they lie."""
-    used_tokens: int = 0
-    """Of a draft made ahead (`draft_ahead`): tokens that a round verified. Of `num_tokens` there is one more for each
-    request, the guess at the token in front."""
-
-
-@dataclass(frozen=True, eq=False)
-class RoundColumns:
-    """All `RoundRecord`s of a run, [records] a column; `row` and `drafter` index the two tuples of names."""
-
-    request_ids: tuple[str, ...]
-    drafters: tuple[str, ...]
-    round_index: IntArray
-    row: IntArray
-    drafter: IntArray
-    """-1 = none."""
-    num_speculative_tokens: IntArray
-    drafted: IntArray
-    accepted: IntArray
-    context_tokens: IntArray
-    lookup_match_order: IntArray
-    catch_up_tokens: IntArray
-    batch_size: IntArray
-    draft_start_s: FloatArray
-    """NaN where nothing was drafted."""
-    draft_end_s: FloatArray
-    verify_start_s: FloatArray
-    verify_end_s: FloatArray
-    draft_depth: IntArray
-
-    @classmethod
-    def of(cls, records: Sequence[RoundRecord]) -> "RoundColumns":
-        """The columns of some records."""
-        ids = tuple(dict.fromkeys(record.request_id for record in records))
-        names = tuple(dict.fromkeys(record.drafter for record in records if record.drafter is not None))
-        columns: dict[str, Any] = {
-            "request_ids": ids,
-            "drafters": names,
-            "row": np.array([ids.index(record.request_id) for record in records], np.int64),
-            "drafter": np.array([-1 if r.drafter is None else names.index(r.drafter) for r in records], np.int64),
-            "draft_depth": np.array([r.drafted if r.draft_depth is None else r.draft_depth for r in records], np.int64),
-        }
-        return cls(**_number_columns(cls, records, columns), **columns)
-
-    def __len__(self) -> int:
-        """Records."""
-        return len(self.row)
-
-    def __getitem__(self, index: int) -> RoundRecord:
-        """One record."""
-        drafter = int(self.drafter[index])
-        start_s, end_s = float(self.draft_start_s[index]), float(self.draft_end_s[index])
-        return RoundRecord(
-            round_index=int(self.round_index[index]),
-            request_id=self.request_ids[self.row[index]],
-            drafter=None if drafter < 0 else self.drafters[drafter],
-            num_speculative_tokens=int(self.num_speculative_tokens[index]),
-            drafted=int(self.drafted[index]),
-            accepted=int(self.accepted[index]),
-            emitted=int(self.accepted[index]) + 1,
-            context_tokens=int(self.context_tokens[index]),
-            lookup_match_order=int(self.lookup_match_order[index]),
-            catch_up_tokens=int(self.catch_up_tokens[index]),
-            batch_size=int(self.batch_size[index]),
-            draft_start_s=None if np.isnan(start_s) else start_s,
-            draft_end_s=None if np.isnan(end_s) else end_s,
-            verify_start_s=float(self.verify_start_s[index]),
-            verify_end_s=float(self.verify_end_s[index]),
-            draft_depth=int(self.draft_depth[index]),
-        )
-
-    def __iter__(self) -> Iterator[RoundRecord]:
-        """Record by record; for columns use the arrays."""
-        return (self[index] for index in range(len(self)))
-
-
-@dataclass(frozen=True, eq=False)
-class SpanWork:
-    """What jobs compute and read, [spans] a column, as `SpanRecord` explains."""
-
-    num_tokens: IntArray
-    useful_cells: IntArray
-    padded_cells: IntArray
-    query_tokens: IntArray
-    key_tokens: IntArray
-    peak_key_tokens: IntArray
-
-
-@dataclass(frozen=True, eq=False)
-class SpanColumns(SpanWork):
-    """All `SpanRecord`s of a run, [spans] a column."""
-
-    request_ids: tuple[str, ...]
-    lane: tuple[str, ...]
-    kind: tuple[SpanKind, ...]
-    start_s: FloatArray
-    end_s: FloatArray
-    round_index: IntArray
-    first_row: IntArray
-    """[spans + 1]: where each span's requests begin in `rows`."""
-    rows: IntArray
-    """Requests of all spans behind each other, indices into `request_ids`."""
-    used_tokens: IntArray
-
-    @classmethod
-    def of(cls, records: Sequence[SpanRecord]) -> "SpanColumns":
-        """The columns of some records."""
-        ids = tuple(dict.fromkeys(name for record in records for name in record.request_ids))
-        row_of = {name: row for row, name in enumerate(ids)}
-        columns: dict[str, Any] = {
-            "request_ids": ids,
-            "lane": tuple(record.lane for record in records),
-            "kind": tuple(record.kind for record in records),
-            "first_row": np.cumsum([0, *(len(record.request_ids) for record in records)]).astype(np.int64),
-            "rows": np.array([row_of[name] for record in records for name in record.request_ids], np.int64),
-        }
-        return cls(**_number_columns(cls, records, columns), **columns)
-
-    def __len__(self) -> int:
-        """Spans."""
-        return len(self.lane)
-
-    def __getitem__(self, index: int) -> SpanRecord:
-        """One record."""
-        rows = self.rows[self.first_row[index] : self.first_row[index + 1]]
-        return SpanRecord(
-            lane=self.lane[index],
-            kind=self.kind[index],
-            start_s=float(self.start_s[index]),
-            end_s=float(self.end_s[index]),
-            round_index=int(self.round_index[index]),
-            request_ids=tuple(self.request_ids[row] for row in rows.tolist()),
-            used_tokens=int(self.used_tokens[index]),
-            **{column.name: int(getattr(self, column.name)[index]) for column in fields(SpanWork)},
-        )
-
-    def __iter__(self) -> Iterator[SpanRecord]:
-        """Record by record; for columns use the arrays."""
-        return (self[index] for index in range(len(self)))
-
-
-@dataclass(frozen=True, slots=True)
 class RunRecord:
     """Everything that one run recorded."""
 
@@ -249,14 +53,3 @@ class RunRecord:
     """Servers behind a router. Rounds have numbers of their own on each; lanes have not."""
     replica_of: Mapping[str, int] = field(default_factory=dict)
     """Number of the replica that served a request, by its id; 0 where it is not named."""
-
-
-def _number_columns(
-    kind: type[RoundColumns | SpanColumns], records: Sequence[object], others: Mapping[str, object]
-) -> dict[str, Any]:
-    """The columns that are the records' own numbers: those of this kind that are not among the `others`."""
-    names = [column.name for column in fields(kind) if column.name not in others]
-    return {
-        name: np.array([getattr(r, name) for r in records], np.float64 if name.endswith("_s") else np.int64)
-        for name in names
-    }

@@ -6,8 +6,8 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import JobDone
-from spinbench.control.record import RoundColumns
 from spinbench.control.round import Round
+from spinbench.control.round_record import RoundColumns
 
 ROUNDS_PER_CHUNK = 64
 """A round leaves about twenty arrays. Kept to the end they would be most of the memory of a long simulation, and joined

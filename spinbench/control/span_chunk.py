@@ -18,7 +18,7 @@ from spinbench.control.job import (
     job_as_run,
 )
 from spinbench.control.layout import LayoutPlan
-from spinbench.control.record import SpanKind, SpanWork
+from spinbench.control.span_record import SpanKind, SpanWork
 from spinbench.control.token_tree import TreeShape
 
 _KINDS: dict[type[Job], SpanKind] = {

@@ -9,8 +9,8 @@ import numpy as np
 from spinbench.control.draft_series import SeriesDone
 from spinbench.control.job import JobDone
 from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
-from spinbench.control.record import SpanColumns, SpanWork
 from spinbench.control.span_chunk import SpanChunk, SpanColumnsPart
+from spinbench.control.span_record import SpanColumns, SpanWork
 
 SPANS_PER_CHUNK = 512
 """Jobs whose work is counted in one go, after which they are forgotten; so few for the reason that rounds are."""

@@ -10,7 +10,9 @@ import pandas as pd
 import pyarrow as pa
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.record import RequestRecord, RoundColumns, RunRecord, SpanColumns
+from spinbench.control.record import RequestRecord, RunRecord
+from spinbench.control.round_record import RoundColumns
+from spinbench.control.span_record import SpanColumns
 
 REQUEST_SCHEMA = pa.schema(
     [

@@ -12,7 +12,9 @@ from spinbench.control.arrays import IntArray
 from spinbench.control.job import Body, Job, JobDone, KnownTimes, PrefillJob, TokenSpans
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.loop import Progress
-from spinbench.control.record import FinishReason, RequestRecord, RoundColumns, RunRecord, SpanColumns, SpanRecord
+from spinbench.control.record import FinishReason, RequestRecord, RunRecord
+from spinbench.control.round_record import RoundColumns
+from spinbench.control.span_record import SpanColumns, SpanRecord
 from spinbench.runtime.huggingface import Answers, HuggingFaceGenerator
 from spinbench.workload.arrivals import ArrivalQueue
 from spinbench.workload.request import Request

@@ -23,7 +23,7 @@ from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import Profile
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.lane_name import TARGET_LANE
-from spinbench.control.record import SpanColumns, SpanRecord
+from spinbench.control.span_record import SpanColumns, SpanRecord
 from spinbench.errors import UserError
 from spinbench.models.load import TargetModel
 from spinbench.runtime.graphs import replay as replay_module

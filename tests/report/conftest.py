@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
+from spinbench.control.record import RunRecord
+from spinbench.control.round_record import RoundColumns
+from spinbench.control.span_record import SpanColumns
 from spinbench.report.page import write_report
 
 from .made_runs import made_record, with_other_output, write_made_run, write_made_runs, write_made_sweep

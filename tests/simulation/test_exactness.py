@@ -10,7 +10,9 @@ import pytest
 
 from spinbench.control.cost_curve import Curve
 from spinbench.control.draft_length_tree import TreeDraftLength
-from spinbench.control.record import RoundColumns, RunRecord, SpanColumns
+from spinbench.control.record import RunRecord
+from spinbench.control.round_record import RoundColumns
+from spinbench.control.span_record import SpanColumns
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import compare_rounds
 from spinbench.runtime import model_drafter as drafter_module

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.record import RunRecord, SpanColumns
+from spinbench.control.record import RunRecord
+from spinbench.control.span_record import SpanColumns
 from spinbench.errors import UserError
 
 CLOCK_TOLERANCE_S = 1e-9
