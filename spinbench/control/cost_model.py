@@ -8,14 +8,14 @@ prediction is negative, and none falls when a job grows.
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.cost_curve import Amount, RectangleAttention, RectangleShape
 from spinbench.control.draft_series import DraftSeries
-from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
+from spinbench.control.job import DraftJob, Job, PrefillJob, VerifyJob
 from spinbench.control.job_cost import KINDS, NO_GAP, GapCost, JobCost, JobKind
 from spinbench.control.layout import LayoutKind
 from spinbench.control.model_cost import DrafterCost, ModelCost
@@ -23,8 +23,6 @@ from spinbench.control.overlap import NOT_SLOWED, Overlap
 from spinbench.control.profiled_range import BeyondProfile
 from spinbench.control.token_tree import TreeShape
 from spinbench.errors import UserError
-
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class CostModel:
             passes_s = self._ragged_s(self.target, starts, stops, rows, len(stops))
             return self.prefill.of(passes_s, len(stops), 1)
         drafter = self.drafters[job.drafter]
-        model, catch_up = _present(drafter, drafter.model, CatchUpJob), _present(drafter, drafter.catch_up, CatchUpJob)
+        model, catch_up = drafter.profiled(drafter.model, "passes"), drafter.profiled(drafter.catch_up, "catch-ups")
         head_rows = 1 if job.num_scored is None else int(job.num_scored.sum())
         return catch_up.of(self._ragged_s(model, starts, stops, rows, head_rows), len(stops), 1)
 
@@ -83,7 +81,7 @@ class CostModel:
             if series.catch_ups and (catch_up := series.catch_ups[index]) is not None:
                 times.append((self.job_s(catch_up), self.gap_s(catch_up)))
             drafter, rows, stops = self.drafters[number], all_rows[part], all_stops[part]
-            model, count, num_rows = _present(drafter, drafter.model, DraftJob), len(stops), sum(rows)
+            model, count, num_rows = drafter.profiled(drafter.model, "passes"), len(stops), sum(rows)
             self._beyond.check_attention(model, count, max(stops))
             extended, cells = count - rows.count(0), sum(all_cells[part])
             attention_s = model.ragged.sums_s(count, sum(stops), extended, num_rows, cells)
@@ -114,8 +112,8 @@ class CostModel:
             return 0.0 * context_tokens
         cost = self.drafters[drafter]
         if by_lookup or (by_lookup is None and cost.draft is None):
-            return _present(cost, cost.lookup, DraftJob).of(0.0 * context_tokens, num_requests, 0)
-        draft = _present(cost, cost.draft, DraftJob)
+            return cost.profiled(cost.lookup, "lookups").of(0.0 * context_tokens, num_requests, 0)
+        draft = cost.profiled(cost.draft, "drafts")
         if cost.model is None:
             return draft.of(0.0 * context_tokens, num_requests, num_speculative_tokens)
         model = cost.model
@@ -177,12 +175,12 @@ class CostModel:
         spans, depth, copied = job.spans, job.num_speculative_tokens, int(np.count_nonzero(job.by_lookup))
         total = 0.0
         if copied:
-            total += _present(drafter, drafter.lookup, DraftJob).of(0.0, copied, 0)
+            total += drafter.profiled(drafter.lookup, "lookups").of(0.0, copied, 0)
             if copied == len(spans.rows):
                 return total
             spans, depth = spans.only(~job.by_lookup), depth[~job.by_lookup]
         starts, stops, lengths = spans.start.tolist(), spans.stop.tolist(), depth.tolist()
-        draft, count, model = _present(drafter, drafter.draft, DraftJob), len(stops), drafter.model
+        draft, count, model = drafter.profiled(drafter.draft, "drafts"), len(stops), drafter.model
         if model is None:
             return total + draft.of(0.0, count, max(lengths))
         first_s = self._ragged_s(model, starts, stops, sum(stops) - sum(starts), count)
@@ -195,7 +193,7 @@ class CostModel:
         self, drafter: DrafterCost, model: ModelCost, first_s: float, stops: Sequence[int], lengths: Sequence[int]
     ) -> float:
         """A draft job of chains by a model, of `lengths` tokens behind `stops` known ones; the first pass is known."""
-        draft, count, longest = _present(drafter, drafter.draft, DraftJob), len(stops), max(lengths)
+        draft, count, longest = drafter.profiled(drafter.draft, "drafts"), len(stops), max(lengths)
         attention, passes_s = model.ragged, first_s + (longest - 1) * model.ragged.pass_s
         # one row a step, with stop + 1 to stop + length - 1 keys: length / 2 more than stop in the mean
         if longest == min(lengths):
@@ -248,10 +246,3 @@ class CostModel:
         if layout not in self.target.rectangle:
             raise UserError(f"the profile has no passes of layout {layout}; profile the target with layouts=[{layout}]")
         return self.target.rectangle[layout]
-
-
-def _present(drafter: DrafterCost, part: Part | None, kind: type[Job]) -> Part:
-    """`part`, which this kind of job needs. Raises UserError if the profile does not have it."""
-    if part is None:
-        raise UserError(f"the profile has no {kind.__name__} of drafter {drafter.name!r}")
-    return part

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
 from spinbench.control.job_cost import JobCost
 from spinbench.control.layout import LayoutKind
+from spinbench.errors import UserError
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,9 @@ class DrafterCost:
     """For the requests whose tokens come from the model, or without one from the n-gram table: no passes then."""
     lookup: JobCost | None
     """For the requests whose tokens are copied."""
+
+    def profiled(self, part: Part | None, what: str) -> Part:
+        """`part` of this, which a job needs. Raises UserError, calling it `what`, if the profile does not have it."""
+        if part is None:
+            raise UserError(f"the profile has no {what} of drafter {self.name!r}")
+        return part

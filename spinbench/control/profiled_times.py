@@ -10,7 +10,6 @@ from spinbench.control.model_cost import DrafterCost
 from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
 from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
-from spinbench.errors import UserError
 from spinbench.recently_used import RecentlyUsed
 
 CONTEXT_STEP_TOKENS = 64
@@ -122,23 +121,17 @@ class ProfiledTimes:
 
 
 def _copy_price(drafter: DrafterCost) -> tuple[float, float, float, float]:
-    job = drafter.lookup
-    if job is None:
-        raise UserError(f"the profile has no lookups of drafter {drafter.name!r}")
+    job = drafter.profiled(drafter.lookup, "lookups")
     return job.job_s, job.request_s, 0.0, 0.0
 
 
 def _ngram_price(drafter: DrafterCost) -> tuple[float, float, float, float]:
-    job = drafter.draft
-    if job is None:
-        raise UserError(f"the profile has no drafts of drafter {drafter.name!r}")
+    job = drafter.profiled(drafter.draft, "drafts")
     return job.job_s, job.request_s, job.pass_s, 0.0
 
 
 def _model_price(drafter: DrafterCost, count: int, mean_tokens: float) -> tuple[float, float, float, float]:
-    model, job = drafter.model, drafter.draft
-    if model is None or job is None:
-        raise UserError(f"the profile has no drafts of drafter {drafter.name!r}")
+    model, job = drafter.profiled(drafter.model, "passes"), drafter.profiled(drafter.draft, "drafts")
     alone_s = model.rows_s(1, 1)
     row_s = (model.rows_s(count, count) - alone_s) / (count - 1) if count > 1 else 0.0
     # a row's share of the curve, taken off the step so that `count` requests cost what the curve says
@@ -147,9 +140,8 @@ def _model_price(drafter: DrafterCost, count: int, mean_tokens: float) -> tuple[
 
 
 def _missing_s(drafter: DrafterCost, missing: IntArray) -> FloatArray:
-    model, draft, catch_up = drafter.model, drafter.draft, drafter.catch_up
-    if model is None or draft is None or catch_up is None:
-        raise UserError(f"the profile has no catch-up of drafter {drafter.name!r}")
+    model, draft = drafter.profiled(drafter.model, "passes"), drafter.profiled(drafter.draft, "drafts")
+    catch_up = drafter.profiled(drafter.catch_up, "catch-ups")
     forward, attention = model.forward, model.ragged
     rows_s = np.interp(missing, forward.counts, forward.seconds) - forward.seconds[0]
     within_s = np.where(missing > 1, rows_s + attention.extend_request_s, 0.0)
