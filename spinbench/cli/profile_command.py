@@ -1,12 +1,8 @@
 """What `spinbench profile` does: time passes and jobs of the models, or estimate them, and score the cost model."""
 
-import os
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import psutil
 import torch
 from rich.console import Console
 
@@ -16,33 +12,23 @@ from spinbench.calibration.device import read_device
 from spinbench.calibration.device_facts import measure_facts
 from spinbench.calibration.job_plan import job_groups
 from spinbench.calibration.measure import MeasurePlan, measure, pace_of
-from spinbench.calibration.meta import (
-    FORMAT,
-    DeviceMeta,
-    LimitsMeta,
-    ModelMeta,
-    ProfileMeta,
-    RowsMeta,
-    SamplingMeta,
-)
 from spinbench.calibration.overlap import measure_overlap
 from spinbench.calibration.partial import PartialProfile
 from spinbench.calibration.plan import ProfileLimits, pass_points
-from spinbench.calibration.profile_file import META_FILE, Profile, ProfileTables, write_profile
+from spinbench.calibration.profile_file import META_FILE, Profile, write_profile
 from spinbench.calibration.score import score_profile, write_scores
 from spinbench.cli.assemble import num_threads
-from spinbench.cli.device_choice import choose_device, known_dtype, with_known_dtype
-from spinbench.cli.execution import attention_kind, execution_of, graph_mode
-from spinbench.cli.hardware import device_hardware, profiled_name
+from spinbench.cli.device_choice import choose_device, with_known_dtype
+from spinbench.cli.execution import execution_of
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, uninterrupted
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.profile_config import ProfileConfig
 from spinbench.cli.profile_dtype import THIS_MACHINE, profile_dtype
+from spinbench.cli.profile_meta import datasheet_meta, profile_meta, this_device_meta, timings_setting
 from spinbench.cli.profile_models import LoadedModels, drafter_metas, load_models, named_shapes, shape_metas
 from spinbench.cli.profile_view import print_scores, show_timings
 from spinbench.cli.progress import show_stage
-from spinbench.cli.provenance import command_line, git_commit, versions
 from spinbench.cli.schema import RuntimeSection, parse_config
 from spinbench.errors import UserError
 from spinbench.models.free_memory import free_bytes
@@ -93,16 +79,10 @@ class ProfileCommand:
                 models = load_models(config, self._shelf, engine.dtype, device)
             limits = config.limits
             _check_reach(limits, models, device)
-            about = _device_meta(device)
-            partial = PartialProfile(point.folder, _setting(config, models, about))
+            about = this_device_meta(device)
+            partial = PartialProfile(point.folder, timings_setting(config, engine, models, about))
             try:
-                bench = Bench(
-                    models.target,
-                    models.drafters,
-                    _sampling(config),
-                    limits,
-                    execution_of(engine),
-                )
+                bench = Bench(models.target, models.drafters, _sampling(config), limits, execution_of(engine))
                 plan = _plan(config, models)
                 with show_timings() as on_progress:
                     tables = measure(bench, plan, partial, on_progress)
@@ -110,14 +90,15 @@ class ProfileCommand:
                 with show_stage("two lanes side by side"):
                     overlap = measure_overlap(bench, models.metas, drafter_metas(config), limits, config.repeats)
                 about = about.model_copy(update=asdict(facts) | {"pace": pace_of(partial), "overlap": overlap})
-                meta = _meta(config, point, about, models.metas, tables, None)
+                meta = profile_meta(config, engine, point, about, models.metas, tables)
                 _save(point.folder, Profile(meta, tables, str(point.folder)))
                 partial.remove()
             finally:
                 partial.close()
 
     def _estimate(self, config: ProfileConfig, point: Point) -> None:
-        spec, dtype = read_device(config.device), _engine(config).dtype
+        engine, spec = _engine(config), read_device(config.device)
+        dtype = engine.dtype
         shapes = named_shapes(config)
         if shapes is None:
             with show_stage("loading the models"):
@@ -135,17 +116,10 @@ class ProfileCommand:
             layouts=config.layouts,
             tensor_parallel=config.tensor_parallel,
         )
-        about = DeviceMeta(
-            name=spec.name,
-            type="cuda",
-            memory_bytes=spec.memory_bytes * config.tensor_parallel,
-            count=config.tensor_parallel,
-            num_threads=None,
-            driver=None,
-        )
         shape_sources = {shape.name: shape.source for shape in shapes.values()}
         assumptions = {"device": spec.model_dump(mode="json"), "shapes": shape_sources}
-        meta = _meta(config, point, about, metas, tables, assumptions)
+        about = datasheet_meta(spec, config.tensor_parallel)
+        meta = profile_meta(config, engine, point, about, metas, tables, assumptions)
         _save(point.folder, Profile(meta, tables, str(point.folder)))
 
 
@@ -192,61 +166,3 @@ def _check_reach(limits: ProfileLimits, models: LoadedModels, device: torch.devi
             f"the KV caches of {limits.max_num_seqs} requests of {limits.max_context_tokens} tokens need "
             f"{needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; lower max_num_seqs or max_context_tokens"
         )
-
-
-def _device_meta(device: torch.device) -> DeviceMeta:
-    hardware = device_hardware(device)
-    on_gpu = device.type == "cuda"
-    memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else psutil.virtual_memory().total
-    return DeviceMeta(
-        name=profiled_name(hardware),
-        type="cuda" if on_gpu else "cpu",
-        memory_bytes=memory,
-        count=1,
-        num_threads=torch.get_num_threads(),
-        driver=f"CUDA {torch.version.cuda}" if on_gpu else os.uname().release,
-    )
-
-
-def _setting(config: ProfileConfig, models: LoadedModels, about: DeviceMeta) -> dict[str, Any]:
-    """What timings must have in common to belong to one profile."""
-    return {
-        "format": FORMAT,
-        "device": about.model_dump(mode="json"),
-        "dtype": _engine(config).dtype,
-        "attention": attention_kind(_engine(config)),
-        "graphs": graph_mode(_engine(config)),
-        "models": {meta.name: meta.sha256 for meta in models.metas},
-        "drafters": [meta.name for meta, _, _ in models.drafters],
-        "sampling": config.sampling.model_dump(),
-        "limits": asdict(config.limits),
-        "layouts": list(config.layouts),
-        "versions": versions(),
-    }
-
-
-def _meta(
-    config: ProfileConfig,
-    point: Point,
-    about: DeviceMeta,
-    models: tuple[ModelMeta, ...],
-    tables: ProfileTables,
-    assumptions: dict[str, Any] | None,
-) -> ProfileMeta:
-    return ProfileMeta(
-        format=FORMAT,
-        kind="measured" if assumptions is None else "analytic",
-        device=about,
-        dtype=known_dtype(_engine(config)),
-        sampling=SamplingMeta(**config.sampling.model_dump()),
-        limits=LimitsMeta(**asdict(config.limits)),
-        target=config.models.target,
-        models=models,
-        drafters=drafter_metas(config),
-        num_rows=RowsMeta(passes=len(tables.passes), jobs=len(tables.jobs), host=len(tables.gaps)),
-        versions=versions(),
-        git_commit=git_commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        command=command_line("profile", point.overrides),
-        assumptions=assumptions or {},
-    )
