@@ -6,12 +6,10 @@ import numpy as np
 from pydantic import ConfigDict, Field, validate_call
 
 from spinbench.control.acceptance_rate import AcceptanceRate
-from spinbench.control.arrays import BoolArray, FloatArray, IntArray
+from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_source import NO_SOURCE, DraftSources
-from spinbench.control.drafted_again import job_again_s, log_chance, own_again_s
 from spinbench.control.probing import Probes
-from spinbench.control.round_prices import RoundPrices
 from spinbench.control.round_times import round_times
 from spinbench.control.selector.protocol import SelectorSetting
 
@@ -51,9 +49,7 @@ class GoodputDraftLength:
         drafts = source != NO_SOURCE
         if not drafts.any() or not self.max_num_speculative_tokens:
             return np.zeros(len(context), np.int64)
-        places, own = np.flatnonzero(drafts), source[drafts]
-        missing = np.zeros((len(context), len(self._sources)), np.int64)
-        missing[places, own] = context.missing_kv_tokens[places, drafters[drafts]]
+        missing = self._sources.missing_tokens(context.missing_kv_tokens, drafters, source)
         prices = self._times.prices(context, missing)
         rate = self._rate.of_drafters()[drafters]
         steps = np.arange(self.max_num_speculative_tokens + 1)
@@ -62,10 +58,11 @@ class GoodputDraftLength:
         if context.num_ready:  # as those who draft would do with drafts so long
             mean_rate, length = float(rate[drafts].mean()), context.ready_tokens / context.num_ready
             tokens = tokens + context.num_ready * (1 - mean_rate ** (length + 1)) / (1 - mean_rate)
-        round_s = self._round_s(prices, own, drafts, rate[drafts])
+        round_s = prices.round_s(np.outer(steps, drafts), source, rate, self._sources.num_models)
         best = int((tokens / round_s).argmax())
-        catch_up_s = float(prices.missing_s[places, own].sum())
-        if not best and self._probes.take(float(round_s[1] - round_s[0]), catch_up_s, len(own)):
+        catch_up_s = float(prices.missing_s[drafts, source[drafts]].sum())
+        num_drafts = int(np.count_nonzero(drafts))
+        if not best and self._probes.take(float(round_s[1] - round_s[0]), catch_up_s, num_drafts):
             best = 1
         self._probes.passed(float(round_s[best]))
         return np.where(drafts, best, 0)
@@ -74,20 +71,3 @@ class GoodputDraftLength:
         """Update rates and prices."""
         self._rate.observe(outcome)
         self._times.observe(outcome)
-
-    def _round_s(self, prices: RoundPrices, source: IntArray, drafts: BoolArray, rate: FloatArray) -> FloatArray:
-        """Predicted time of the round by K, [K + 1]; `source` and `rate` are of the requests that draft."""
-        steps = np.arange(self.max_num_speculative_tokens + 1)
-        draft, schedule, any_step = prices.draft, prices.schedule, steps > 0
-        time_s = prices.verify_s[len(source) * steps] + any_step * len(source) * prices.drafting_s
-        time_s = time_s + steps * float(prices.row_s[drafts].sum())
-        drafting_s, ahead_s = np.zeros_like(time_s), np.zeros_like(time_s)
-        for used, count in zip(*np.unique(source, return_counts=True), strict=True):
-            job_s = draft.job_of_s(used, count, steps)
-            if schedule.drafts_ahead and used < self._sources.num_models:
-                ahead_s = schedule.together_s(ahead_s, any_step * draft.job_of_s(used, count, steps + 1))
-                guesses = rate[source == used][:, None] ** (steps + 1)
-                own_s = own_again_s(guesses, draft.own_s(used, steps)).sum(0)
-                job_s = job_again_s(draft.lane_s(used, steps), own_s, log_chance(guesses).sum(0))
-            drafting_s = schedule.together_s(drafting_s, job_s)
-        return schedule.round_s(drafting_s, time_s, ahead_s)

@@ -88,6 +88,16 @@ class DraftSources:
         copies: BoolArray = np.minimum(match_order, self.max_match_tokens) >= shortest
         return np.where(copies, len(self) - 1, np.append(self.source_of_drafter, NO_SOURCE)[drafter])
 
+    def missing_tokens(self, missing_kv_tokens: IntArray, drafter: IntArray, source: IntArray) -> IntArray:
+        """Tokens of each request that its source has not seen, int [requests, sources]; 0 for all other sources.
+
+        `missing_kv_tokens` [requests, drafters] of its drafters; `drafter` and `source` [requests] are its own.
+        """
+        missing = np.zeros((len(source), len(self)), np.int64)
+        places = np.flatnonzero(source != NO_SOURCE)
+        missing[places, source[places]] = missing_kv_tokens[places, drafter[places]]
+        return missing
+
     @cached_property
     def source_of_drafter(self) -> IntArray:
         """Model or n-gram table of each drafter, as a source, int [drafters]; -1 for one that only copies."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.drafted_again import job_again_s, log_chance, own_again_s
 from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 
 MAX_SLOPES = 6
@@ -61,6 +62,32 @@ class RoundPrices:
     """[n, sources]: catching up with a request, not counting what a job costs anyway."""
     schedule: RoundSchedule = BY_TURNS
     """How the two come to the time of the round."""
+
+    def round_s(self, lengths: IntArray, source: IntArray, rate: FloatArray, num_models: int) -> FloatArray:
+        """Predicted seconds of the round, by cases of what it drafts, [cases].
+
+        In each, a request drafts `lengths` [cases, n] tokens, 0 = none, from its `source` [n], of which the first
+        `num_models` are models; catching up is not counted. `rate` [n]: chance that a token of its source is right, by
+        which a draft that is made ahead can be kept.
+        """
+        draft, schedule = self.draft, self.schedule
+        verify_s = self.verify_s[lengths.sum(1)] + self.drafting_s * (lengths > 0).sum(1) + lengths @ self.row_s
+        drafting_s, ahead_s = np.zeros((2, len(lengths)))
+        for used in np.unique(source[(lengths > 0).any(0)]).tolist():
+            is_own = source == used
+            own = lengths[:, is_own]
+            lane_s, own_s = draft.lane_s(used, own.max(1)), draft.own_s(used, own)
+            if schedule.drafts_ahead and used < num_models:
+                further = np.where(own > 0, own + 1, 0)
+                further_s = draft.lane_s(used, further.max(1)) + draft.own_s(used, further).sum(1)
+                ahead_s = schedule.together_s(ahead_s, further_s)
+                guesses = rate[is_own] ** (own + 1)
+                log_all_right = np.where(own > 0, log_chance(guesses), 0.0).sum(1)
+                job_s = job_again_s(lane_s, own_again_s(guesses, own_s).sum(1), log_all_right)
+            else:
+                job_s = lane_s + own_s.sum(1)
+            drafting_s = schedule.together_s(drafting_s, job_s)
+        return schedule.round_s(drafting_s, verify_s, ahead_s)
 
 
 def row_slopes_s(verify_s: FloatArray) -> FloatArray:

@@ -24,7 +24,7 @@ from tests.control.made_costs import cost_model
 
 DRAFTERS = (DrafterInfo("a", "model"), DrafterInfo("b", "model"), DrafterInfo("prompt_lookup", "prompt_lookup"))
 COMMON = {"max_num_speculative_tokens": 6, "prior_rate": 0.6, "decay": 0.9}
-GOODPUT = {**COMMON, "probe_share": 0.0}
+NO_PROBES = {**COMMON, "probe_share": 0.0}
 
 
 def _setting(costs=None) -> SelectorSetting:
@@ -37,7 +37,7 @@ def _seen(count: int):
 
 def test_goodput_is_that_of_the_whole_round(monkeypatch):
     # one request drafts: a step takes 1 s, a verification 10 s whatever is in it, and of each token 0.6 are accepted
-    policy, nothing = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **GOODPUT), np.zeros(3)
+    policy, nothing = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **NO_PROBES), np.zeros(3)
     draft = DraftPrices(nothing, nothing, np.ones(3), nothing)
     prices = RoundPrices(np.full(13, 10.0), np.zeros(1), 0.0, np.zeros(1), draft, np.zeros((1, 3)))
     monkeypatch.setattr(policy._times, "prices", lambda context, missing: prices)
@@ -66,15 +66,26 @@ OWN = Placement("own_devices")
     ],
 )  # fmt: skip
 def test_seconds_of_a_round_by_k(schedule, source, seconds):
-    policy = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **{**GOODPUT, "max_num_speculative_tokens": 2})
     draft = DraftPrices(
         np.array([4.0, 0, 5]), np.array([1.0, 0, 0]), np.array([2.0, 0, 0]), np.array([1.0, 0, 0])
     )  # fmt: skip
     prices = RoundPrices(
         10.0 + np.arange(9), np.ones(1), 1.0, np.array([1.0, 3.0]), draft, np.zeros((2, 3)), schedule
     )  # fmt: skip
-    drafts = np.ones(2, np.bool_)
-    assert policy._round_s(prices, np.full(2, source), drafts, np.full(2, 0.5)) == pytest.approx(seconds)
+    lengths = np.array([[0, 0], [1, 1], [2, 2]])
+    found = prices.round_s(lengths, np.full(2, source), np.full(2, 0.5), num_models=2)
+    assert found == pytest.approx(seconds)
+
+
+def test_seconds_of_a_round_whose_drafts_are_not_alike():
+    draft = DraftPrices(
+        np.array([4.0, 0, 5]), np.array([1.0, 0, 0]), np.array([2.0, 0, 0]), np.array([1.0, 0, 0])
+    )  # fmt: skip
+    prices = RoundPrices(10.0 + np.arange(13), np.ones(1), 1.0, np.array([1.0, 3.0, 0.0]), draft, np.zeros((3, 3)))
+    # 3 rows and 2 x 1 s for having drafts, 2 x 1 and 3 s for rows; the job of the first 4 + 2 x 2 + 1 + 2 s, copies 5 s
+    lengths, source = np.array([[2, 1, 0], [0, 1, 0]]), np.array([0, 2, -1])
+    found = prices.round_s(lengths, source, np.full(3, 0.5), num_models=2)
+    assert found.tolist() == [13 + 2 + 5 + 11 + 5, 11 + 1 + 3 + 5]
 
 
 def _teach(policy, drafter, accepted, rounds: int = 30, verify_time_s: float = 1.0) -> None:
@@ -95,7 +106,7 @@ def test_acceptance_rate_is_conditional_and_goes_back_to_what_is_believed():
 
 
 def test_adaptive_follows_each_request_down_to_zero_and_tries_again():
-    policy = AdaptiveDraftLength(_setting(), min_survival=0.3, **COMMON)
+    policy = AdaptiveDraftLength(_setting(), min_survival=0.3, **NO_PROBES)
     drafters = np.array([0, 0, NO_DRAFTER])
     # before any evidence: 0.6^2 = 0.36 >= 0.3 > 0.6^3
     assert policy.lengths(_seen(3), drafters).tolist() == [2, 2, 0]
@@ -107,7 +118,7 @@ def test_adaptive_follows_each_request_down_to_zero_and_tries_again():
 
 
 def test_budget_gives_slots_to_the_likeliest_tokens():
-    policy = BudgetDraftLength(_setting(), max_verified_tokens=8, min_survival=0.0, **COMMON)
+    policy = BudgetDraftLength(_setting(), max_verified_tokens=8, min_survival=0.0, **NO_PROBES)
     _teach(policy, [0, 1], [4, 0])
     lengths = policy.lengths(_seen(2), np.array([0, 1]))
     assert lengths.sum() == 6  # 8 rows, two of which are the requests' own
@@ -116,12 +127,12 @@ def test_budget_gives_slots_to_the_likeliest_tokens():
 
 @pytest.mark.parametrize(("count", "slots"), [(1, 6), (3, 5), (7, 1), (8, 0), (9, 0)])
 def test_budget_is_what_the_batch_leaves(count, slots):
-    policy = BudgetDraftLength(_setting(), max_verified_tokens=8, min_survival=0.0, **COMMON)
+    policy = BudgetDraftLength(_setting(), max_verified_tokens=8, min_survival=0.0, **NO_PROBES)
     assert policy.lengths(_seen(count), np.zeros(count, np.int64)).sum() == slots
 
 
 def test_budget_wastes_no_slot_on_hopeless_or_useless_tokens():
-    policy = BudgetDraftLength(_setting(), max_verified_tokens=20, min_survival=0.3, **COMMON)
+    policy = BudgetDraftLength(_setting(), max_verified_tokens=20, min_survival=0.3, **NO_PROBES)
     seen = replace(_seen(2), remaining_tokens=np.array([2, 50]))
     # 0.6 and 0.36 are worth a slot, 0.216 is not; the first request can use one token
     assert policy.lengths(seen, np.array([0, 0])).tolist() == [1, 2]
@@ -132,7 +143,7 @@ CHEAP = cost_model(DRAFTERS, drafter_scale=0.05, straight=True)
 
 @pytest.mark.parametrize("costs", [None, CHEAP], ids=["learned", "known"])
 def test_goodput_is_long_for_good_drafters_and_zero_for_bad_ones(costs):
-    policy = GoodputDraftLength(_setting(costs), **{**GOODPUT, "decay": 0.99})
+    policy = GoodputDraftLength(_setting(costs), **{**NO_PROBES, "decay": 0.99})
     _teach(policy, [0, 1], [4, 0], rounds=150)
     good, bad = np.array([0, 0]), np.array([1, 1])
     assert (policy.lengths(_seen(2), good) > 2).all()
@@ -145,7 +156,7 @@ def test_goodput_is_longer_where_drafters_draft_at_once():
     for drafter_scale in (0.2, 0.5, 1.0):
         costs = cost_model(DRAFTERS, drafter_scale=drafter_scale)
         for placement in ("shared", "own_devices"):
-            policy = GoodputDraftLength(replace(_setting(costs), placement=Placement(placement)), **GOODPUT)
+            policy = GoodputDraftLength(replace(_setting(costs), placement=Placement(placement)), **NO_PROBES)
             lengths.append(int(policy.lengths(_seen(2), np.array([0, 1]))[0]))
     by_turns, at_once = np.array(lengths).reshape(-1, 2).T
     assert (at_once >= by_turns).all()
@@ -153,7 +164,7 @@ def test_goodput_is_longer_where_drafters_draft_at_once():
 
 
 def test_goodput_counts_only_those_who_can_draft():
-    policy = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **GOODPUT)
+    policy = GoodputDraftLength(_setting(cost_model(DRAFTERS)), **NO_PROBES)
     nothing_matches = policy.lengths(_seen(2), np.array([2, NO_DRAFTER]))
     assert nothing_matches.tolist() == [0, 0]
     seen = replace(_seen(2), lookup_match_order=np.array([3, 0]))
@@ -201,6 +212,50 @@ def test_goodput_probes_what_it_does_not_believe_in():
             policy.observe(replace(done, drafted=drafted))
     assert blind.lengths(_seen(4), drafters).tolist() == [0] * 4
     assert (asking.lengths(_seen(4), drafters) > 1).all()
+
+
+def _given_up(make, **keys):
+    """A policy that thinks well of drafter a, and nothing of b; one that may probe."""
+    policy = make(
+        _setting(cost_model(DRAFTERS, straight=True)), max_num_speculative_tokens=6, prior_rate=0.6, decay=1.0,
+        probe_share=0.01, **keys,
+    )  # fmt: skip
+    _teach(policy, [0, 1], [4, 0], rounds=20)
+    return policy
+
+
+GIVEN_UP = [
+    (AdaptiveDraftLength, {"min_survival": 0.3}),
+    (BudgetDraftLength, {"min_survival": 0.3, "max_verified_tokens": 40}),
+]
+
+
+@pytest.mark.parametrize(("make", "keys"), GIVEN_UP)
+def test_a_drafter_that_was_given_up_is_tried_beside_one_that_is_not(make, keys):
+    policy, drafters = _given_up(make, **keys), np.array([0, 1, 1, NO_DRAFTER])
+    # of all drafters with which nobody drafts, requests that can use a token
+    lengths = policy.lengths(replace(_seen(4), remaining_tokens=np.array([50, 50, 1, 50])), drafters)
+    assert lengths[0] > 1
+    assert lengths[1:].tolist() == [1, 0, 0]
+    # 16 tokens, then only what is saved for
+    tried = [policy.lengths(_seen(4), drafters)[1:].tolist() for _ in range(10)]
+    assert tried == [[1, 1, 0]] * 8 + [[0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize(("make", "keys"), GIVEN_UP)
+def test_a_request_without_luck_is_not_tried_while_its_drafter_drafts_for_others(make, keys):
+    policy = _given_up(make, **keys)
+    for _ in range(20):
+        policy.observe(outcome(range(2), [0, 0], [4, 0], [0.1, 0.1]))
+    lengths = policy.lengths(_seen(2), np.array([0, 0]))
+    assert lengths[0] > 1
+    assert lengths[1] == 0
+
+
+def test_probes_keep_to_the_budget():
+    policy = _given_up(BudgetDraftLength, min_survival=0.3, max_verified_tokens=4)
+    assert policy.lengths(_seen(3), np.array([1, 1, 1])).tolist() == [1, 0, 0]
+    assert policy.lengths(_seen(4), np.array([1, 1, 1, 1])).tolist() == [0, 0, 0, 0]
 
 
 def test_a_probe_that_needs_catching_up_is_saved_for_longer():

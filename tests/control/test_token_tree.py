@@ -135,7 +135,9 @@ def test_what_does_not_go_together() -> None:
     selectors = SelectorSetting(DRAFTERS, 4, 4, np.random.default_rng(0), 3)
     with pytest.raises(UserError, match="only verification=packed"):
         _setting(layout=PaddedLayout())
-    adaptive = AdaptiveDraftLength(selectors, max_num_speculative_tokens=4, min_survival=0.3, prior_rate=0.5, decay=0.9)
+    adaptive = AdaptiveDraftLength(
+        selectors, max_num_speculative_tokens=4, min_survival=0.3, prior_rate=0.5, decay=0.9, probe_share=0.01
+    )
     with pytest.raises(UserError, match="selector=merged asks several drafters"):
         _setting(draft_length=adaptive)
     hedge = HedgeSelector(selectors, loss="acceptance_length", per_request=True)

@@ -190,7 +190,7 @@ def make_selector(name: str, setting: SelectorSetting) -> Selector:
 
 def make_policy(name: str, setting: SelectorSetting, most: int) -> DraftLength:
     """A policy by the names in `POLICIES` and `CONFIDENT`, with parameters that make it change its mind often."""
-    common = {"max_num_speculative_tokens": most, "prior_rate": 0.7, "decay": 0.8}
+    common = {"max_num_speculative_tokens": most, "prior_rate": 0.7, "decay": 0.8, "probe_share": 0.01}
     kind, *parameters = name.split()
     match kind:
         case "confident":
@@ -200,7 +200,7 @@ def make_policy(name: str, setting: SelectorSetting, most: int) -> DraftLength:
                 confidence="product" if confidence == "product" else "token", copied_tokens=[1, 1, 2, 3],
             )  # fmt: skip
         case "goodput":
-            return GoodputDraftLength(setting, **common, probe_share=0.01)
+            return GoodputDraftLength(setting, **common)
         case "adaptive":
             return AdaptiveDraftLength(setting, min_survival=0.3, **common)
         case "budget":
