@@ -37,11 +37,6 @@ class RoundsCompared:
     num_equal: int
     first_difference: str | None
 
-    @property
-    def all_equal(self) -> bool:
-        """Whether nothing differs."""
-        return self.num_equal == self.num_parts
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobsCompared:

@@ -1,6 +1,5 @@
 """Drafters that a user's own function makes, from the target or from anywhere."""
 
-from collections.abc import Callable
 from typing import Any, cast
 
 from torch import nn
@@ -11,15 +10,12 @@ from spinbench.errors import UserError
 from spinbench.models.checkpoint import weights_sha256
 from spinbench.models.loaded_model import DrafterModel, TargetModel, macs_per_token
 
-MakeDrafter = Callable[[TargetModel], PreTrainedModel]
-"""What such a function is: the target in, a causal LM out that reads and says the target's tokens."""
-
 
 def make_drafter(name: str, target: TargetModel) -> DrafterModel:
     """The drafter that the function called `name` makes for `target`, in the target's dtype and on its device.
 
-    Known by a digest of its weights, as all drafters are. Raises UserError when there is no such function, or it gives
-    something else.
+    Such a function takes the target, and gives a causal LM that reads and says the target's tokens. Known by a digest
+    of its weights, as all drafters are. Raises UserError when there is no such function, or it gives something else.
     """
     make: Any = import_dotted("a drafter of models.drafters", name, "function")
     if not callable(make):

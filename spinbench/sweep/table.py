@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -117,13 +116,3 @@ def _column(values: Sequence[Any]) -> pa.Array:
                         pa.list_(pa.float64()))  # fmt: skip
     texts = [None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False) for value in values]
     return pa.array(texts, pa.string())
-
-
-def read_points(path: Path) -> pa.Table:
-    """The table that lies in a sweep's folder. Raises UserError when there is none or it is damaged."""
-    try:
-        return pq.read_table(path / TABLE_FILE)
-    except FileNotFoundError:
-        raise UserError(f"{path / TABLE_FILE}: missing; spinbench sweep table {path} makes it") from None
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path / TABLE_FILE}: damaged: {str(error).splitlines()[0]}") from error

@@ -11,7 +11,6 @@ from spinbench.cli import capacity_runs
 from spinbench.cli.capacity_config import replay_config
 from spinbench.cli.main import main
 from spinbench.metrics.capacity import Load
-from spinbench.sweep.table import read_points
 from tests.cli.test_sweep import setup  # noqa: F401
 from tests.simulation.small_setup import DRAFTERS
 
@@ -43,7 +42,7 @@ def test_it_finds_the_rate_and_keeps_the_curve(capsys: pytest.CaptureFixture[str
     assert found["points"][-1]["request_rate"] is None  # JSON knows no infinity
     assert Path("found/figures/capacity.png").is_file()
     # one point of the sweep for each draw, all of them done
-    points = read_points(Path("found")).to_pandas()
+    points = pd.read_parquet(Path("found") / "points.parquet")
     assert set(points["status"]) == {"done"}
     assert len(points) == 2 * len(finite) + 1
     command = json.loads(next(Path("found").glob("rate=*/meta.json")).read_text())["command"]

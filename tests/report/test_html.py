@@ -13,7 +13,6 @@ from spinbench.report.document import Code, Document, Items, Part, Table, Text
 from spinbench.report.html import html_page, inline
 from spinbench.report.markdown import markdown_page
 from spinbench.report.page import HTML_FILE
-from spinbench.sweep.table import read_points
 
 VOID = {"meta", "path", "use", "rect", "circle", "image"}
 
@@ -181,7 +180,7 @@ def test_numbers_are_those_of_the_runs_tables(runs: Path, folder: Path, html: Re
 def test_numbers_are_those_of_the_sweeps_parquet(sweep: Path, sweep_page: Path) -> None:
     out = sweep_page.parent
     page = Reader((out / HTML_FILE).read_text(encoding="utf-8"))
-    points = read_points(sweep).to_pandas()
+    points = pd.read_parquet(sweep / "points.parquet")
     for rate in (1.0, 2.0, 4.0):
         own = points[points["arrivals.request_rate"] == rate]
         shown = page.tables[f"Batch 4, request rate {rate:g}"]

@@ -283,7 +283,7 @@ def test_few_sizes_serve_a_run(monkeypatch):
         target, tiny_models.drafters(target), trace, selector="fixed good", execution=Execution(graphs="eager")
     )
     jobs = sum(span.kind in ("draft", "verify") for span in record.spans)
-    sizes = sum(replays.num_captured for replays in made)
+    sizes = sum(len(replays._known) for replays in made)
     assert 0 < sizes < jobs / 3
 
 

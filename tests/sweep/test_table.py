@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from spinbench.errors import UserError
 from spinbench.sweep.folder import SweepFolder
 from spinbench.sweep.point import SweepPoint, point_key
-from spinbench.sweep.table import read_points, varying_columns, write_table
+from spinbench.sweep.table import varying_columns, write_table
 from spinbench.sweep.worker import work
 
 
@@ -52,7 +53,7 @@ def test_what_a_row_says(tmp_path: Path) -> None:
     folder = made(tmp_path / "sweep", [0, 1, 2, 3])
     table = write_table(folder)
     assert varying_columns(table) == ["scheduler.max_num_seqs", "selector", "selector.decay"]
-    assert varying_columns(read_points(folder.path)) == varying_columns(table)
+    assert varying_columns(pq.read_table(folder.path / "points.parquet")) == varying_columns(table)
     frame = pd.read_parquet(folder.path / "points.parquet").set_index("scheduler.max_num_seqs").sort_index()
     assert frame["status"].tolist() == ["done", "done", "done", "failed"]
     assert frame.loc[3, "failure"] == "UserError: no such thing"

@@ -29,11 +29,6 @@ class FixedSettings:
         """The setting whose time over all requests is least: the first such one."""
         return int(self.time_s.sum(1).argmin())
 
-    @property
-    def best_per_request(self) -> IntArray:
-        """The same for each request alone, [rows]: the ceiling of all that choose once per request."""
-        return self.time_s.argmin(0)
-
 
 def fixed_settings(foresight: Foresight, costs: Sequence[RoundCost]) -> tuple[FixedSettings, ...]:
     """Times of all fixed settings by each of the `costs`, which are of the same K and the same pipeline.

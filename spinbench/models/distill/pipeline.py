@@ -90,7 +90,7 @@ def make_corpus(config: DistillConfig, target: TargetModel, console: Console) ->
 
 
 def categories_of(lines: Sequence[SelfPlayLine], target: TargetModel) -> list[str]:
-    """The category of every line, or "all" for each when the target has no tokenizer to read them with."""
+    """The category of every line, or "any" for each when the target has no tokenizer to read them with."""
     tokenizer = target.tokenizer
     if tokenizer is None:
         return ["any"] * len(lines)

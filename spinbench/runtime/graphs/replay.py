@@ -53,11 +53,6 @@ class Replays:
         self._is_broken = False
         self._told: set[str] = set()
 
-    @property
-    def num_captured(self) -> int:
-        """Replays that exist."""
-        return sum(replay is not None for replay in self._known.values())
-
     def get(self, key: Hashable, make: Callable[[], Kind], fill: Callable[[Kind], None]) -> Replay[Kind] | None:
         """The replay for `key`, its inputs filled in. The first time it is made and captured.
 

@@ -82,10 +82,6 @@ class AcceptanceStreams:
             return np.full(len(rows), NOTHING_TO_COMPARE)
         return self.ngram_agreed[self.offsets[rows] + num_output_tokens].astype(np.int64)
 
-    def remaining_text(self, rows: Ints, num_output_tokens: Ints) -> Ints:
-        """Tokens that are still to come."""
-        return self.num_tokens[rows] - num_output_tokens
-
     def lookup_finds(
         self, rows: Ints, num_output_tokens: Ints, max_order: int = MAX_ORDER, min_order: int = 1
     ) -> Bools:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from spinbench.control.oracle.hindsight import fixed_settings
@@ -33,7 +32,6 @@ def test_fixed_settings_take_what_a_run_with_them_takes():
         assert decode_time_s(record) == pytest.approx(time_s, rel=1e-9)
     best = oracle(FORESIGHT, model, 3).time_s
     own = fixed.time_s.min(0)
-    assert (fixed.time_s[fixed.best_per_request, np.arange(len(own))] == own).all()
     assert best.sum() < own.sum() < fixed.time_s[fixed.best].sum() < fixed.time_s[0].sum()
 
 
