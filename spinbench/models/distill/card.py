@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spinbench.models.distill.recipe import DrafterRecipe, TrainingPhase
-from spinbench.models.distill.score import Score
+from spinbench.models.distill.score import Score, score_rows
 from spinbench.models.distill.training_log import TrainingLog
 
 
@@ -96,12 +96,7 @@ def model_card(recipe: DrafterRecipe, log: TrainingLog, scores: Mapping[str, Sco
         "",
         f"## Scores on {facts.held_out_lines} held-out answers (packed weights, teacher-forced)",
         "",
-        f"| category | answer tokens | top-1 agreement | acceptance length at K={facts.num_speculative_tokens} |",
-        "|---|---:|---:|---:|",
-        *(
-            f"| {name} | {s.tokens} | {s.top1_agreement:.3f} | {s.acceptance_length:.2f} |"
-            for name, s in scores.items()
-        ),
+        *score_rows(scores, facts.num_speculative_tokens),
         "",
         "Acceptance length counts the bonus token: 1.00 is plain decoding. These answers follow prompts that the "
         "target made up itself; on prompts written by people acceptance is lower: see reports/, or replay a trace of "

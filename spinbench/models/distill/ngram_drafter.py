@@ -8,7 +8,7 @@ import numpy as np
 
 from spinbench.models.distill.dataset import Corpus
 from spinbench.models.distill.ngram import CONTEXT_TOKENS, count_ngrams
-from spinbench.models.distill.score import Score, score_by_category
+from spinbench.models.distill.score import Score, score_by_category, score_rows
 from spinbench.models.fetch import DEFAULT_MODEL
 from spinbench.models.loaded_model import TargetModel
 from spinbench.models.ngram_file import NgramDescription, write_ngrams
@@ -79,12 +79,7 @@ def _card(
         "",
         f"## Scores on {len(corpus.split.held_out)} held-out answers",
         "",
-        f"| category | answer tokens | top-1 agreement | acceptance length at K={num_speculative_tokens} |",
-        "|---|---:|---:|---:|",
-        *(
-            f"| {name} | {s.tokens} | {s.top1_agreement:.3f} | {s.acceptance_length:.2f} |"
-            for name, s in scores.items()
-        ),
+        *score_rows(scores, num_speculative_tokens),
         "",
         "| confidence | share of positions | top-1 agreement |",
         "|---|---:|---:|",

@@ -1,7 +1,6 @@
 """Distillation from end to end: text, labels, training, score, packing; every stage goes on where it stopped."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from spinbench.errors import UserError
+from spinbench.json_file import write_json
 from spinbench.models.distill.card import CardFacts, model_card
 from spinbench.models.distill.category import categorise_text
 from spinbench.models.distill.config import DistillConfig
@@ -163,10 +163,7 @@ def make_drafter(
             on_step=on_step,
         )
     scores = finish_drafter(student, target_ids, log, config, target, corpus, folder)
-    write_atomically(
-        score_path,
-        json.dumps({"fingerprint": fingerprint, "scores": {k: vars(v) for k, v in scores.items()}}, indent=2),
-    )
+    write_json(score_path, {"fingerprint": fingerprint, "scores": {k: vars(v) for k, v in scores.items()}})
     return scores
 
 
@@ -227,11 +224,3 @@ def score_table(name: str, scores: dict[str, Score], num_speculative_tokens: int
     for category, value in scores.items():
         table.add_row(category, str(value.tokens), f"{value.top1_agreement:.3f}", f"{value.acceptance_length:.2f}")
     return table
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -83,3 +83,15 @@ def score_by_category(
     for name in sorted({categories[i] for i in correct}):
         result[name] = score([c for i, c in correct.items() if categories[i] == name], num_speculative_tokens)
     return result
+
+
+def score_rows(scores: Mapping[str, Score], num_speculative_tokens: int) -> list[str]:
+    """A Markdown table of scores by category, a line each."""
+    return [
+        f"| category | answer tokens | top-1 agreement | acceptance length at K={num_speculative_tokens} |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {name} | {one.tokens} | {one.top1_agreement:.3f} | {one.acceptance_length:.2f} |"
+            for name, one in scores.items()
+        ),
+    ]

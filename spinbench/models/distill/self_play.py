@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 
 from spinbench.errors import UserError
+from spinbench.json_file import write_json
 from spinbench.models.distill.config import SelfPlayConfig
 from spinbench.models.distill.dataset import read_self_play
 from spinbench.models.loaded_model import TargetModel
+from spinbench.whole_file import whole_file
 
+MAX_IDLE_BATCHES = 20
+"""In a row, without a prompt that is new: then it has no more to say."""
 MARKER = "\u241ftext of the user\u241f"
 OPENINGS = (
     "Write a Python function that", "Write a function in JavaScript", "What does this code do?\n", "Fix this code:\n",
@@ -88,9 +92,10 @@ def generate_self_play(
                 prompts.add(key)
                 fresh.append(json.dumps([len(prompt), [*prompt, *answer]], separators=(",", ":")) + "\n")
         idle_batches = 0 if fresh else idle_batches + 1
-        if idle_batches == 20:
+        if idle_batches == MAX_IDLE_BATCHES:
             raise UserError(
-                f"target {target.name!r}: 20 batches brought no new prompt; {count} lines in {path} is what it has"
+                f"target {target.name!r}: {MAX_IDLE_BATCHES} batches brought no new prompt; {count} lines in {path} is "
+                "what it has"
             )
         with path.open("a", encoding="utf-8") as file:
             file.writelines(fresh)
@@ -98,7 +103,7 @@ def generate_self_play(
             os.fsync(file.fileno())
         count += len(fresh)
         state = {"batches": state["batches"] + 1, "bytes": path.stat().st_size}
-        _write_state(state_path, state)
+        write_json(state_path, state)
         if report is not None:
             report(count, config.lines)
     return path
@@ -112,25 +117,18 @@ def _start(path: Path, state_path: Path, config: SelfPlayConfig) -> dict[str, in
         with path.open("r+b") as file:
             file.truncate(state["bytes"])
         return state
-    temporary = path.with_suffix(".tmp")
-    if config.file is None:
-        temporary.write_bytes(b"")
-    else:
-        read_self_play(Path(config.file))  # refused now rather than after hours
-        shutil.copyfile(config.file, temporary)
-        if temporary.stat().st_size and not temporary.read_bytes().endswith(b"\n"):
-            with temporary.open("ab") as file:
-                file.write(b"\n")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        if config.file is None:
+            temporary.write_bytes(b"")
+        else:
+            read_self_play(Path(config.file))  # refused now rather than after hours
+            shutil.copyfile(config.file, temporary)
+            if temporary.stat().st_size and not temporary.read_bytes().endswith(b"\n"):
+                with temporary.open("ab") as file:
+                    file.write(b"\n")
     state = {"batches": 0, "bytes": path.stat().st_size}
-    _write_state(state_path, state)
+    write_json(state_path, state)
     return state
-
-
-def _write_state(path: Path, state: dict[str, int]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(state), encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _batch(

@@ -1,6 +1,5 @@
 """The target's own next-token distribution on its answers: the 16 likeliest tokens of every position."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from spinbench.models.distill.dataset import SelfPlayLine, make_batch
+from spinbench.whole_file import whole_file
 
 LINES_PER_SHARD = 512
 LABELS_PER_TOKEN = 16
@@ -66,9 +66,9 @@ def label_answers(
         path = folder / f"shard_{first // LINES_PER_SHARD:04d}.npz"
         if not path.is_file() or _shard_tokens(path) != sum(line.answer_tokens for line in part):
             ids, logprobs = _label_lines(model, part, rows)
-            temporary = path.with_suffix(".tmp.npz")
-            np.savez(temporary, ids=ids, logprobs=logprobs)
-            os.replace(temporary, path)
+            # an open file: to a name without .npz numpy would add it
+            with whole_file(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, ids=ids, logprobs=logprobs)
         if report is not None:
             report(first + len(part))
 
@@ -87,9 +87,8 @@ def _label_lines(
     with torch.inference_mode():
         for start in range(0, len(order), rows):
             numbers = np.asarray(order[start : start + rows], dtype=np.int64)
-            batch = make_batch(
-                lines, numbers, 1, 0
-            )  # padding stands right of all that is read, so its id does not matter
+            # padding stands right of all that is read, so its id does not matter
+            batch = make_batch(lines, numbers, 1, 0)
             tokens = torch.from_numpy(batch.tokens).to(model.device)
             all_logits = model(input_ids=tokens, use_cache=False).logits
             for row, _, number in batch.line_starts:

@@ -1,7 +1,7 @@
 """Training one drafter: a fixed number of steps, resumable at any of them with the same result."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from spinbench.models.distill.student import Student
 from spinbench.models.distill.training_log import TrainingLog, ValidationPoint, load_checkpoint, save_checkpoint
 
 HEAD_CHUNK_TOKENS = 256
+"""Answer tokens whose logits are computed together."""
+MAX_GRADIENT_NORM = 1.0
 
 
 def make_optimizers(student: Student, recipe: DrafterRecipe) -> list[torch.optim.Optimizer]:
@@ -115,28 +117,14 @@ def train(
             labels = SoftLabels(data.labels_folder, data.lines, log.label_shards.get(step.epoch))
             log.label_shards[step.epoch], labels_epoch = labels.shards, step.epoch
         began = time.monotonic()
-        factor = learning_rate_factor(number, len(plan), recipe.warmup_steps)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor
+        _set_learning_rates(optimizers, learning_rate_factor(number, len(plan), recipe.warmup_steps))
         loss, tokens, answer_tokens = batch_loss(student, data, step, labels, mixer)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        value = float(loss.detach())
-        log.running_loss = value if number == 0 else 0.95 * log.running_loss + 0.05 * value
-        log.steps = number + 1
-        log.tokens_seen += tokens
-        log.answer_tokens_seen += answer_tokens
-        answer_total = sum(data.lines[i].answer_tokens for i in step.numbers)
-        soft_total = sum(data.lines[i].answer_tokens for i in step.numbers if i < len(labels))
-        log.soft_label_share += (soft_total / answer_total - log.soft_label_share) / log.steps
-        now = time.monotonic()
-        log.seconds += now - began
+        _update(student, optimizers, loss)
+        log.note_step(float(loss.detach()), tokens, answer_tokens, _soft_label_share(data, step, labels))
+        took_s = time.monotonic() - began
+        log.seconds += took_s
         if on_step is not None:
-            on_step(log.steps, len(plan), log.running_loss, tokens / (now - began))
+            on_step(log.steps, len(plan), log.running_loss, tokens / took_s)
         if log.steps in look_at:
             result = score(list(correct_positions(student, data.lines, data.validation.tolist(), target_ids).values()))
             point = ValidationPoint(
@@ -149,3 +137,25 @@ def train(
             save_checkpoint(checkpoint, student, optimizers, log, fingerprint)
             saved = time.monotonic()
     return log
+
+
+def _set_learning_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    """`factor` times the rate that each group of parameters began with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+
+def _update(student: Student, optimizers: Sequence[torch.optim.Optimizer], loss: Tensor) -> None:
+    """One step down the gradient of `loss`, clipped to a norm of `MAX_GRADIENT_NORM`."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRADIENT_NORM)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _soft_label_share(data: TrainingData, step: StepPlan, labels: SoftLabels) -> float:
+    """Share of a step's answer tokens that have soft labels."""
+    answer_tokens = sum(data.lines[i].answer_tokens for i in step.numbers)
+    return sum(data.lines[i].answer_tokens for i in step.numbers if i < len(labels)) / answer_tokens

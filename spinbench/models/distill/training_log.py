@@ -1,6 +1,5 @@
 """What a training run did so far, and the checkpoint that it travels in."""
 
-import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,10 @@ import torch
 
 from spinbench.errors import UserError
 from spinbench.models.distill.student import Student
+from spinbench.whole_file import whole_file
+
+LOSS_SHARE = 0.05
+"""Of a step's loss in the running one."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,15 @@ class TrainingLog:
     label_shards: dict[int, int] = field(default_factory=dict)
     """Pass -> shards of soft labels that existed when it began."""
     soft_label_share: float = 0.0
-    """Share of the answer tokens that had soft labels."""
+    """Share of the answer tokens that had soft labels, the mean over steps."""
+
+    def note_step(self, loss: float, tokens: int, answer_tokens: int, soft_label_share: float) -> None:
+        """Take a step in: its mean loss, positions computed, those with a loss, and their share with soft labels."""
+        self.running_loss = loss if self.steps == 0 else (1 - LOSS_SHARE) * self.running_loss + LOSS_SHARE * loss
+        self.steps += 1
+        self.tokens_seen += tokens
+        self.answer_tokens_seen += answer_tokens
+        self.soft_label_share += (soft_label_share - self.soft_label_share) / self.steps
 
 
 def save_checkpoint(
@@ -47,15 +58,14 @@ def save_checkpoint(
 ) -> None:
     """Write weights, optimizer state and log in one atomic step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
     state = {
         "fingerprint": fingerprint,
         "student": student.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "log": asdict(log),
     }
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_checkpoint(
