@@ -87,7 +87,6 @@ def loop_setting(
     `lanes_share_device`: lanes are of one device, that of `cost_model`, and slow each other as it says.
     """
     pipeline: Pipeline = make_part("pipeline", config.pipeline)
-    drafts_ahead = isinstance(pipeline, DraftWhileVerifyPipeline)
     setting = SelectorSetting(
         infos,
         config.scheduler.max_num_seqs,
@@ -97,38 +96,26 @@ def loop_setting(
         cost_model=cost_model,
         foresight=foresight,
         placement=Placement(config.placement.kind),
-        drafts_ahead=drafts_ahead,
+        drafts_ahead=isinstance(pipeline, DraftWhileVerifyPipeline),
         depths=pipeline.depths,
     )
     # how more than two lanes slow each other nobody measured
     if cost_model and lanes_share_device and setting.placement.num_devices(len(infos)) == 2:
         setting = replace(setting, overlap=cost_model.overlap)
-    draft_length: DraftLength | BySelectorDraftLength = make_part("drafting", config.drafting, setting=setting)
-    setting = replace(
-        setting,
-        max_num_speculative_tokens=draft_length.max_num_speculative_tokens,
-        chooses_draft_length=isinstance(draft_length, BySelectorDraftLength),
-    )
+    drafting: DraftLength | BySelectorDraftLength = make_part("drafting", config.drafting, setting=setting)
     layout_setting = LayoutSetting(cost_model.target.rectangle if cost_model else {})
     layout: VerificationLayout = make_part("verification", config.verification, setting=layout_setting)
-    by_rejection = config.sampling.kind == "rejection" and config.sampling.temperature > 0
     setting = replace(
         setting,
-        allows_branches=isinstance(layout, PackedLayout) and not drafts_ahead and not by_rejection,
+        max_num_speculative_tokens=drafting.max_num_speculative_tokens,
+        chooses_draft_length=isinstance(drafting, BySelectorDraftLength),
+        allows_branches=isinstance(layout, PackedLayout) and not setting.drafts_ahead and not _by_rejection(config),
     )
     selector: Selector = make_part("selector", config.selector, setting=setting)
-    if isinstance(draft_length, BySelectorDraftLength):
-        draft_length = draft_length.of(selector)
-    elif isinstance(selector, OracleSelector):  # the best K is part of what it knows
-        if isinstance(draft_length, TreeDraftLength):
-            raise UserError("selector=oracle knows the best chains, not trees: set drafting=fixed")
-        draft_length = selector
-    if isinstance(selector, PlainSelector):
-        draft_length = FixedDraftLength(0)  # no room is kept for drafts that never come
     made = LoopSetting(
         drafters=infos,
         selector=selector,
-        draft_length=draft_length,
+        draft_length=_draft_length(drafting, selector),
         layout=layout,
         eos_token_ids=eos_token_ids,
         num_kv_blocks=num_blocks,
@@ -139,17 +126,40 @@ def loop_setting(
         placement=setting.placement,
         switching=config.switching,
     )
-    if made.has_trees and by_rejection:
+    if _by_rejection(config):
+        _check_rejection(made)
+    return made
+
+
+def _draft_length(drafting: DraftLength | BySelectorDraftLength, selector: Selector) -> DraftLength:
+    """The policy that `drafting` names, or the selector where that chooses K. Raises UserError if it cannot."""
+    if isinstance(drafting, BySelectorDraftLength):
+        return drafting.of(selector)
+    if isinstance(selector, PlainSelector):
+        return FixedDraftLength(0)  # no room is kept for drafts that never come
+    if isinstance(selector, OracleSelector):  # the best K is part of what it knows
+        if isinstance(drafting, TreeDraftLength):
+            raise UserError("selector=oracle knows the best chains, not trees: set drafting=fixed")
+        return selector
+    return drafting
+
+
+def _by_rejection(config: ReplayConfig) -> bool:
+    return config.sampling.kind == "rejection" and config.sampling.temperature > 0
+
+
+def _check_rejection(setting: LoopSetting) -> None:
+    """Raise UserError for decisions that do not go with rejection sampling."""
+    if setting.has_trees:
         raise UserError(
             "sampling.kind is rejection, which judges chains only: token trees (drafting=tree, selector=merged) need "
             "sampling=greedy or drafter_invariant"
         )
-    if made.drafts_ahead and by_rejection:
+    if setting.drafts_ahead:
         raise UserError(
             "sampling.kind is rejection, which draws the bonus token apart from the drafter's guess at it, so that "
             "they seldom agree: pipeline=draft_while_verify needs sampling=greedy or drafter_invariant"
         )
-    return made
 
 
 def check_decisions(

@@ -23,6 +23,7 @@ from spinbench.cli.simulation_warnings import simulation_warnings
 from spinbench.control.confidence import ends_while_drafting
 from spinbench.control.cost_model import CostModel
 from spinbench.control.job import Body
+from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
 from spinbench.metrics.definitions import summarise
@@ -37,6 +38,7 @@ from spinbench.simulation.scaled_times import ScaledTimes
 from spinbench.simulation.session import require_confidence, require_ranks, simulated_loop
 from spinbench.workload.acceptance.table import AcceptanceTable
 from spinbench.workload.arrivals import ArrivalQueue
+from spinbench.workload.request import Trace
 
 
 class SimulatedEngine:
@@ -121,16 +123,15 @@ class SimulatedEngine:
         """
         engine = simulation_section(config)
         profile, profile_digest = self._files.profile(engine)
-        trace = self._files.trace(config)
+        trace, drafters = self._files.trace(config), tuple(config.models.drafters)
         is_law = engine.acceptance == "synthetic"
         source = simulated_acceptance(engine, trace, self._files.law(engine) if is_law else self._files.table(engine))
         infos = drafter_infos(config.models, {model.name: model.macs_per_token for model in profile.meta.models})
         lengths = {request.id: source.prompt_tokens(request) for request in trace.requests}
         order = ArrivalQueue(trace.requests, config.arrivals).requests
-        streams = source.streams(order, tuple(config.models.drafters))
+        streams = source.streams(order, drafters)
         # the run's own model: it remembers what it was asked beyond its range
-        start_s = times.start_s if isinstance(times, RecordedTimes) else 0.0
-        job_times = times or self._files.costs(engine, tuple(config.models.drafters))
+        job_times = times or self._files.costs(engine, drafters)
         cost_model = job_times if isinstance(job_times, CostModel) else None
         foresight = Foresight(
             streams,
@@ -138,21 +139,19 @@ class SimulatedEngine:
             np.array([lengths[request.id] for request in order]),
             np.array([request.max_new_tokens for request in order]),
         )
-        costs = (cost_model or self._files.costs(engine, tuple(config.models.drafters))) if priced else None
+        costs = (cost_model or self._files.costs(engine, drafters)) if priced else None
         # those of a real run, whose times these are, did
         shares_device = engine.lanes == "streams" or isinstance(times, RecordedTimes)
-        settings = [
-            loop_setting(
-                config, infos, source.eos_token_ids, 1, len(trace.requests), costs, foresight, replica, shares_device
-            )
-            for replica in range(config.replicas)
-        ]
-        branch_tokens = settings[0].branch_tokens
-        max_tokens = {
-            request.id: lengths[request.id] + request.max_new_tokens + branch_tokens for request in trace.requests
-        }
-        num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, profile.meta))
-        settings = [replace(one, num_kv_blocks=num_blocks) for one in settings]
+        settings = _with_kv_blocks(
+            config, profile.meta, trace, lengths,
+            [
+                loop_setting(
+                    config, infos, source.eos_token_ids, 1, len(trace.requests), costs, foresight, replica,
+                    shares_device,
+                )
+                for replica in range(config.replicas)
+            ],
+        )  # fmt: skip
 
         def make_loop(on_progress: OnProgress, wrap: WrapBody) -> Loop:
             queue = ArrivalQueue(trace.requests, config.arrivals)
@@ -162,18 +161,12 @@ class SimulatedEngine:
                     settings, make_router(config), queue, streams, lengths, cost_model, on_progress, wrap, ends_early
                 )
             return simulated_loop(
-                settings[0],
-                queue,
-                streams,
-                lengths,
-                job_times,
-                on_progress,
-                wrap,
-                start_s,
-                ends_early,
-                overlap_of(config, profile),
+                settings[0], queue, streams, lengths, job_times, on_progress, wrap,
+                start_s=times.start_s if isinstance(times, RecordedTimes) else 0.0,
+                drafts_end_early=ends_early,
+                overlap=overlap_of(config, profile),
                 at_once=True,
-            )
+            )  # fmt: skip
 
         def judge(record: RunRecord) -> dict[str, Any]:
             most = engine.oracle_num_speculative_tokens
@@ -181,18 +174,11 @@ class SimulatedEngine:
                 return {}
             return {"oracle": oracle_facts(record, foresight, cost_model, most, config.scheduler.max_num_seqs)}
 
-        return Session(
-            trace,
-            settings[0],
-            make_loop,
-            decode=None,
-            judge=judge,
-            warnings=lambda: (
-                *job_times.warnings,
-                *simulation_warnings(config, profile.meta, settings[0], streams),
-            ),
-            facts=simulated_facts(engine, profile, profile_digest, source.facts),
-        )
+        def warnings() -> tuple[str, ...]:
+            return *job_times.warnings, *simulation_warnings(config, profile.meta, settings[0], streams)
+
+        facts = simulated_facts(engine, profile, profile_digest, source.facts)
+        return Session(trace, settings[0], make_loop, decode=None, judge=judge, warnings=warnings, facts=facts)
 
     def profile(self, engine: SimulationSection) -> Profile:
         """The profile of the config. Raises UserError as `read_profile` does."""
@@ -205,6 +191,25 @@ class SimulatedEngine:
 
 def _digests(table: AcceptanceTable) -> dict[str, str]:
     return {model.name: model.sha256 for model in (table.meta.target, *table.meta.drafters)}
+
+
+def _with_kv_blocks(
+    config: ReplayConfig,
+    meta: ProfileMeta,
+    trace: Trace,
+    num_prompt_tokens: Mapping[str, int],
+    settings: Sequence[LoopSetting],
+) -> list[LoopSetting]:
+    """The settings of all replicas with the KV blocks that each has. Raises UserError if a request could not be served.
+
+    `num_prompt_tokens` are by request id.
+    """
+    beside = settings[0].branch_tokens
+    max_tokens = {
+        request.id: num_prompt_tokens[request.id] + request.max_new_tokens + beside for request in trace.requests
+    }
+    num_blocks = choose_num_blocks(config, max_tokens, _num_blocks_that_fit(config, meta))
+    return [replace(setting, num_kv_blocks=num_blocks) for setting in settings]
 
 
 def _num_blocks_that_fit(config: ReplayConfig, meta: ProfileMeta) -> int | None:
