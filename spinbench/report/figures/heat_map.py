@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from spinbench.report.colours import GRID, INK, PAPER
@@ -48,18 +49,8 @@ def heat_map_plot(factors: Factors, name: str) -> Plot | None:
         for axes, load in zip(panels.flat, shown, strict=False):
             grid = data[data["load"] == load].pivot(index=METHOD, columns=name, values=value)
             grid = grid.reindex(index=methods, columns=columns)
-            sns.heatmap(
-                grid, ax=axes, annot=True, fmt=".2f" if value == "speedup" else ".0f", cmap="vlag_r", cbar=False,
-                vmin=centre - reach, vmax=centre + reach, linewidths=1, linecolor=PAPER, annot_kws={"fontsize": 12},
-            )  # fmt: skip
-            axes.set_facecolor(GRID)
-            line, column = divmod(int(np.nanargmax(grid.to_numpy())), grid.shape[1])
-            axes.add_patch(Rectangle((column, line), 1, 1, fill=False, edgecolor=INK, linewidth=2.5, zorder=4))
+            _draw_grid(axes, grid, (centre - reach, centre + reach), ".2f" if value == "speedup" else ".0f")
             axes.set(title=load, xlabel=NAMES.get(name, name), ylabel="")
-            rotation, side = (30, "right") if max(map(len, columns)) > 6 else (0, "center")
-            places = np.arange(len(columns)) + 0.5
-            axes.set_xticks(places, columns, rotation=rotation, ha=side, rotation_mode="anchor")
-            axes.tick_params(axis="y", rotation=0)
         title = _finding(data, name, value, loads)
         set_title(figure, title)
     what = "Speed-up over plain decoding at the same load" if value == "speedup" else "Output tokens/s"
@@ -72,6 +63,21 @@ def heat_map_plot(factors: Factors, name: str) -> Plot | None:
         caption=f"{what}, of each pair the best over everything else that was varied; framed: the best of its load."
         + (f" {len(shown)} of {len(loads)} loads are drawn." if len(shown) < len(loads) else ""),
     )
+
+
+def _draw_grid(axes: Axes, grid: pd.DataFrame, limits: tuple[float, float], number_format: str) -> None:
+    """The cells, coloured between the `limits`, with a frame around the largest."""
+    sns.heatmap(
+        grid, ax=axes, annot=True, fmt=number_format, cmap="vlag_r", cbar=False, vmin=limits[0], vmax=limits[1],
+        linewidths=1, linecolor=PAPER, annot_kws={"fontsize": 12},
+    )  # fmt: skip
+    axes.set_facecolor(GRID)
+    line, column = divmod(int(np.nanargmax(grid.to_numpy())), grid.shape[1])
+    axes.add_patch(Rectangle((column, line), 1, 1, fill=False, edgecolor=INK, linewidth=2.5, zorder=4))
+    names = list(grid.columns)
+    rotation, side = (30, "right") if max(map(len, names)) > 6 else (0, "center")
+    axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=rotation, ha=side, rotation_mode="anchor")
+    axes.tick_params(axis="y", rotation=0)
 
 
 def _finding(data: pd.DataFrame, name: str, value: str, loads: list[str]) -> str:

@@ -21,19 +21,7 @@ def load_plot(section: Section, colours: dict[str, str]) -> Plot | None:
     key = next((key for key in (*keys, "batch") if _is_numeric(section, key)), None)
     if key is None:
         return None
-    rows: list[pd.DataFrame] = []
-    for load in section.loads:
-        rest = ", ".join(
-            [f"batch {load.batch}"] * (key != "batch") + [f"{k} {v}" for k, v in load.arrivals if k != key]
-        )
-        table = comparison_table(section, load)[["method", *SHOWN]]
-        names = {setting.label: setting.method for setting in section.at(load)}
-        rows.append(
-            table.rename(columns={"method": "label"}).assign(
-                method=table["method"].map(names), load=load.label, x=load.number(key), rest=rest
-            )
-        )
-    data = pd.concat(rows, ignore_index=True)
+    data = _over(section, key)
     rests = list(dict.fromkeys(data["rest"]))[: len(STYLES)]
     drawn = _fastest_of_each_method(data.loc[data["rest"].isin(rests)])
     name = key.rsplit(".", 1)[-1].replace("_", " ") + (" (requests/s)" if key.endswith("request_rate") else "")
@@ -70,6 +58,23 @@ def load_plot(section: Section, colours: dict[str, str]) -> Plot | None:
             else " Lines by " + "; ".join(f"{STYLES[i]} {rest}" for i, rest in enumerate(rests)) + "."
         ),
     )
+
+
+def _over(section: Section, key: str) -> pd.DataFrame:
+    """A row per setting and load: label, method, what is drawn; `x` is the load's `key`, `rest` all else of it."""
+    rows: list[pd.DataFrame] = []
+    for load in section.loads:
+        rest = ", ".join(
+            [f"batch {load.batch}"] * (key != "batch") + [f"{k} {v}" for k, v in load.arrivals if k != key]
+        )
+        table = comparison_table(section, load)[["method", *SHOWN]]
+        names = {setting.label: setting.method for setting in section.at(load)}
+        rows.append(
+            table.rename(columns={"method": "label"}).assign(
+                method=table["method"].map(names), load=load.label, x=load.number(key), rest=rest
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
 
 
 def _fastest_of_each_method(data: pd.DataFrame) -> pd.DataFrame:

@@ -1,9 +1,11 @@
 """What share of the verified cells was padding."""
 
+import math
+
 import pandas as pd
 
 from spinbench.report.colours import PAPER, shade_by_setting
-from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title, write_beside
+from spinbench.report.figures.plot import Plot, name_rows, new_figure, plot_style, set_title, write_beside
 from spinbench.report.section import Section
 from spinbench.report.setting import Setting
 
@@ -14,7 +16,7 @@ def padding_plot(section: Section, colours: dict[str, str]) -> Plot | None:
     if not (data["padding_share"] > 0).any():
         return None
     hatch_of = shade_by_setting((setting.method, setting.label) for setting in section.settings)
-    rows = [f"{label}" for label in section.labels]
+    rows = list(section.labels)
     with plot_style():
         figure = new_figure(1.6 + 0.36 * len(rows))
         panels = figure.subplots(1, len(section.loads), sharey=True, squeeze=False)[0]
@@ -30,14 +32,12 @@ def padding_plot(section: Section, colours: dict[str, str]) -> Plot | None:
                     edgecolor=PAPER,
                     height=0.7,
                 )
-                if share == share:
+                if not math.isnan(share):
                     text = f"{share:.1f} %  {setting.verification}"
                     write_beside(axes, share, place, text)
-            axes.set_yticks(range(len(rows)), rows)
-            axes.set_ylim(len(rows) - 0.4, -0.6)
+            name_rows(axes, rows)
             axes.set_xlim(0, max(1.0, 100 * float(data["padding_share"].max())) * 1.8)
             axes.set(title=load.label, xlabel="padded share of verified cells (%)")
-            axes.grid(visible=False, axis="y")
         worst = data.sort_values("padding_share", ascending=False).iloc[0]
         share = f"{worst['padding_share']:.0%} of its cells at {worst['load']}"
         title = f"{worst['method']} pads most: {share}"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from spinbench.report.colours import PAPER, PLAIN
-from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title, write_beside
+from spinbench.report.figures.plot import Plot, name_rows, new_figure, plot_style, set_title, write_beside
 
 
 def regret_plot(oracle: pd.DataFrame, methods: dict[str, str], colours: dict[str, str]) -> Plot | None:
@@ -26,12 +26,10 @@ def regret_plot(oracle: pd.DataFrame, methods: dict[str, str], colours: dict[str
                 axes.barh(place, share, color=colours[methods[labels[place]]], edgecolor=PAPER, height=0.7)
                 write_beside(axes, share, place, f"{share:.0f} %  ({row['regret_s']:.1f} s)")
             axes.axvline(100, color=PLAIN, linestyle="--", linewidth=1.6, zorder=0.5)
-            axes.set_yticks(range(len(labels)), labels)
-            axes.set_ylim(len(labels) - 0.4, -0.6)
+            name_rows(axes, labels)
             axes.set_xlim(0, 175)
             axes.set_xticks(range(0, 101, 25))
             axes.set(title=load, xlabel="share of the oracle's goodput (%)")
-            axes.grid(visible=False, axis="y")
         best = oracle.iloc[int(np.nanargmax(oracle["share_of_oracle"].to_numpy()))]
         share = f"{best['share_of_oracle']:.0%} of its goodput at {best['load']}"
         title = f"{best['method']} comes nearest to the oracle: {share}"

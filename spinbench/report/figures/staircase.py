@@ -4,7 +4,7 @@ import pandas as pd
 
 from spinbench.report.colours import PAPER, PLAIN
 from spinbench.report.factors import Factors, staircase
-from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title, write_beside
+from spinbench.report.figures.plot import Plot, name_rows, new_figure, plot_style, set_title, write_beside
 
 
 def staircase_plot(factors: Factors, colours: dict[str, str]) -> Plot | None:
@@ -28,11 +28,9 @@ def staircase_plot(factors: Factors, colours: dict[str, str]) -> Plot | None:
                 text += f"  per device {row['over_first_per_device']:.2f}x ({row['devices']})"
             write_beside(axes, row["tokens_per_s"], place, text)
         axes.axvline(first["tokens_per_s"], color=PLAIN, linestyle="--", linewidth=1.6, zorder=0.5)
-        axes.set_yticks(range(len(steps)), names)
-        axes.set_ylim(len(steps) - 0.4, -0.6)
+        name_rows(axes, names)
         axes.set_xlim(0, float(steps["tokens_per_s"].max()) * (2.0 if several else 1.4))
         axes.set_xlabel("output tokens/s")
-        axes.grid(visible=False, axis="y")
         title = _finding(steps, names)
         set_title(figure, title)
     columns = ["step", "changed", "label", "load", *factors.names, "tokens_per_s", "over_first", "devices"]

@@ -1,19 +1,21 @@
 """Output tokens per second and speed-up of every method, with the spread over repeats."""
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from spinbench.report.colours import INK, PAPER, PLAIN, shade_by_setting
 from spinbench.report.compare import comparison_table, fastest
-from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title, write_beside
+from spinbench.report.figures.plot import Plot, name_rows, new_figure, plot_style, set_title, write_beside
 from spinbench.report.load import Load
 from spinbench.report.section import Section
 
 
 def throughput_plot(section: Section, colours: dict[str, str]) -> Plot:
     """One panel per load: a bar per setting, its spread, its speed-up, and plain decoding as a dashed line."""
-    method_of = {setting.label: setting.method for setting in section.settings}
+    colour_of = {setting.label: colours[setting.method] for setting in section.settings}
     hatch_of = shade_by_setting((setting.method, setting.label) for setting in section.settings)
     tables = {load: comparison_table(section, load) for load in section.loads}
     repeats = max(len(setting.runs) for setting in section.settings)
@@ -22,33 +24,13 @@ def throughput_plot(section: Section, colours: dict[str, str]) -> Plot:
         panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
         labels = list(section.labels)
         for axes, (load, table) in zip(panels, tables.items(), strict=True):
-            rows = table.set_index("method").reindex(labels)
-            for place, (label, row) in enumerate(rows.iterrows()):
-                if math.isnan(row["tokens_per_s"]):
-                    continue
-                name = str(label)
-                axes.barh(
-                    place,
-                    row["tokens_per_s"],
-                    color=colours[method_of[name]],
-                    hatch=hatch_of[name],
-                    edgecolor=PAPER,
-                    height=0.72,
-                )
-                low, high = row["tokens_per_s_min"], row["tokens_per_s_max"]
-                axes.plot([low, high], [place, place], color=INK, linewidth=2, marker="|", markersize=9)
-                text = f"{row['tokens_per_s']:.1f}" + (
-                    "" if math.isnan(row["speedup"]) else f"  ({row['speedup']:.2f}x)"
-                )
-                write_beside(axes, high, place, text)
+            _draw_bars(axes, table.set_index("method").reindex(labels), colour_of, hatch_of)
+            name_rows(axes, labels)
             plain = table.loc[table["is_baseline"], "tokens_per_s"]
             if len(plain):
                 axes.axvline(plain.max(), color=PLAIN, linestyle="--", linewidth=1.6, zorder=0.5)
-            axes.set_yticks(range(len(labels)), labels)
-            axes.set_ylim(len(labels) - 0.4, -0.6)
             axes.set_xlim(0, float(table["tokens_per_s_max"].max()) * 1.62)
             axes.set(title=load.label, xlabel="output tokens/s")
-            axes.grid(visible=False, axis="y")
         title = _finding(tables)
         set_title(figure, title)
     loads = "; ".join(load.label for load in tables)
@@ -62,6 +44,19 @@ def throughput_plot(section: Section, colours: dict[str, str]) -> Plot:
         caption=f"Median of {repeats} repeats, black line from smallest to largest; in brackets the multiple of plain "
         "decoding (dashed line).",
     )
+
+
+def _draw_bars(axes: Axes, rows: pd.DataFrame, colour_of: Mapping[str, str], hatch_of: Mapping[str, str]) -> None:
+    """A bar for each of the `rows`, which are by label, none where a setting was not run at this load."""
+    for place, (label, row) in enumerate(rows.iterrows()):
+        if math.isnan(row["tokens_per_s"]):
+            continue
+        name = str(label)
+        axes.barh(place, row["tokens_per_s"], color=colour_of[name], hatch=hatch_of[name], edgecolor=PAPER, height=0.72)
+        low, high = row["tokens_per_s_min"], row["tokens_per_s_max"]
+        axes.plot([low, high], [place, place], color=INK, linewidth=2, marker="|", markersize=9)
+        gain = "" if math.isnan(row["speedup"]) else f"  ({row['speedup']:.2f}x)"
+        write_beside(axes, high, place, f"{row['tokens_per_s']:.1f}{gain}")
 
 
 def _finding(tables: dict[Load, pd.DataFrame]) -> str:

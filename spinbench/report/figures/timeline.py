@@ -1,11 +1,14 @@
 """The first rounds of one run, lane by lane."""
 
+from collections.abc import Sequence
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from spinbench.metrics.timeline import lane_order
 from spinbench.report.colours import INK, ON_COLOUR, SPAN_KINDS
-from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
+from spinbench.report.figures.plot import Plot, legend_below, name_rows, new_figure, plot_style, set_title
 from spinbench.report.section import Section
 from spinbench.report.setting import Setting
 
@@ -26,29 +29,10 @@ def timeline_plot(section: Section) -> Plot | None:
     with plot_style():
         figure = new_figure(2.1 + 0.55 * len(lanes))
         axes = figure.subplots()
-        room_ms = data.groupby("lane")["start_ms"].shift(-1, fill_value=2 * end_ms) - data["end_ms"]
-        for job in data.assign(room_ms=room_ms).to_dict("records"):
-            colour, place = SPAN_KINDS[job["kind"]], lanes.index(job["lane"])
-            width_ms = max(job["end_ms"] - job["start_ms"], 0.003 * end_ms)  # the shortest job stays visible
-            axes.barh(place, width_ms, left=job["start_ms"], color=colour, edgecolor=colour, height=0.75)
-            wide = width_ms > WIDE * end_ms
-            if not wide and job["room_ms"] < WIDE * end_ms:
-                continue  # the number would lie on the next job
-            axes.annotate(
-                str(job["requests"]),
-                (job["start_ms"] + (width_ms / 2 if wide else width_ms), place),
-                xytext=(0 if wide else 3, 0),
-                textcoords="offset points",
-                ha="center" if wide else "left",
-                va="center",
-                color=ON_COLOUR if wide else INK,
-                fontsize=12 if wide else 10,
-            )
-        axes.set_yticks(range(len(lanes)), lanes)
-        axes.set_ylim(len(lanes) - 0.4, -0.6)
+        _draw_jobs(axes, data, lanes, end_ms)
+        name_rows(axes, lanes)
         axes.set_xlim(0, 1.02 * end_ms)
         axes.set_xlabel("time (ms)")
-        axes.grid(visible=False, axis="y")
         kinds = [kind for kind in SPAN_KINDS if kind in set(data["kind"])]
         patches = [Patch(color=SPAN_KINDS[kind]) for kind in kinds]
         names = [kind.replace("_", "-") for kind in kinds]
@@ -63,6 +47,28 @@ def timeline_plot(section: Section) -> Plot | None:
         alt=f"Jobs on {len(lanes)} lanes over {end_ms:.0f} milliseconds.",
         caption="Numbers on or behind jobs: the requests served. The whole run is in its trace.json, for Perfetto.",
     )
+
+
+def _draw_jobs(axes: Axes, data: pd.DataFrame, lanes: Sequence[str], end_ms: float) -> None:
+    """A bar per job, with the number of its requests on it, or behind it where there is room."""
+    room_ms = data.groupby("lane")["start_ms"].shift(-1, fill_value=2 * end_ms) - data["end_ms"]
+    for job in data.assign(room_ms=room_ms).to_dict("records"):
+        colour, place = SPAN_KINDS[job["kind"]], lanes.index(job["lane"])
+        width_ms = max(job["end_ms"] - job["start_ms"], 0.003 * end_ms)  # the shortest job stays visible
+        axes.barh(place, width_ms, left=job["start_ms"], color=colour, edgecolor=colour, height=0.75)
+        wide = width_ms > WIDE * end_ms
+        if not wide and job["room_ms"] < WIDE * end_ms:
+            continue  # the number would lie on the next job
+        axes.annotate(
+            str(job["requests"]),
+            (job["start_ms"] + (width_ms / 2 if wide else width_ms), place),
+            xytext=(0 if wide else 3, 0),
+            textcoords="offset points",
+            ha="center" if wide else "left",
+            va="center",
+            color=ON_COLOUR if wide else INK,
+            fontsize=12 if wide else 10,
+        )
 
 
 def first_rounds(setting: Setting) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from spinbench.metrics.store import Run
 from spinbench.metrics.timeline import lane_order
 from spinbench.metrics.validation import DecidedAgain, request_latency_ms
 from spinbench.report.colours import SPAN_KINDS
-from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
+from spinbench.report.figures.plot import Plot, legend_below, name_rows, new_figure, plot_style, set_title
 
 REAL, SIMULATED = "#8c8c8c", "#c44e52"
 NAMES = {"ttft": "time to first token (ms)", "tpot": "time per output token (ms)", "e2el": "end-to-end latency (ms)"}
@@ -109,8 +109,6 @@ def _draw(axes: Axes, run: Run, title: str) -> pd.DataFrame:
     for job in data.to_dict("records"):
         width_ms = job["end_ms"] - job["start_ms"]
         axes.barh(lanes.index(job["lane"]), width_ms, left=job["start_ms"], color=SPAN_KINDS[job["kind"]], height=0.75)
-    axes.set_yticks(range(len(lanes)), lanes)
-    axes.set_ylim(len(lanes) - 0.4, -0.6)
+    name_rows(axes, lanes)
     axes.set_title(title)
-    axes.grid(visible=False, axis="y")
     return data
