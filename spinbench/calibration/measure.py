@@ -27,9 +27,9 @@ MOST_PER_VISIT = 3
 VISITS = {"draft": 2, "catch_up": 5}
 """Timings per sweep of jobs that are short."""
 LOOP_SHARES = (0.0, 0.3, 1.0)
+"""Batch sizes at which the loop is measured, as shares of the largest."""
 GAP, LOOP = "gap ", "loop "
 """How keys begin that are not those of points."""
-"""Batch sizes at which the loop is measured, as shares of the largest."""
 
 OnProgress = Callable[[str, int, int], None]
 """Told what is being timed, and how many timings of how many are done."""

@@ -13,8 +13,9 @@ from rich.markup import escape
 from spinbench.cli.capacity_config import CapacityConfig, replay_config
 from spinbench.cli.capacity_runs import CapacityRuns
 from spinbench.cli.hydra_app import Point
+from spinbench.cli.out_folder import require_empty
 from spinbench.cli.provenance import CodeFacts, command_line, method_label
-from spinbench.cli.replay_command import Replay, require_empty
+from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import ReplayConfig, parse_config, resolved
 from spinbench.cli.sweep_progress import SweepProgress, show_sweep
 from spinbench.errors import UserError

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import psutil
@@ -18,7 +17,7 @@ from spinbench.cli.hardware import device_hardware, profiled_name
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.profile_config import ProfileConfig
 from spinbench.cli.profile_models import LoadedModels, drafter_metas
-from spinbench.cli.provenance import command_line, git_commit, versions
+from spinbench.cli.provenance import command_line, git_commit, utc_now, versions
 from spinbench.cli.schema import RuntimeSection
 
 
@@ -91,7 +90,7 @@ def profile_meta(
         num_rows=RowsMeta(passes=len(tables.passes), jobs=len(tables.jobs), host=len(tables.gaps)),
         versions=versions(),
         git_commit=git_commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        created=utc_now(),
         command=command_line("profile", point.overrides),
         assumptions=assumptions or {},
     )

@@ -64,7 +64,7 @@ def run_meta(config: ReplayConfig, point: Point, session: Session, code: CodeFac
         },
         "versions": dict(code.versions),
         "git_commit": code.git_commit,
-        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "created": utc_now(),
         "command": command_line("replay", (*own_choices_option(), *point.overrides)),
     }
 
@@ -90,6 +90,11 @@ def pipeline_label(pipeline: str, config: ReplayConfig) -> str:
         return pipeline
     depth, split = config.pipeline.get("depth"), config.pipeline.get("split")
     return f"{depth} depth {split}" if depth == "adaptive" else f"depth {depth} {split}"
+
+
+def utc_now() -> str:
+    """The time, to the second, as all files say when they were made: `2026-01-31T12:00:00Z`."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def versions() -> dict[str, str]:

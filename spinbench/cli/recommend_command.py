@@ -6,13 +6,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from spinbench.cli.hydra_app import Point
+from spinbench.cli.out_folder import require_empty
 from spinbench.cli.recommend_answer import write_answer
 from spinbench.cli.recommend_confirm import CONFIRM_FOLDER, check_confirmation, run_confirmation
 from spinbench.cli.recommend_points import POINTS_FOLDER, Simulations
 from spinbench.cli.recommend_question import Question, ask
 from spinbench.cli.recommend_search import Gains, search
 from spinbench.cli.recommend_what_if import what_if
-from spinbench.cli.replay_command import Replay, require_empty
+from spinbench.cli.replay_command import Replay
 from spinbench.sweep.folder import SweepFolder
 
 

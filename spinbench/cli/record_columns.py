@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from spinbench.cli.assemble import Assembly, sampling
-from spinbench.cli.provenance import versions
+from spinbench.cli.provenance import utc_now, versions
 from spinbench.cli.record_config import RecordConfig, plain_replay
 from spinbench.cli.record_texts import RecordedTexts
 from spinbench.cli.record_work import RecordWork, digest
@@ -40,7 +39,7 @@ def table_without_drafters(
         eos_token_ids=tuple(sorted(assembly.target.eos_token_ids)),
         use_chat_template=config.models.use_chat_template,
         versions=versions(),
-        created=_now(),
+        created=utc_now(),
         lookup_agreed=True,
     )
     return AcceptanceTable(
@@ -102,38 +101,44 @@ def record_drafter(
             rollout_tokens=columns.num_rollout_tokens,
             copy_agreed=True,
         )
-        return _stamped(table.with_drafter(meta, columns))
-    law = table.meta.sampling
-    seeds = requests.seeds if law.temperature > 0 else None
-    prompts = [list(prompt) for prompt in texts.prompts]
-    name = "drafter-" + digest(
-        drafter.weights_sha256, config.runtime.dtype, law.temperature, prompts, texts.token_ids, texts.offsets, seeds,
-        *([rollout_tokens, texts.max_new_tokens] if rollout_tokens > 1 else []),
-    )  # fmt: skip
-    kept = work.load(name)
-    if kept is None:
-        with _progress(drafter.name, requests.num_positions) as on_progress:
-            law_of_texts = sampling(plain_replay(config))
-            columns = score_texts(drafter, texts, law_of_texts, on_progress=on_progress, rollout_tokens=rollout_tokens)
-        rollout = {} if columns.rollout is None else {"rollout": columns.rollout}
-        work.save(name, {**{score: getattr(columns, score) for score in SCORES}, **rollout})
     else:
-        columns = DrafterColumns(**{score: kept[score] for score in SCORES}, rollout=kept.get("rollout"))
-    meta = DrafterMeta(
-        name=drafter.name,
-        sha256=drafter.weights_sha256,
-        macs_per_token=drafter.macs_per_token,
-        rollout_tokens=columns.num_rollout_tokens,
-    )
+        columns = _model_columns(drafter, texts, table.meta.sampling, config, work, rollout_tokens)
+        meta = DrafterMeta(
+            name=drafter.name,
+            sha256=drafter.weights_sha256,
+            macs_per_token=drafter.macs_per_token,
+            rollout_tokens=columns.num_rollout_tokens,
+        )
     return _stamped(table.with_drafter(meta, columns))
 
 
+def _model_columns(
+    drafter: DrafterModel,
+    texts: WrittenTexts,
+    law: SamplingMeta,
+    config: RecordConfig,
+    work: RecordWork,
+    rollout_tokens: int,
+) -> DrafterColumns:
+    """A model's columns, out of `work` where they were made from the same weights and texts."""
+    name = "drafter-" + digest(
+        drafter.weights_sha256, config.runtime.dtype, law.temperature, [list(prompt) for prompt in texts.prompts],
+        texts.token_ids, texts.offsets, texts.seeds if law.temperature > 0 else None,
+        *([rollout_tokens, texts.max_new_tokens] if rollout_tokens > 1 else []),
+    )  # fmt: skip
+    kept = work.load(name)
+    if kept is not None:
+        return DrafterColumns(**{score: kept[score] for score in SCORES}, rollout=kept.get("rollout"))
+    with _progress(drafter.name, len(texts.token_ids)) as on_progress:
+        law_of_texts = sampling(plain_replay(config))
+        columns = score_texts(drafter, texts, law_of_texts, on_progress=on_progress, rollout_tokens=rollout_tokens)
+    rollout = {} if columns.rollout is None else {"rollout": columns.rollout}
+    work.save(name, {**{score: getattr(columns, score) for score in SCORES}, **rollout})
+    return columns
+
+
 def _stamped(table: AcceptanceTable) -> AcceptanceTable:
-    return replace(table, meta=table.meta.model_copy(update={"versions": versions(), "created": _now()}))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return replace(table, meta=table.meta.model_copy(update={"versions": versions(), "created": utc_now()}))
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What `spinbench record` does: the target's answers once, then one pass of each drafter over them."""
 
-from contextlib import suppress
 from pathlib import Path
 
 from spinbench.cli.assemble import Assembly, assemble, num_threads, sampling
@@ -9,6 +8,7 @@ from spinbench.cli.device_choice import choose_device
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, uninterrupted
 from spinbench.cli.model_shelf import ModelShelf
+from spinbench.cli.out_folder import remove_if_empty
 from spinbench.cli.progress import show_stage
 from spinbench.cli.record_columns import record_drafter, table_without_drafters, with_lookup_agreed
 from spinbench.cli.record_config import RecordConfig, plain_replay
@@ -65,7 +65,7 @@ class Record:
                 _show(config, point.folder, table)
                 work.remove()
         except (UserError, KeyboardInterrupt) as error:
-            _remove_if_empty(point.folder)
+            remove_if_empty(point.folder)
             if isinstance(error, UserError):
                 raise
             if work.has_stages:
@@ -146,8 +146,3 @@ def _show(config: RecordConfig, folder: Path, table: AcceptanceTable) -> None:
     rounds = walks(streams, infos, config.num_speculative_tokens)
     write_profiles(folder, table, rounds, config.num_speculative_tokens)
     print_table(folder, table, streams, infos, rounds, config.num_speculative_tokens)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # it holds something, or was never made
-        folder.rmdir()

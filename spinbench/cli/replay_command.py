@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from rich.console import Console
 from spinbench.cli.decisions import read_trace
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, InterruptibleBody, uninterrupted
+from spinbench.cli.out_folder import remove_if_empty, require_empty
 from spinbench.cli.progress import Report, show_progress
 from spinbench.cli.provenance import CodeFacts, run_meta
 from spinbench.cli.schema import ReplayConfig, parse_config, run_config
@@ -24,7 +25,7 @@ from spinbench.control.job import Body
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.metrics.slo import parse_slo
-from spinbench.metrics.store import SUMMARY_FILE, write_run
+from spinbench.metrics.store import write_run
 from spinbench.report.sink.protocol import read_finished
 from spinbench.workload.arrivals import ArrivalQueue
 
@@ -109,11 +110,11 @@ class Replay:
                 begun_s = time.perf_counter()
                 record = serve(config, point, session, show)
                 if not session.writes:
-                    _remove_if_empty(point.folder)
+                    remove_if_empty(point.folder)
                     return None
                 return save(config, point, session, record, time.perf_counter() - begun_s, self.code)
         except (UserError, KeyboardInterrupt) as error:
-            _remove_if_empty(point.folder)
+            remove_if_empty(point.folder)
             if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
                 raise Interrupted("no request was finished; nothing was written") from error
             raise
@@ -196,18 +197,6 @@ def print_saved(folder: Path, saved: Saved) -> None:
     print_summary(Console(), folder, saved.summary, saved.meta)
 
 
-def require_empty(folder: Path) -> None:
-    """Raise UserError unless the folder is empty or not there yet: results are never mixed or overwritten."""
-    if folder.is_dir():
-        names = sorted(path.name for path in folder.iterdir())
-        if SUMMARY_FILE in names:
-            raise UserError(f"{folder}: holds a run already; delete it, or set hydra.run.dir to another folder")
-        if names:
-            raise UserError(f"{folder}: is not empty ({names[0]}); set hydra.run.dir to another folder")
-    elif folder.exists():
-        raise UserError(f"{folder}: is a file; set hydra.run.dir to a folder")
-
-
 def _refuse_sweep_keys(overrides: Sequence[str]) -> None:
     """Raise UserError for keys of sweeps in a run that is none."""
     for override in overrides:
@@ -220,8 +209,3 @@ def _texts(session: Session, record: RunRecord) -> dict[str, str] | None:
     if session.decode is None:
         return None
     return {request.request_id: session.decode(request.output_token_ids) for request in record.requests}
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # it holds something, or was never made
-        folder.rmdir()

@@ -3,12 +3,12 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.input_digests import InputDigests, code_version
 from spinbench.cli.launch import launch
+from spinbench.cli.provenance import utc_now
 from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import NOT_OF_A_RUN, ReplayConfig
 from spinbench.cli.sweep_config import LauncherSection, SweepSection
@@ -68,7 +68,7 @@ def do_points(
             "keep": settings.keep,
             "is_simulation": settings.is_simulation,
             "machine": platform.node(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "started": utc_now(),
         }
         code = code_version(settings.is_simulation)
         session = folder.begin(pending, code, settings.sweep.max_attempts, facts)

@@ -16,8 +16,9 @@ from spinbench.calibration.score import score_profile
 from spinbench.cli.device_choice import with_known_dtype
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.live_engine import LiveEngine
+from spinbench.cli.out_folder import require_empty
 from spinbench.cli.provenance import CodeFacts, command_line
-from spinbench.cli.replay_command import print_saved, require_empty, save, serve
+from spinbench.cli.replay_command import print_saved, save, serve
 from spinbench.cli.schema import (
     ReplayConfig,
     RuntimeSection,
