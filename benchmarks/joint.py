@@ -29,7 +29,8 @@ from spinbench.control.oracle.regret import decode_time_s
 from spinbench.control.record import RunRecord
 from spinbench.control.selector.joint import JointSelector
 from spinbench.control.selector.protocol import SelectorSetting
-from spinbench.control.selector.survival import SurvivalEstimate, SurvivalPrior
+from spinbench.control.selector.survival import SurvivalEstimate
+from spinbench.control.selector.survival_prior import SurvivalPrior
 
 MIX = "mix"
 PLAIN = ("selector=plain",)

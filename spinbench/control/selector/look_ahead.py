@@ -12,7 +12,8 @@ from spinbench.control.round_prices import RoundPrices
 from spinbench.control.round_times import round_times
 from spinbench.control.selector.goodput import RunGoodput
 from spinbench.control.selector.protocol import SelectorSetting
-from spinbench.control.selector.survival import SurvivalEstimate, SurvivalPrior
+from spinbench.control.selector.survival import SurvivalEstimate
+from spinbench.control.selector.survival_prior import SurvivalPrior
 
 TINY_CHANCE = 1e-12
 MEAN_TOKENS_PER_ROUND = 2

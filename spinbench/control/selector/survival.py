@@ -1,6 +1,6 @@
 """How likely a drafted token is to be accepted, by its source, its place in the draft and what is known beforehand."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -8,6 +8,12 @@ from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.draft_source import DraftSources
 from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.selector.survival_prior import (
+    PRIOR_CHANCES_NGRAM,
+    PRIOR_LOG_ODDS_COPY,
+    PRIOR_LOG_ODDS_MODEL,
+    SurvivalPrior,
+)
 from spinbench.workload.acceptance.agreement import NUM_AGREEMENTS, agreement
 
 NUM_ORDERS = NgramIndex.MAX_ORDER + 1
@@ -21,29 +27,6 @@ MAX_CATEGORIES = 64
 """Categories beyond this share a weight with others."""
 NUM_TOKEN_CLASSES = 4096
 """Newest tokens that are told apart, by their id modulo this."""
-PRIOR_LOG_ODDS_MODEL = -0.5
-"""A model's token, about 0.38: what is believed before anything was drafted."""
-PRIOR_LOG_ODDS_COPY = (-3.0, -1.0, 0.0, 1.5)
-"""A copied token by matched tokens: 0.05, 0.27, 0.5, 0.82."""
-PRIOR_CHANCES_NGRAM = (0.02, 0.07, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
-"""The n-gram table's next token by class of confidence: what the table itself says."""
-
-
-@dataclass(frozen=True, slots=True)
-class SurvivalPrior:
-    """How far estimates may part from what is shared, as standard deviations in log-odds, all > 0."""
-
-    shared: float = 1.0
-    """Of a source, and of a copy's class."""
-    place: float = 0.5
-    """Of a place in the draft."""
-    category: float = 0.5
-    own: float = 0.4
-    """Of a single request, for one source, and for all its models together."""
-    token: float = 0.8
-    """Of the newest token."""
-    memory_rounds: float = 1000.0
-    """Observations that shared weights remember, > 0; a request's own remember a tenth of it."""
 
 
 class SurvivalEstimate:
@@ -76,59 +59,60 @@ class SurvivalEstimate:
         self._agreed = np.zeros(num_requests, np.int64)
         self._ngram_agreed = np.zeros(num_requests, np.int64)
         count, memory, own_memory = len(sources), prior.memory_rounds, prior.memory_rounds / 10
-        blocks = (  # weights, standard deviation, observations remembered
-            (1, 1e-6, np.inf),  # always 0: stands where a draft has no such weight
-            (count, prior.shared, memory),
-            (count * NUM_ORDERS * self._most, prior.place, memory),
-            (NUM_CELLS, prior.shared, memory),
-            (count * MAX_CATEGORIES, prior.category, memory),
-            (num_requests * count, prior.own, own_memory),
-            (num_requests, prior.own, own_memory),
-            (3 * NUM_TOKEN_CLASSES, prior.token, memory),
-            (NUM_CONFIDENCES * self._most, prior.shared, memory),
-            (2 * NUM_CONFIDENCES, prior.place, memory),
-            (NUM_AGREEMENTS, prior.place, memory),
-            (NUM_AGREEMENTS * (NUM_CONFIDENCES + NUM_CELLS), prior.place, memory),
-        )
-        sizes, deviations, memories = (np.array(column) for column in zip(*blocks, strict=True))
+        blocks = {  # weights, standard deviation, observations remembered
+            "nothing": (1, 1e-6, np.inf),  # always 0: stands where a draft has no such weight
+            "source": (count, prior.shared, memory),
+            "place": (count * NUM_ORDERS * self._most, prior.place, memory),
+            "cell": (NUM_CELLS, prior.shared, memory),
+            "category": (count * MAX_CATEGORIES, prior.category, memory),
+            "own": (num_requests * count, prior.own, own_memory),
+            "own_of_models": (num_requests, prior.own, own_memory),
+            "token": (3 * NUM_TOKEN_CLASSES, prior.token, memory),
+            "confidence": (NUM_CONFIDENCES * self._most, prior.shared, memory),
+            "confidence_for_others": (2 * NUM_CONFIDENCES, prior.place, memory),
+            "agreement": (NUM_AGREEMENTS, prior.place, memory),
+            "rivalry": (NUM_AGREEMENTS * (NUM_CONFIDENCES + NUM_CELLS), prior.place, memory),
+        }
+        sizes, deviations, memories = (np.array(column) for column in zip(*blocks.values(), strict=True))
         sizes = sizes.astype(np.int64)
-        first = np.concatenate(([0], np.cumsum(sizes)))
-        self._mean = np.zeros(int(first[-1]))
+        first = dict(zip(blocks, (np.cumsum(sizes) - sizes).tolist(), strict=True))
+        self._mean = np.zeros(int(sizes.sum()))
         self._variance = np.repeat(np.square(deviations), sizes)
         # an observation of an even chance is worth 1/4
         self._least_variance = np.repeat(4 / memories, sizes)
-        self._mean[first[1] : first[1] + sources.num_models] = PRIOR_LOG_ODDS_MODEL
-        self._mean[first[3] : first[4]] = np.repeat(PRIOR_LOG_ODDS_COPY, len(STREAKS) + 1)
+        self._mean[first["source"] :][: sources.num_models] = PRIOR_LOG_ODDS_MODEL
+        self._mean[first["cell"] :][:NUM_CELLS] = np.repeat(PRIOR_LOG_ODDS_COPY, len(STREAKS) + 1)
         own_confidence = np.full((self._most, NUM_CONFIDENCES), PRIOR_LOG_ODDS_MODEL)
         own_confidence[0] = np.log(np.divide(PRIOR_CHANCES_NGRAM, np.subtract(1, PRIOR_CHANCES_NGRAM)))
-        self._mean[first[8] : first[9]] = own_confidence.reshape(-1)
+        self._mean[first["confidence"] :][: own_confidence.size] = own_confidence.reshape(-1)
         self._lay_out(first)
 
-    def _lay_out(self, first: IntArray) -> None:
-        """Where the weights of a draft are, but for what depends on the request."""
+    def _lay_out(self, first: Mapping[str, int]) -> None:
+        """Where the weights of a draft are, but for what depends on the request; `first` is where each block begins."""
         count, source, place = len(self._sources), np.arange(len(self._sources)), np.arange(self._most)
         is_model: BoolArray = source < self._sources.num_models
         nothing = np.zeros(count, np.int64)
-        own_of_all = np.where(is_model, first[6], 0)
+        own_of_all = np.where(is_model, first["own_of_models"], 0)
         self._place = place
         self._is_model = is_model
         self._whole = np.stack(
-            (first[1] + source, first[4] + source * MAX_CATEGORIES, first[5] + source, own_of_all), 1
+            (first["source"] + source, first["category"] + source * MAX_CATEGORIES, first["own"] + source, own_of_all),
+            1,
         )
         self._per_category = np.array([0, 1, 0, 0])
         self._per_row = np.stack((nothing, nothing, nothing + count, is_model.astype(np.int64)), 1)
         orders = np.arange(NUM_ORDERS)[:, None, None]
         is_copy = self._sources.copies & (source == count - 1)
         self._by_place = np.zeros((NUM_ORDERS, count, self._most, 6), np.int64)
-        self._by_place[..., 0] = first[2] + (source[:, None] * NUM_ORDERS + orders) * self._most + place
-        self._by_place[:, :, 0, 1] = first[7] + np.where(is_model, 0, np.where(is_copy, 1, 2)) * NUM_TOKEN_CLASSES
+        self._by_place[..., 0] = first["place"] + (source[:, None] * NUM_ORDERS + orders) * self._most + place
+        self._by_place[:, :, 0, 1] = first["token"] + np.where(is_model, 0, np.where(is_copy, 1, 2)) * NUM_TOKEN_CLASSES
         if self._sources.ngrams:
-            self._by_place[..., 3] = np.where(is_model | is_copy, first[9] + is_copy * NUM_CONFIDENCES, first[8])[
-                :, None
-            ]
+            self._by_place[..., 3] = np.where(
+                is_model | is_copy, first["confidence_for_others"] + is_copy * NUM_CONFIDENCES, first["confidence"]
+            )[:, None]
             self._by_place[:, self._sources.num_models, :, 3] += place * NUM_CONFIDENCES
-        self._first_cell = int(first[3])
-        self._first_agreement, self._first_rivalry = int(first[10]), int(first[11])
+        self._first_cell = first["cell"]
+        self._first_agreement, self._first_rivalry = first["agreement"], first["rivalry"]
         self._cell_of_order = np.minimum(orders[:, 0] + place, NgramIndex.MAX_ORDER) * (len(STREAKS) + 1)
 
     def begin(self, context: RoundContext) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from spinbench.control.draft_source import DraftSources
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.selector.survival import NUM_CELLS, SurvivalEstimate, SurvivalPrior
+from spinbench.control.selector.survival import NUM_CELLS, SurvivalEstimate
+from spinbench.control.selector.survival_prior import SurvivalPrior
 from spinbench.workload.acceptance.agreement import MAX_AGREED
 from tests.control.contexts import context, outcome, with_copies
 
