@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
-from spinbench.json_file import read_json
+from spinbench.json_file import read_json, write_json
 from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import check_tables
 from spinbench.metrics.tables import (
@@ -131,7 +131,7 @@ def write_run(
         if keep == "all":
             write_text(folder / "trace.json", json.dumps(chrome_trace(tables), separators=(",", ":")))
         write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-        write_text(folder / "meta.json", json.dumps(run_meta, indent=2, ensure_ascii=False) + "\n")
+        write_json(folder / "meta.json", run_meta)
         write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run: {error.strerror or error}") from error
