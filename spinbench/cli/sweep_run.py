@@ -1,7 +1,6 @@
 """`spinbench replay -m`: every point composed and checked, then done once, by whatever launcher the config names."""
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +84,7 @@ def _settings(config: ReplayConfig) -> _Settings:
             "what they measure; set launcher=serial or launcher.workers=1"
         )
     wants_gpu = getattr(config.engine, "device", None) == "cuda"
-    return _Settings(
-        PointSettings(launcher, config.sweep, config.keep, is_simulation, wants_gpu), config.sink
-    )  # fmt: skip
+    return _Settings(PointSettings(launcher, config.sweep, config.keep, is_simulation, wants_gpu), config.sink)
 
 
 def _varying(points: Sequence[Point]) -> set[str]:
@@ -109,8 +106,7 @@ def _conclude(folder: SweepFolder, listed: Sequence[SweepPoint], before: int) ->
     failed = [point for point in listed if not folder.is_done(point)]
     for kind in failure_kinds(folder, listed, failed):
         print(f"failed: {kind}", file=sys.stderr)
-    counts = Counter(done=len(listed) - len(failed), failed=len(failed))
     already = f", {before} of them before" if before else ""
-    text = f"{len(listed)} points: {counts['done']} done, {counts['failed']} failed{already}; table in "
+    text = f"{len(listed)} points: {len(listed) - len(failed)} done, {len(failed)} failed{already}; table in "
     Console().print(text + escape(str(folder.path / TABLE_FILE)), highlight=False, soft_wrap=True)
     return SOME_FAILED if failed else 0
