@@ -4,12 +4,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spinbench.cli.one_line_parser import OneLineParser
 from spinbench.errors import UserError
 from spinbench.json_file import write_json
 from spinbench.report.compared_run import Comparison, load_side, pair_sides
@@ -118,13 +119,8 @@ def _content(
     }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="spinbench compare",
         description="What differs between two runs, or the settings that two sweeps share, in config and in result.",
         epilog="Exit code: 0, 1 when a condition of --fail-if holds anywhere, 2 for bad input.",

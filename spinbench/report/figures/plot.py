@@ -3,7 +3,7 @@
 import io
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from spinbench.report.colours import GRID, INK, PAPER
+from spinbench.report.colours import GRID, INK, PAPER, SPAN_KINDS
 from spinbench.report.csv_file import write_csv
 
 WIDTH_IN = 10.0
@@ -135,6 +136,13 @@ def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
         if columns == 1 or legend.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width <= figure.bbox.width:
             return
         legend.remove()
+
+
+def legend_of_kinds(figure: Figure, present: Iterable[str]) -> None:
+    """The legend of a timeline: the colours of those kinds of jobs that are `present`."""
+    kinds = [kind for kind in SPAN_KINDS if kind in set(present)]
+    patches = [Patch(color=SPAN_KINDS[kind]) for kind in kinds]
+    legend_below(figure, patches, [kind.replace("_", "-") for kind in kinds])
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 
 from spinbench.metrics.timeline import lane_order
 from spinbench.report.colours import INK, ON_COLOUR, SPAN_KINDS
-from spinbench.report.figures.plot import Plot, legend_below, name_rows, new_figure, plot_style, set_title
+from spinbench.report.figures.plot import Plot, legend_of_kinds, name_rows, new_figure, plot_style, set_title
 from spinbench.report.section import Section
 from spinbench.report.setting import Setting
 
@@ -33,10 +32,7 @@ def timeline_plot(section: Section) -> Plot | None:
         name_rows(axes, lanes)
         axes.set_xlim(0, 1.02 * end_ms)
         axes.set_xlabel("time (ms)")
-        kinds = [kind for kind in SPAN_KINDS if kind in set(data["kind"])]
-        patches = [Patch(color=SPAN_KINDS[kind]) for kind in kinds]
-        names = [kind.replace("_", "-") for kind in kinds]
-        legend_below(figure, patches, names)
+        legend_of_kinds(figure, data["kind"])
         title = _finding(setting, data, end_ms)
         set_title(figure, title)
     return Plot(

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 
 from spinbench.metrics.metric import MetricValue
 from spinbench.metrics.store import Run
 from spinbench.metrics.timeline import lane_order
 from spinbench.metrics.validation import DecidedAgain, request_latency_ms
 from spinbench.report.colours import SPAN_KINDS
-from spinbench.report.figures.plot import Plot, legend_below, name_rows, new_figure, plot_style, set_title
+from spinbench.report.figures.plot import (
+    Plot,
+    legend_below,
+    legend_of_kinds,
+    name_rows,
+    new_figure,
+    plot_style,
+    set_title,
+)
 
 REAL, SIMULATED = "#8c8c8c", "#c44e52"
 NAMES = {"ttft": "time to first token (ms)", "tpot": "time per output token (ms)", "e2el": "end-to-end latency (ms)"}
@@ -79,8 +86,7 @@ def timelines_plot(result: LoadResult) -> Plot:
         ]
         lower.set_xlabel("time since the first job (ms)")
         data = pd.concat(shown, ignore_index=True)
-        kinds = [kind for kind in SPAN_KINDS if kind in set(data["kind"])]
-        legend_below(figure, [Patch(color=SPAN_KINDS[k]) for k in kinds], [k.replace("_", "-") for k in kinds])
+        legend_of_kinds(figure, data["kind"])
         title = f"The first {SHOWN_SPANS} jobs on both engines"
         set_title(figure, title)
     return Plot(
