@@ -140,7 +140,8 @@ def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
 
 def legend_of_kinds(figure: Figure, present: Iterable[str]) -> None:
     """The legend of a timeline: the colours of those kinds of jobs that are `present`."""
-    kinds = [kind for kind in SPAN_KINDS if kind in set(present)]
+    seen = set(present)
+    kinds = [kind for kind in SPAN_KINDS if kind in seen]
     patches = [Patch(color=SPAN_KINDS[kind]) for kind in kinds]
     legend_below(figure, patches, [kind.replace("_", "-") for kind in kinds])
 
