@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from spinbench.cli.override_value import key_of
 from spinbench.cli.schema import Part, ServingConfig, SimulationSection
 from spinbench.cli.section import Positive
 from spinbench.metrics.store import Kept
@@ -36,7 +37,7 @@ def replay_config(plain: Mapping[str, Any], rate_rps: float, draw: int) -> dict[
 
 def replay_overrides(plain: Mapping[str, Any], given: tuple[str, ...], rate_rps: float, draw: int) -> tuple[str, ...]:
     """The overrides with which `spinbench replay` gives that run again, from those of the command."""
-    own = [one for one in given if one.lstrip("+~").partition("=")[0] not in (*OWN_KEYS, "keep")]
+    own = [one for one in given if key_of(one) not in (*OWN_KEYS, "keep")]
     if not any(one.startswith("engine=") for one in own):
         own.insert(0, "engine=simulation")
     arrivals = {key: value for key, value in _arrivals(plain, rate_rps, draw).items() if key != "kind"}

@@ -9,6 +9,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from spinbench.cli.override_value import key_of
+
 Compose = Callable[[list[str]], Any]
 """The config, `hydra` node included, for a list of overrides."""
 
@@ -48,7 +50,7 @@ def explain_omegaconf_error(error: OmegaConfBaseException) -> str:
 
 def _unknown_key(key: str, overrides: list[str], compose: Compose) -> str:
     """Names the keys beside an unknown one, as they are without the override that names it."""
-    others = [text for text in overrides if text.lstrip("+~").partition("=")[0].partition("@")[0] != key]
+    others = [text for text in overrides if key_of(text).partition("@")[0] != key]
     try:
         config = compose(others)
     except HydraException:

@@ -25,5 +25,10 @@ def override_value(value: object) -> str:
 
 
 def key_of(override: str) -> str:
-    """What an override sets."""
+    """What an override sets: `selector.epoch_s` of `+selector.epoch_s=2`."""
     return override.lstrip("+~").partition("=")[0]
+
+
+def section_of(override: str) -> str:
+    """The first part of what an override sets, which is a section of the config or a group: `selector`."""
+    return key_of(override).partition(".")[0].partition("@")[0]

@@ -11,7 +11,7 @@ from spinbench.cli.schema import ReplayConfig, parse_config, resolved
 from spinbench.cli.sweep_config import SerialSection, SweepSection
 from spinbench.cli.sweep_points import PointKeys, PointSettings, do_points
 from spinbench.json_file import read_json
-from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder
+from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder, reason_of
 from spinbench.sweep.point import MAX_LABEL_BYTES, SweepPoint
 
 METRICS = ("output_throughput", "request_goodput", "acceptance_length", "mean_e2el_ms", "total_output_tokens")
@@ -57,5 +57,4 @@ def _outcome(store: SweepFolder, point: SweepPoint) -> dict[str, object]:
     if store.is_done(point):
         metrics = read_json(path / POINT_FILE)["metrics"]
         return {"failure": "", **{name: metrics.get(name) for name in METRICS}}
-    content = read_json(path / FAILURE_FILE)
-    return {"failure": f"{content.get('type')}: {content.get('message')}", **dict.fromkeys(METRICS)}
+    return {"failure": reason_of(read_json(path / FAILURE_FILE)), **dict.fromkeys(METRICS)}

@@ -15,7 +15,7 @@ from spinbench.cli.sweep_config import SweepSection
 from spinbench.cli.sweep_points import PointKeys, PointSettings, do_points
 from spinbench.json_file import read_json
 from spinbench.metrics.store import Kept, Run, read_run
-from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder
+from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder, reason_of
 from spinbench.sweep.halving import Score
 from spinbench.sweep.point import MAX_LABEL_BYTES, SweepPoint
 
@@ -80,5 +80,4 @@ class Simulations:
         path = self._folder.folder_of(point)
         if self._folder.is_done(point):
             return Simulated(one, path, read_json(path / POINT_FILE)["metrics"], None)
-        content = read_json(path / FAILURE_FILE)
-        return Simulated(one, path, None, f"{content.get('type')}: {content.get('message')}")
+        return Simulated(one, path, None, reason_of(read_json(path / FAILURE_FILE)))

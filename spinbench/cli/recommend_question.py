@@ -9,6 +9,7 @@ from spinbench.cli.decisions import read_trace
 from spinbench.cli.hydra_app import Point, check_each
 from spinbench.cli.locations import find_trace
 from spinbench.cli.override_text import shortest_overrides
+from spinbench.cli.override_value import section_of
 from spinbench.cli.recommend_config import OWN_KEYS, RecommendConfig
 from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import ReplayConfig, parse_config, resolved
@@ -91,4 +92,4 @@ def ask(point: Point, replay: Replay) -> Question:
 
 def of_question(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
     """Those overrides that set one of these top-level keys."""
-    return [one for one in overrides if one.lstrip("+~").partition("=")[0].partition(".")[0] in keys]
+    return [one for one in overrides if section_of(one) in keys]

@@ -15,6 +15,7 @@ from spinbench.cli.decisions import read_trace
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, InterruptibleBody, uninterrupted
 from spinbench.cli.out_folder import remove_if_empty, require_empty
+from spinbench.cli.override_value import key_of, section_of
 from spinbench.cli.progress import Report, show_progress
 from spinbench.cli.provenance import CodeFacts, run_meta
 from spinbench.cli.schema import ReplayConfig, parse_config, run_config
@@ -200,9 +201,8 @@ def print_saved(folder: Path, saved: Saved) -> None:
 def _refuse_sweep_keys(overrides: Sequence[str]) -> None:
     """Raise UserError for keys of sweeps in a run that is none."""
     for override in overrides:
-        name = override.lstrip("+~").partition("=")[0]
-        if name.partition(".")[0] in ("sweep", "launcher"):
-            raise UserError(f"{name} is of sweeps, and this is one run: add -m, or leave it out")
+        if section_of(override) in ("sweep", "launcher"):
+            raise UserError(f"{key_of(override)} is of sweeps, and this is one run: add -m, or leave it out")
 
 
 def _texts(session: Session, record: RunRecord) -> dict[str, str] | None:

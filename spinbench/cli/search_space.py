@@ -9,7 +9,7 @@ from pydantic import Field
 
 from spinbench.cli.hydra_app import Point, compose_points
 from spinbench.cli.override_text import with_overrides
-from spinbench.cli.override_value import key_of, override_value
+from spinbench.cli.override_value import key_of, override_value, section_of
 from spinbench.cli.parts import is_part
 from spinbench.cli.schema import resolved
 from spinbench.cli.section import Section
@@ -121,7 +121,7 @@ def _words(texts: Sequence[str], where: str) -> list[str]:
     except ValueError as error:
         raise UserError(f"{where}: {' '.join(texts)!r} cannot be read: {str(error).lower()}") from error
     for word in words:
-        top = key_of(word).partition(".")[0].partition("@")[0]
+        top = section_of(word)
         if "=" not in word and not word.startswith("~"):
             raise UserError(f"{where}: {word!r} is no override; write key=value")
         if top in NOT_SEARCHED:

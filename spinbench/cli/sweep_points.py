@@ -8,6 +8,7 @@ from typing import Any
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.input_digests import InputDigests, code_version
 from spinbench.cli.launch import launch
+from spinbench.cli.override_value import section_of
 from spinbench.cli.provenance import utc_now
 from spinbench.cli.replay_command import Replay
 from spinbench.cli.schema import NOT_OF_A_RUN, ReplayConfig
@@ -86,4 +87,4 @@ def do_points(
 
 
 def _is_of_sweep(override: str) -> bool:
-    return override.lstrip("+~").partition("=")[0].partition(".")[0] in NOT_OF_A_RUN
+    return section_of(override) in NOT_OF_A_RUN

@@ -25,6 +25,11 @@ LOCK_WAIT_S = 60.0
 """Longest wait for another command that writes the list of points or the table; either takes a second at most."""
 
 
+def reason_of(failure: Mapping[str, Any]) -> str:
+    """Why a point failed, by the content of its failure.json: `type: message`."""
+    return f"{failure.get('type')}: {failure.get('message')}"
+
+
 @dataclass(frozen=True)
 class Session:
     """One command's part in a sweep."""

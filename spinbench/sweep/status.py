@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spinbench.json_file import read_json
-from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, Session, SweepFolder
+from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, Session, SweepFolder, reason_of
 from spinbench.sweep.point import SweepPoint
 from spinbench.sweep.reason import by_reason
 
@@ -71,10 +71,7 @@ def failure_kinds(
 ) -> tuple[FailureKind, ...]:
     """The reasons of failures, the most frequent first; `points` are all of the sweep."""
     common = set.intersection(*(set(point.overrides) for point in points)) if points else set()
-    reasons = []
-    for point in failed:
-        content = read_json(folder.folder_of(point) / FAILURE_FILE)
-        reasons.append((point, f"{content.get('type')}: {content.get('message')}"))
+    reasons = [(point, reason_of(read_json(folder.folder_of(point) / FAILURE_FILE))) for point in failed]
     kinds = sorted(by_reason(reasons), key=lambda kind: -len(kind[0]))
     return tuple(
         FailureKind(

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from spinbench.errors import UserError
 from spinbench.json_file import read_json
-from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, TABLE_FILE, SweepFolder
+from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, TABLE_FILE, SweepFolder, reason_of
 from spinbench.whole_file import whole_file
 
 FIRST_COLUMNS = ("key", "status", "failure")
@@ -48,7 +48,7 @@ def points_table(folder: SweepFolder) -> pa.Table:
             rows.append(_Row(key, "done", None, content, content.get("metrics", {})))
         elif folder.is_failed(point):
             content = read_json(path / FAILURE_FILE)
-            rows.append(_Row(key, "failed", f"{content.get('type')}: {content.get('message')}", content, {}))
+            rows.append(_Row(key, "failed", reason_of(content), content, {}))
     return _table(rows)
 
 
