@@ -3,12 +3,12 @@
 import re
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from spinbench.report.cells import Cell
 from spinbench.report.colours import IN_THE_DARK
 from spinbench.report.document import Document, Picture
+from spinbench.report.template import fill_in
 
 TEMPLATES = files("spinbench.report") / "templates"
 INLINE = (
@@ -23,17 +23,9 @@ INLINE = (
 
 def html_page(document: Document) -> str:
     """The page. Figures are in it as SVG, in colours that follow the reader's scheme."""
-    environment = Environment(
-        loader=PackageLoader("spinbench.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update({"inline": inline, "attributes": _attributes, "drawing": drawing})
+    filters = {"inline": inline, "attributes": _attributes, "drawing": drawing}
     style, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))
-    return environment.get_template("report.html.j2").render(document=document, style=style, script=script)
+    return fill_in("report.html.j2", document, filters, escapes=True, style=style, script=script)
 
 
 def inline(text: str) -> Markup:

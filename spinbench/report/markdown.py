@@ -1,24 +1,13 @@
 """A document as a Markdown page, whose figures are files beside it."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from spinbench.report.cells import markdown_table
 from spinbench.report.document import Document, Table
+from spinbench.report.template import fill_in
 
 
 def markdown_page(document: Document) -> str:
     """The page."""
-    environment = Environment(
-        loader=PackageLoader("spinbench.report"),
-        autoescape=False,  # the page is Markdown
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["as_markdown"] = _table
-    text = environment.get_template("report.md.j2").render(document=document)
-    return text.rstrip("\n") + "\n"
+    return fill_in("report.md.j2", document, {"as_markdown": _table}, escapes=False).rstrip("\n") + "\n"
 
 
 def _table(table: Table) -> str:
