@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from spinbench.checked_file import error_in, read_yaml
 from spinbench.errors import UserError
 
 FOLDER = Path(__file__).parent / "devices"
@@ -70,16 +70,9 @@ def device_names() -> list[str]:
 def read_device(name: str) -> DeviceSpec:
     """A device by its name, or from a YAML file of one's own. Raises UserError naming the file and key."""
     path = FOLDER / f"{name}.yaml" if name in device_names() else Path(name).expanduser()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(device_names())
-        raise UserError(f"device is {name!r}; it must be this_machine, {known}, or a YAML file of that form") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    known = ", ".join(device_names())
+    content = read_yaml(path, f"device is {name!r}; it must be this_machine, {known}, or a YAML file of that form")
     try:
         return DeviceSpec.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}") from error
+        raise error_in(path, error) from error

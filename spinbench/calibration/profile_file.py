@@ -26,6 +26,7 @@ from spinbench.calibration.table_row import (
     row_cells,
     timing_of,
 )
+from spinbench.checked_file import error_in, read_yaml
 from spinbench.errors import UserError
 from spinbench.text_file import write_text
 
@@ -117,12 +118,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
 
 
 def _read_meta(path: Path) -> ProfileMeta:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing, so this is no finished profile") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, f"{path}: missing, so this is no finished profile")
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no keys and values")
     version = content.get("format")
@@ -131,9 +127,7 @@ def _read_meta(path: Path) -> ProfileMeta:
     try:
         return ProfileMeta.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: key {key!r}: {first['msg'][:1].lower()}{first['msg'][1:]}") from error
+        raise error_in(path, error) from error
 
 
 def _read_rows(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from spinbench.checked_file import error_in
 from spinbench.errors import UserError
 from spinbench.models.checkpoint import file_sha256, first_line
 from spinbench.models.loaded_model import DrafterModel, TargetModel, input_embedding, macs_per_token
@@ -83,9 +84,7 @@ def read_description(folder: Path) -> DrafterDescription:
     try:
         return DrafterDescription.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path}: {key}: {first['msg']}") from error
+        raise error_in(path, error) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -154,10 +154,10 @@ def test_no_folder(tmp_path: Path) -> None:
     ("key", "value", "message"),
     [
         ("format", 99, "written in format 99, this version reads up to 1: update spinbench"),
-        ("format", 0, "key 'format'"),
-        ("dtype", "int8", "key 'dtype'"),
+        ("format", 0, "meta.yaml: format: input should be"),
+        ("dtype", "int8", "meta.yaml: dtype: input should be"),
         ("target", "large", "model 'large' is not among models"),
-        ("colour", "red", "key 'colour'"),
+        ("colour", "red", "meta.yaml: colour: extra inputs are not permitted"),
         ("models", [], "is not among models"),
     ],
 )

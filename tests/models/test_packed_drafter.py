@@ -121,9 +121,9 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda d: (d / "drafter.json").write_text("{"), r"drafter\.json: the file: Invalid JSON"),
-        (lambda d: edit(d, format=2), r"drafter\.json: format: Input should be 1"),
-        (lambda d: edit(d, colour="red"), r"drafter\.json: colour: Extra inputs are not permitted"),
+        (lambda d: (d / "drafter.json").write_text("{"), r"drafter\.json: the file: invalid JSON"),
+        (lambda d: edit(d, format=2), r"drafter\.json: format: input should be 1"),
+        (lambda d: edit(d, colour="red"), r"drafter\.json: colour: extra inputs are not permitted"),
         (lambda d: edit(d, draft_vocab_size=0), r"drafter\.json: draft_vocab_size: .*greater than or equal to 1"),
         (lambda d: (d / "weights.safetensors").unlink(), r"weights\.safetensors: no such file"),
         (lambda d: cut(d / "weights.safetensors"), r"weights\.safetensors: corrupt or cut short"),

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from spinbench.checked_file import error_in, read_yaml
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.synthetic import DifficultyClass, LookupLaw, Rates, SyntheticLaw
 from spinbench.workload.speculation_profile import read_speculation_profile
@@ -42,20 +42,11 @@ def read_law(path: Path) -> SyntheticLaw:
     the path, from the file's folder, of a speculation_profile.json: its *conditional* rates then, of which the last
     goes on beyond the K that was measured. Raises UserError naming file and key.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; it would state a synthetic law in YAML") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    raw = read_yaml(path, f"{path}: no such file; it would state a synthetic law in YAML")
     try:
         section = _LawSection.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        raise error_in(path, error) from None
     rates = [_rates(path.parent, entry) for entry in section.classes]
     try:
         return SyntheticLaw(tuple(map(_class, section.classes, rates)), section.coupling)

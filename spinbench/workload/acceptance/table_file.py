@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from spinbench.checked_file import error_in
 from spinbench.errors import UserError
 from spinbench.json_file import read_json, write_json
 from spinbench.whole_file import whole_file
@@ -76,9 +77,7 @@ def read_table(folder: Path) -> AcceptanceTable:
     try:
         meta = TableMeta.model_validate_json(json.dumps(raw))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: key {key!r}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        raise error_in(path, error) from None
     files = own["files"] if isinstance(own["files"], dict) else {}
     positions, requests = (_read_parquet(folder / name, files.get(name)) for name in (POSITIONS_FILE, REQUESTS_FILE))
     table = _table(folder, meta, positions, requests)

@@ -189,9 +189,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no format": (lambda f: _rewrite_meta(f, format="one"), "key 'format' is 'one', expected 1 to 4"),
     "no digest": (lambda f: _rewrite_meta(f, files={}), "damaged, truncated or of another table"),
-    "key missing": (lambda f: _rewrite_meta(f, target=...), "key 'target': field required"),
-    "key unknown": (lambda f: _rewrite_meta(f, targets=1), "key 'targets': extra inputs are not permitted"),
-    "key wrong": (lambda f: _rewrite_meta(f, dtype=32), "key 'dtype': input should be a valid string"),
+    "key missing": (lambda f: _rewrite_meta(f, target=...), "meta.json: target: field required"),
+    "key unknown": (lambda f: _rewrite_meta(f, targets=1), "meta.json: targets: extra inputs are not permitted"),
+    "key wrong": (lambda f: _rewrite_meta(f, dtype=32), "meta.json: dtype: input should be a valid string"),
     "other origin": (
         lambda f: _rewrite_meta(f, trace={"name": "trace", "sha256": "c" * 64}),
         "the digest of the content is another",
