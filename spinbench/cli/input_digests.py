@@ -12,6 +12,7 @@ from spinbench.cli.schema import LiveSection, ReplayConfig, SimulationSection
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.dotted_name import is_dotted_name, source_of
 from spinbench.errors import UserError
+from spinbench.file_digest import file_sha256
 from spinbench.sweep.point import point_key
 from spinbench.workload.acceptance.drafter_name import model_of
 
@@ -109,8 +110,7 @@ def _digest(files: Iterable[Path], root: Path) -> str:
     ordered = sorted(files)
     for path in ordered:
         try:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+            content = file_sha256(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
         name = path.relative_to(root).as_posix() if len(ordered) > 1 else ""

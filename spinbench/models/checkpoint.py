@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from spinbench.errors import UserError
+from spinbench.file_digest import file_sha256
 
 HUB_TIMEOUT_S = 15.0
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -151,12 +152,6 @@ def _weight_files(folder: Path) -> list[Path]:
         if files := sorted(folder.glob(shards)):
             return files
     return []
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def first_line(error: BaseException) -> str:

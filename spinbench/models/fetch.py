@@ -15,7 +15,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from spinbench.errors import UserError
-from spinbench.models.checkpoint import file_sha256
+from spinbench.file_digest import file_sha256
 from spinbench.models.gguf_convert import convert_gguf
 from spinbench.whole_file import whole_file
 
@@ -157,14 +157,10 @@ def _require_space(folder: Path) -> None:
 def _storage_errors(folder: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the writer of safetensors reports a full disk in a class of its own
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"default model: cannot write {folder} ({error.strerror or error}); "
-            f"make room, or set {CACHE_VARIABLE} to another folder"
-        ) from error
-    except SafetensorError as error:  # its writer reports a full disk in a class of its own
-        raise UserError(
-            f"default model: cannot write {folder} ({error}); make room, or set {CACHE_VARIABLE} to another folder"
+            f"default model: cannot write {folder} ({reason}); make room, or set {CACHE_VARIABLE} to another folder"
         ) from error
 
 

@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from spinbench.errors import UserError
-from spinbench.models.checkpoint import file_sha256, first_line
+from spinbench.file_digest import file_sha256
+from spinbench.models.checkpoint import first_line
 from spinbench.models.loaded_model import TargetModel
 from spinbench.models.packed_drafter import PACKAGED_FOLDER
 from spinbench.workload.acceptance.drafter_name import NGRAM_SUFFIX

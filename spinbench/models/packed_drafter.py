@@ -19,7 +19,8 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from spinbench.checked_file import error_in
 from spinbench.errors import UserError
-from spinbench.models.checkpoint import file_sha256, first_line
+from spinbench.file_digest import file_sha256
+from spinbench.models.checkpoint import first_line
 from spinbench.models.loaded_model import DrafterModel, TargetModel, input_embedding, macs_per_token
 
 PACKAGED_FOLDER = Path(__file__).parent / "drafters"

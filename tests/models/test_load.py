@@ -8,8 +8,9 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from spinbench.errors import UserError
+from spinbench.file_digest import file_sha256
 from spinbench.models import checkpoint as checkpoint_module
-from spinbench.models.checkpoint import file_sha256, looks_like_path
+from spinbench.models.checkpoint import looks_like_path
 from spinbench.models.load import load_drafter, load_target, macs_per_token
 from tests.models.tiny_models import save_model, tiny_llama
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from spinbench.checked_file import error_in
 from spinbench.errors import UserError
+from spinbench.file_digest import file_sha256
 from spinbench.json_file import read_json, write_json
 from spinbench.whole_file import whole_file
 from spinbench.workload.acceptance.lookup import MAX_ORDER
@@ -50,7 +51,7 @@ def write_table(folder: Path, table: AcceptanceTable) -> None:
         for name, content in ((POSITIONS_FILE, positions), (REQUESTS_FILE, requests)):
             with whole_file(folder / name) as temporary:
                 pq.write_table(content, temporary, compression="zstd")
-            files[name] = _file_sha256(folder / name)
+            files[name] = file_sha256(folder / name)
         meta = {
             "format": table.meta.format,
             "kind": KIND,
@@ -181,7 +182,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 def _read_parquet(path: Path, sha256: object) -> pa.Table:
     try:
-        if _file_sha256(path) != sha256:
+        if file_sha256(path) != sha256:
             raise UserError(
                 f"{path}: damaged, truncated or of another table (its digest is not the one in {META_FILE}); record it "
                 "again"
@@ -191,8 +192,3 @@ def _read_parquet(path: Path, sha256: object) -> pa.Table:
         raise UserError(f"{path}: missing, so this is no complete acceptance table") from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: damaged or truncated: {str(error).splitlines()[0]}") from error
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
