@@ -47,7 +47,6 @@ DRAFTERS = (
     "smollm2-d576-slim-general+prompt_lookup",
 )
 
-
 Method = Callable[[int, int], dict[str, float]]
 """Serves the first so many prompts at a batch size; returns `seconds` and what else it measured."""
 Drafter = tuple[DrafterInfo, DrafterModel | None]
@@ -99,35 +98,15 @@ def run_ours(
     }
 
 
-def main() -> None:
-    """Measure and print; write the CSV if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trace", type=Path, default=Path("traces/mixed.jsonl"))
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
-    parser.add_argument("--num-prompts", type=int, default=8, help="first requests of the trace")
-    parser.add_argument("--max-new-tokens", type=int, default=72)
-    parser.add_argument(
-        "--num-speculative-tokens", type=int, nargs="+", default=[4, 2], help="K, one for each batch size"
-    )
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--drafters", nargs="+", default=DRAFTERS, help="names as in models.drafters")
-    parser.add_argument("--min-match-tokens", type=int, default=1, help="of prompt_lookup alone")
-    parser.add_argument("--assistant", default="smollm2-d576-slim-general", help="drafter for HF assisted generation")
-    parser.add_argument("--out", type=Path, help="CSV of every single measurement")
-    options = parser.parse_args()
-
+def all_methods(options: argparse.Namespace, k_of: dict[int, int]) -> tuple[dict[str, Method], dict[str, Method]]:
+    """What is compared, by name: at every batch size, and at batch 1 alone, as assisted generation knows no batches."""
     target = load_target("smollm2-135m-instruct", getattr(torch, options.dtype), torch.device("cpu"))
-    drafters = {name: named_drafter(name, target, options.min_match_tokens) for name in options.drafters}
     requests = [
         replace(request, max_new_tokens=options.max_new_tokens, ignore_eos=True)
         for request in read_trace(options.trace).requests[: options.num_prompts]
     ]
     token_ids = tokenize_requests(requests, target, True)
     prompts = {request.id: ids for request, ids in zip(requests, token_ids, strict=True)}
-    assistant = load_drafter(options.assistant, target)
-    num_tokens = options.num_prompts * options.max_new_tokens
-    k_of = dict(zip(options.batch_sizes, options.num_speculative_tokens, strict=True))
 
     def ours(*drafter: Drafter) -> Method:
         return lambda batch, count: run_ours(target, requests[:count], prompts, batch, drafter, k_of[batch])
@@ -145,11 +124,18 @@ def main() -> None:
         return run
 
     methods = {"hf generate": peer(), "plain": ours()}
-    methods |= {name: ours(drafter) for name, drafter in drafters.items()}
-    at_batch_one: dict[str, Method] = {}  # assisted generation knows no batches
+    methods |= {name: ours(named_drafter(name, target, options.min_match_tokens)) for name in options.drafters}
+    at_batch_one: dict[str, Method] = {}
     if 1 in k_of:
+        assistant = load_drafter(options.assistant, target)
         at_batch_one[f"hf assisted, K={k_of[1]}"] = peer(Assistance(assistant, k_of[1]))
         at_batch_one["hf assisted, its defaults"] = peer(Assistance(assistant, None))
+    return methods, at_batch_one
+
+
+def measure(options: argparse.Namespace, k_of: dict[int, int]) -> pd.DataFrame:
+    """A row for each batch size, method and repeat; the CSV is written after each pass if one is asked for."""
+    methods, at_batch_one = all_methods(options, k_of)
     for run in (methods | at_batch_one).values():  # first uses cost more: kernels are chosen, memory is touched
         run(options.batch_sizes[0], 1)
     rows = []
@@ -158,11 +144,32 @@ def main() -> None:
         for method, run in (methods | at_batch_one if batch == 1 else methods).items():
             measured = run(batch, options.num_prompts)
             rows.append({"batch_size": batch, "method": method, "repeat": repeat, **measured})
-        if options.out:  # after each pass, so that an interrupted run leaves what it measured
+        if options.out:  # so that an interrupted run leaves what it measured
             options.out.parent.mkdir(parents=True, exist_ok=True)
             pd.DataFrame(rows).round(4).to_csv(options.out, index=False)
-    table = pd.DataFrame(rows)
-    table["output_throughput"] = num_tokens / table["seconds"]
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Measure and print; write the CSV if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trace", type=Path, default=Path("traces/mixed.jsonl"))
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--num-prompts", type=int, default=8, help="first requests of the trace")
+    parser.add_argument("--max-new-tokens", type=int, default=72)
+    parser.add_argument(
+        "--num-speculative-tokens", type=int, nargs="+", default=[4, 2], help="K, one for each batch size"
+    )
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--drafters", nargs="+", default=DRAFTERS, help="names as in models.drafters")
+    parser.add_argument("--min-match-tokens", type=int, default=1, help="of prompt_lookup alone")
+    parser.add_argument("--assistant", default="smollm2-d576-slim-general", help="drafter for HF assisted generation")
+    parser.add_argument("--out", type=Path, help="CSV of every single measurement")
+    options = parser.parse_args()
+    k_of = dict(zip(options.batch_sizes, options.num_speculative_tokens, strict=True))
+    table = measure(options, k_of)
+    table["output_throughput"] = options.num_prompts * options.max_new_tokens / table["seconds"]
     console = Console(width=160)
     console.print(
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, transformers "

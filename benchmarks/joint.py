@@ -9,28 +9,16 @@ on with.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from rich.progress import track
 
 from benchmarks.entry import run_main
-from spinbench.cli.locations import shipped_folder
-from spinbench.cli.schema import ReplayConfig, parse_config
-from spinbench.cli.simulated_engine import SimulatedEngine
-from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.draft_source import DraftSources
-from spinbench.control.oracle.foresight import Foresight
+from benchmarks.simulations import Simulations
+from spinbench.cli.schema import ReplayConfig
 from spinbench.control.oracle.regret import decode_time_s
 from spinbench.control.record import RunRecord
-from spinbench.control.selector.joint import JointSelector
-from spinbench.control.selector.protocol import SelectorSetting
-from spinbench.control.selector.survival import SurvivalEstimate
-from spinbench.control.selector.survival_prior import SurvivalPrior
 
 MIX = "mix"
 PLAIN = ("selector=plain",)
@@ -46,88 +34,6 @@ class Method:
     name: str
     overrides: tuple[str, ...]
     with_oracle: bool = False
-
-
-class Simulations:
-    """Runs configs; what they share is read once."""
-
-    def __init__(self) -> None:
-        OmegaConf.register_new_resolver("folder_name", str, replace=True)
-        self._engine = SimulatedEngine()
-
-    def config(self, *overrides: str) -> ReplayConfig:
-        """A replay in simulation with all requests at once."""
-        with initialize_config_dir(str(shipped_folder("conf")), version_base="1.3"):
-            composed = compose("replay", overrides=["engine=simulation", "arrivals=all_at_once", *overrides])
-        return parse_config(composed, ReplayConfig)
-
-    def run(self, config: ReplayConfig) -> tuple[RunRecord, float | None]:
-        """What happened, and the share of the oracle's goodput if the config asks for it."""
-        with self._engine.session(config) as session:
-            record = session.make_loop(None, lambda body: body).run()
-            judged = session.judge(record).get("oracle", {})
-        return record, judged.get("share_of_oracle")
-
-
-class OwnChoices:
-    """Each request has a drafter and a K of its own from beginning to end: what hindsight would choose."""
-
-    needs_confidence = False
-
-    def __init__(self, setting: SelectorSetting, *, drafter: list[int], num_speculative_tokens: list[int]) -> None:
-        """One entry per request, in the order in which they arrive."""
-        self._drafter = np.array(drafter)
-        self._lengths = np.array(num_speculative_tokens)
-        self.max_num_speculative_tokens = setting.max_num_speculative_tokens
-
-    def choose(self, context: RoundContext) -> IntArray:
-        """Its drafter."""
-        return self._drafter[context.rows]
-
-    def lengths(self, context: RoundContext, drafters: IntArray) -> IntArray:
-        """Its K."""
-        return self._lengths[context.rows]
-
-    def observe(self, outcome: RoundOutcome) -> None:
-        """Nothing to learn."""
-
-
-class ForesightSurvival(SurvivalEstimate):
-    """Knows what becomes of drafts: of copies, or of all of them. What no context can tell is the difference."""
-
-    def __init__(self, setting: SelectorSetting, foresight: Foresight, models_too: bool) -> None:
-        sources = DraftSources.of(setting.drafters)
-        super().__init__(sources, setting.num_requests, setting.max_num_speculative_tokens, SurvivalPrior())
-        self._foresight = foresight
-        self._models_too = models_too
-
-    def begin(self, context: RoundContext) -> None:
-        """Note how far the texts are."""
-        super().begin(context)
-        self._num_output_tokens = context.output_tokens
-
-    def survival(self, rows: IntArray, optimism: float) -> FloatArray:
-        """1 as far as a draft will be accepted, then 0."""
-        chances = super().survival(rows, optimism)
-        length = np.arange(1, chances.shape[2] + 1)
-        streams, drafters = self._foresight.streams, self._foresight.drafters
-        for place, info in enumerate(drafters):
-            copies = info.kind == "prompt_lookup"
-            if copies or (self._models_too and info.kind == "model"):
-                by_lookup = np.full(len(rows), copies)
-                run = streams.accepted_run(rows, self._num_output_tokens, place, by_lookup)
-                source = -1 if copies else self._sources.source_of_drafter[place]
-                chances[:, source] = length <= run[:, None]
-        return chances
-
-
-class ForesightJoint(JointSelector):
-    """`joint` with foresight in place of estimates."""
-
-    def __init__(self, setting: SelectorSetting, *, models_too: bool, **keys: Any) -> None:
-        super().__init__(setting, **keys)
-        assert setting.foresight is not None
-        self._ahead.survival = ForesightSurvival(setting, setting.foresight, models_too)
 
 
 def tokens_per_s(record: RunRecord) -> float:
@@ -157,7 +63,7 @@ def other_methods(drafters: list[str]) -> list[Method]:
         Method("joint, costs learned", ("selector=joint", by_selector, "selector.learn_costs=true"), True),
     ]
     for name, models_too in (("copies", "false"), ("all drafts", "true")):
-        overrides = ("selector=joint", by_selector, "selector._target_=benchmarks.joint.ForesightJoint")
+        overrides = ("selector=joint", by_selector, "selector._target_=benchmarks.foreseeing.ForesightJoint")
         methods.append(Method(f"joint, {name} foreseen", (*overrides, f"+selector.models_too={models_too}")))
     for drafter in drafters[-2:]:
         given = ("selector=fixed", f"selector.drafter={drafter}")
@@ -226,7 +132,7 @@ def _best_per_request(simulations: Simulations, drafters: list[str], batch: int)
     times = [decode_time_s(simulations.run(simulations.config(*given, limit))[0]) for *_, given in settings]
     best = np.array(times).argmin(0).tolist()
     own = {
-        "_target_": "benchmarks.joint.OwnChoices",
+        "_target_": "benchmarks.foreseeing.OwnChoices",
         "drafter": [settings[place][0] for place in best],
         "num_speculative_tokens": [settings[place][1] for place in best],
     }

@@ -4,17 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.spin_claims.facts import collect
 from benchmarks.spin_claims.figures import PIPELINE_LABELS, write_figures
-from benchmarks.spin_claims.numbers import NAMES, best_shares, depth_ratios, homogeneous, of, open_ratios, step_ratios
-from benchmarks.spin_claims.sweeps import DATASHEETS
+from benchmarks.spin_claims.numbers import NAMES, depth_ratios, of, open_ratios, step_ratios
 from benchmarks.spin_claims.text import BARS, CLAIMS, FRAME, Claim
 from spinbench.control.arrays import FloatArray
-from spinbench.models.model_shape import SHAPES
 
 MEASURED_FILE = "measured.csv"
-PIPELINE_BAR = 1.15
-PIPELINES = {"pipeline": "", "pipeline_round_goodput": "_own", "datasheet_float32/pipeline": "_float32"}
-HALF_BYTES, FULL_BYTES = 2, 4
 
 
 def write_page(out: Path, table: pd.DataFrame) -> None:
@@ -58,105 +54,6 @@ def _claim_row(claim: Claim, facts: dict[str, str], measured: dict[str, str]) ->
         "ours, measured": measured.get(claim.key, "-"),
         "key": f"`{claim.key}`",
     }
-
-
-def collect(table: pd.DataFrame) -> dict[str, str]:
-    """What the text quotes, by name."""
-    facts: dict[str, str] = {}
-    for sweep, suffix in (("ablation", ""), ("ablation_round_goodput", "_own")):
-        for workload in NAMES:
-            steps = homogeneous(table, workload, sweep)
-            per_gpu = homogeneous(table, workload, sweep, "per_gpu")
-            for step in steps.index[1:]:
-                facts[f"{step}_{workload}{suffix}"] = f"{steps[step]:.2f}x"
-                facts[f"{step}_{workload}_per_gpu{suffix}"] = f"{per_gpu[step]:.2f}x"
-    for workload in NAMES:
-        fixed = of(table, "motivation", workload=workload, layout="padded").set_index("drafter")["tokens_per_s"]
-        facts[f"fixed_{workload}"] = f"{fixed['llama-68m']:.1f}"
-        facts[f"best_fixed_{workload}"] = f"{fixed.max():.1f} ({str(fixed.idxmax()).removeprefix('llama-').upper()})"
-        chosen = of(table, "selection", workload=workload)
-        with_places = chosen[chosen["capacity"] == 2].set_index("selector")["tokens_per_s"]
-        simple = chosen[chosen["selector"].isin(["Greedy", "EpsilonGreedy"])]["tokens_per_s"].max()
-        spin, own = with_places["Spin"], of(table, "selection", workload=workload, selector="Spin, round goodput")
-        own_speed = own[own["capacity"].isna()]["tokens_per_s"].iloc[0]
-        facts[f"spin_{workload}"], facts[f"own_{workload}"] = f"{spin:.1f}", f"{own_speed:.1f}"
-        facts[f"simple_{workload}"] = f"{simple:.1f}"
-        facts[f"over_simple_{workload}"] = f"{spin / simple:.2f}x"
-        facts[f"own_over_simple_{workload}"] = f"{own_speed / simple:.2f}x"
-        plain = of(table, "plain", workload=workload).set_index("layout")["tokens_per_s"]
-        facts[f"plain_padded_{workload}"] = f"{plain['padded']:.1f}"
-        facts[f"plain_packed_{workload}"] = f"{plain['packed']:.1f}"
-        packed = of(table, "motivation", workload=workload, layout="packed", drafter="llama-68m")
-        lost = 1 - (fixed["llama-68m"] - plain["packed"]) / (packed["tokens_per_s"].iloc[0] - plain["packed"])
-        facts[f"padding_loss_{workload}"] = f"{lost:.0%}"
-        facts[f"padding_speed_{workload}"] = f"{1 - fixed['llama-68m'] / packed['tokens_per_s'].iloc[0]:.0%}"
-    shares = best_shares(table)
-    for row in shares[shares["drafter"] == "265m"].itertuples():
-        facts[f"share_{row.measure}_{row.workload}"] = f"{row.share:.1f} %"
-    for layout in ("padded", "grouped", "decomposed", "decomposed 32", "packed"):
-        name = layout.replace(" ", "_")
-        for batch in (16, 32):
-            rows = of(table, "decomposition", workload="alpaca", layout=layout, batch=batch)
-            facts[f"verify_{name}_{batch}"] = f"{rows['verify_ms'].iloc[0]:.0f} ms"
-    for batch in (1, 8):
-        rows = of(table, "decomposition", workload="alpaca", layout="decomposed 32", batch=batch)
-        facts[f"verify_decomposed_32_{batch}"] = f"{rows['verify_ms'].iloc[0]:.0f} ms"
-    facts |= _memory_facts(table) | _datasheet_facts(table)
-    for workload in NAMES:
-        best = of(table, "best_fixed", workload=workload)
-        facts[f"best_fixed_all_{workload}"] = f"{best['tokens_per_s'].mean():.1f}"
-    for sweep, suffix in PIPELINES.items():
-        for workload in ("alpaca", "cp"):
-            ratios = depth_ratios(table, sweep, workload)
-            fixed = ratios.drop("adaptive")
-            facts[f"best_depth_{workload}{suffix}"] = str(fixed.idxmax())
-            facts[f"best_gain_{workload}{suffix}"] = f"{fixed.max():.2f}x"
-            facts[f"bar_{workload}{suffix}"] = "kept" if fixed.max() >= PIPELINE_BAR else "missed"
-            facts[f"gain_at_4_{workload}{suffix}"] = f"{fixed['4']:.2f}x"
-            facts[f"gain_at_9_{workload}{suffix}"] = f"{fixed['9']:.2f}x"
-            facts[f"adaptive_gain_{workload}{suffix}"] = f"{ratios['adaptive']:.2f}x"
-            adaptive = of(table, sweep, workload=workload, depth="adaptive")
-            main = int(adaptive["main_depth"].iloc[0])
-            facts[f"adaptive_depth_{workload}{suffix}"] = str(main)
-            facts[f"near_{workload}{suffix}"] = "kept" if abs(main - int(str(fixed.idxmax()))) <= 1 else "missed"
-    runs = step_ratios(table)
-    for step in ("homogeneous", "pipeline"):
-        facts[f"gpus_{step}"] = f"{runs[runs['step'] == step]['gpus'].max()}"
-    ratios = open_ratios(table)
-    facts["open_first"] = str(ratios["parameter"].iloc[0])
-    on_demand = ratios[ratios["value"] == "on_demand"].iloc[0]
-    facts["on_demand"] = f"{on_demand['ratio']:.2f}x"
-    return facts
-
-
-def _datasheet_facts(table: pd.DataFrame) -> dict[str, str]:
-    """What the datasheet's engines do."""
-    facts = {}
-    ratios = open_ratios(table)
-    for dtype in DATASHEETS:
-        for workload in NAMES:
-            plain = of(table, f"datasheet_{dtype}/plain", workload=workload)
-            facts[f"plain_{workload}_{dtype}"] = f"{plain['tokens_per_s'].iloc[0]:.0f}"
-        for layout in ("padded", "packed"):
-            rows = of(table, f"datasheet_{dtype}/decomposition", layout=layout)
-            facts[f"verify_{layout}_{dtype}"] = f"{rows['verify_ms'].iloc[0]:.0f} ms"
-        label = "datasheet, " + ("float32" if dtype == "float32" else "half precision")
-        row = ratios[ratios["value"] == label].iloc[0]
-        facts[f"spin_mix_{dtype}"] = f"{row['tokens_per_s']:.0f}"
-    return facts
-
-
-def _memory_facts(table: pd.DataFrame) -> dict[str, str]:
-    """Whether a rectangular KV cache of all layers, as long as the longest context for everyone, fits beside 7B."""
-    shape, facts = SHAPES["llama-7b-shape"], {}
-    for batch in (16, 32, 64):
-        for layout in ("padded", "packed"):
-            rows = of(table, "decomposition", workload="alpaca", layout=layout, batch=batch)
-            keys = int(rows["peak_key_tokens"].iloc[0])
-            for dtype, size in (("half", HALF_BYTES), ("full", FULL_BYTES)):
-                need = (shape.num_parameters * size + keys * shape.kv_bytes_per_token(size)) / 1e9
-                facts[f"memory_{layout}_{batch}_{dtype}"] = f"{need:.1f} GB"
-    return facts
 
 
 def _workloads(table: pd.DataFrame) -> str:

@@ -1,0 +1,111 @@
+"""Figure and page of the regret curves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from benchmarks.regret_runs import MAX_NUM_SPECULATIVE_TOKENS
+from spinbench.report.colours import PLAIN, SPIN
+from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
+
+BAND = (0.05, 0.95)
+PAGE = """# Regret of the selectors
+
+{title}.
+
+![{alt}](regret.png)
+
+{caption} Simulated: {seeds} of `traces/mixed.jsonl` with the shipped acceptance table (exact) and profile (two cores
+of an AMD EPYC, SmolLM2-135M-Instruct, bfloat16), K = {k}; the numbers of the curves are in [regret.csv](regret.csv).
+Regret is decoding time beyond the oracle's. At batch 1 the oracle is the exact optimum with KV catch-up for nothing; in
+a batch it is a bound that nobody can reach, and regret is for comparing methods, not for reading off what could be
+gained. Selectors with a choice of reward maximise round goodput (emitted tokens over the whole round), unless "its own
+reward" says that they have their paper's. `hedge` has its paper's loss and pays for every drafter's run over prompt and
+answer. "best fixed" is the drafter with the least regret over all seeds, which nobody knew in advance.
+
+```sh
+python -m benchmarks.regret --out reports/regret
+```
+
+Seconds of regret a request, with the band over the seeds:
+
+{table}
+"""
+
+
+def write_page(out: Path, table: pd.DataFrame, ranked: pd.DataFrame, text: str, seeds: str) -> None:
+    """Leave README.md, regret.png and regret.csv in `out`; `text` is the ranking, `seeds` says of what."""
+    drawn = plot(table, ranked)
+    drawn.save(out)
+    page = PAGE.format(
+        title=drawn.title, alt=drawn.alt, caption=drawn.caption, seeds=seeds, k=MAX_NUM_SPECULATIVE_TOKENS, table=text
+    )
+    (out / "README.md").write_text(page, encoding="utf-8")
+
+
+def bands(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and band over the seeds, by batch, method and requests served."""
+    grouped = table.groupby(["batch", "method", "requests"])["regret_s"]
+    low, high = (grouped.quantile(share) for share in BAND)
+    return pd.DataFrame({"mean_s": grouped.mean(), "low_s": low, "high_s": high}).reset_index()
+
+
+def plot(table: pd.DataFrame, ranked: pd.DataFrame) -> Plot:
+    """Curves of all methods, one panel for each batch size, with the band over seeds."""
+    batches = sorted(table["batch"].unique())
+    names = list(dict.fromkeys(name for name in ranked["method"] if not name.startswith("best fixed")))
+    palette = dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
+    palette |= {"plain": PLAIN, "spin": SPIN}
+    with plot_style():
+        figure = new_figure(7.0, 15.0)
+        for axes, batch in zip(np.atleast_1d(figure.subplots(1, len(batches))), batches, strict=True):
+            own = ranked[ranked["batch"] == batch]
+            colours = {name: palette.get(name, "black") for name in own["method"]}
+            shown = table[table["batch"] == batch]
+            sns.lineplot(
+                shown, x="requests", y="regret_s", hue="method", hue_order=list(own["method"])[::-1], palette=colours,
+                errorbar=("pi", 100 * (BAND[1] - BAND[0])), seed=0, legend=False, ax=axes, linewidth=1.6,
+                err_kws={"alpha": 0.10},
+            )  # fmt: skip
+            write_ends(axes, shown, list(own["method"]), colours)
+            axes.set(
+                xlabel="requests served", ylabel="regret over the oracle (s)" if batch == batches[0] else "",
+                title=f"batch {batch}", ylim=(0, None),
+            )  # fmt: skip
+        title = finding(ranked)
+        set_title(figure, title)
+    alt = "Lines of cumulated regret over requests served, one for each selector, with bands over seeds."
+    low, high = (f"{100 * share:.0f}" for share in BAND)
+    caption = f"Mean over seeds, band from the {low}th to the {high}th percentile; methods by their regret at the end."
+    return Plot("regret", figure, bands(table), title, alt, caption)
+
+
+def write_ends(axes: Axes, table: pd.DataFrame, methods: list[str], colours: Mapping[str, Any]) -> None:
+    """Each method's name to the right of its curve's end, moved apart where they would overlap."""
+    last = table[table["requests"] == table["requests"].max()].groupby("method")["regret_s"].mean()
+    step = last.max() / 26
+    heights = np.array([last[name] for name in methods])  # rising: methods are ranked
+    for index in range(1, len(heights)):
+        heights[index] = max(heights[index], heights[index - 1] + step)
+    right = table["requests"].max()
+    for name, height in zip(methods, heights, strict=True):
+        axes.annotate(
+            name.replace("best fixed ", "best fixed:\n"), (right, height), xytext=(6, 0), textcoords="offset points",
+            va="center", fontsize=10, color=colours[name], annotation_clip=False,
+        )  # fmt: skip
+
+
+def finding(ranked: pd.DataFrame) -> str:
+    """The figure's title: who learns with least regret, and how that compares with the best fixed drafter."""
+    parts = []
+    for batch, own in ranked.groupby("batch"):
+        means = own.set_index("method")["regret_s_per_request"]
+        fixed = next(name for name in means.index if name.startswith("best fixed"))
+        best = next(name for name in means.index if name not in (fixed, "oracle", "plain"))
+        parts.append(f"at batch {batch} it is {best} with {means[best] / means[fixed]:.2f}x")
+    return "Selector of least regret, and its regret over the best fixed drafter's: " + ", ".join(parts)
