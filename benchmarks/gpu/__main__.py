@@ -14,7 +14,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ from benchmarks.gpu.scene import MINUTE_S, Scene
 from benchmarks.gpu.summary import write_summary
 from spinbench.calibration.device_facts import measure_facts
 from spinbench.cli.hardware import device_hardware
-from spinbench.cli.provenance import git_commit, versions
+from spinbench.cli.provenance import git_commit, utc_now, versions
 
 PARTS = {
     "steps": 60.0,
@@ -74,7 +73,7 @@ def run(scene: Scene, out: Path, wanted: list[str]) -> int:
     start_s, allowance = time.perf_counter(), Allowance(scene.limit_s)
     facts = measure_facts(scene.device, scene.dtype)
     meta = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": utc_now(),
         "miniature": not scene.on_cuda,
         "hardware": device_hardware(scene.device),
         "driver": driver() if scene.on_cuda else None,
