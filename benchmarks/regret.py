@@ -44,14 +44,21 @@ from spinbench.workload.acceptance.table_file import content_sha256
 CONF = shipped_folder("conf")
 MAX_NUM_SPECULATIVE_TOKENS = 4
 GOODPUT = "selector.reward=round_goodput"
+FIXED_K = ["drafting=fixed", f"drafting.num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}"]
+K_BY_SELECTOR = ["drafting=by_selector", f"drafting.max_num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}"]
 METHODS: dict[str, list[str]] = {
-    "ucbspec, its own reward": ["selector=ucbspec"],
-    "exp3spec, its own reward": ["selector=exp3spec"],
-    "spin, its own reward": ["selector=spin"],
+    "ucbspec, its own reward": ["selector=ucbspec", *FIXED_K],
+    "exp3spec, its own reward": ["selector=exp3spec", *FIXED_K],
+    "spin, its own reward": ["selector=spin", *FIXED_K],
+    "contextual, K by selector": ["selector=contextual", *K_BY_SELECTOR],
+    "joint, K by selector": ["selector=joint", *K_BY_SELECTOR],
 }
-"""Selectors with the reward that their papers give them; all others that have a choice maximise round goodput."""
-LEFT_OUT = ("fixed", "spin_round_goodput")
+"""Selectors with the reward that their papers give them (all others that have a choice maximise round goodput), and
+those that choose K as well."""
+LEFT_OUT = ("fixed", "joint", "spin_round_goodput")
 """Choices that stand in the comparison under another name."""
+HINDSIGHT = ("oracle", "best_fixed")
+"""Selectors that know the texts."""
 BAND = (0.05, 0.95)
 EVERY = 4
 """Requests between two points of the table that is kept."""
@@ -62,12 +69,14 @@ PAGE = """# Regret of the selectors
 ![{alt}](regret.png)
 
 {caption} Simulated: {seeds} of `traces/mixed.jsonl` with the shipped acceptance table (exact) and profile (two cores
-of an AMD EPYC, SmolLM2-135M-Instruct, bfloat16), K = {k}; the numbers of the curves are in [regret.csv](regret.csv).
+of an AMD EPYC, SmolLM2-135M-Instruct, bfloat16), K = {k}, or at most that where it is chosen by the selector; the
+numbers of the curves are in [regret.csv](regret.csv).
 Regret is decoding time beyond the oracle's. At batch 1 the oracle is the exact optimum with KV catch-up for nothing; in
 a batch it is a bound that nobody can reach, and regret is for comparing methods, not for reading off what could be
 gained. Selectors with a choice of reward maximise round goodput (emitted tokens over the whole round), unless "its own
 reward" says that they have their paper's. `hedge` has its paper's loss and pays for every drafter's run over prompt and
-answer. "best fixed" is the drafter with the least regret over all seeds, which nobody knew in advance.
+answer. "best fixed" is the drafter with the least regret over all seeds, which nobody knew in advance; "oracle" and
+"best_fixed" know the texts and choose by an estimate of what rounds cost.
 
 ```sh
 python -m benchmarks.regret --out reports/regret
@@ -95,19 +104,18 @@ def all_methods() -> dict[str, list[str]]:
     for path in sorted((CONF / "selector").glob("*.yaml")):
         if path.stem not in LEFT_OUT:
             has_reward = OmegaConf.select(OmegaConf.load(path), "reward") is not None
-            methods[path.stem] = [f"selector={path.stem}", *([GOODPUT] if has_reward else [])]
+            methods[path.stem] = [f"selector={path.stem}", *([GOODPUT] if has_reward else []), *FIXED_K]
     methods |= METHODS
     drafters = OmegaConf.load(CONF / "models" / "smollm2.yaml").drafters
-    return methods | {f"fixed {name}": ["selector=fixed", f"selector.drafter={name}"] for name in drafters}
+    return methods | {f"fixed {name}": ["selector=fixed", f"selector.drafter={name}", *FIXED_K] for name in drafters}
 
 
 def config_of(task: Task, num_prompts: int) -> ReplayConfig:
     """The whole config of a run."""
     overrides = [
-        "engine=simulation", f"engine.oracle_num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}", "drafting=fixed",
-        f"drafting.num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}", "arrivals=all_at_once",
-        f"scheduler.max_num_seqs={task.batch}", f"trace.num_prompts={num_prompts}", f"trace.sample_seed={task.seed}",
-        f"seed={task.seed}", *task.overrides,
+        "engine=simulation", f"engine.oracle_num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}",
+        "arrivals=all_at_once", f"scheduler.max_num_seqs={task.batch}", f"trace.num_prompts={num_prompts}",
+        f"trace.sample_seed={task.seed}", f"seed={task.seed}", *task.overrides,
     ]  # fmt: skip
     return parse_config(compose("replay", overrides=overrides), ReplayConfig)
 
@@ -281,7 +289,7 @@ def finding(ranked: pd.DataFrame) -> str:
     for batch, own in ranked.groupby("batch"):
         means = own.set_index("method")["regret_s_per_request"]
         fixed = next(name for name in means.index if name.startswith("best fixed"))
-        best = next(name for name in means.index if name not in (fixed, "oracle", "plain"))
+        best = next(name for name in means.index if name not in (fixed, "plain", *HINDSIGHT))
         parts.append(f"at batch {batch} it is {best} with {means[best] / means[fixed]:.2f}x")
     return "Selector of least regret, and its regret over the best fixed drafter's: " + ", ".join(parts)
 
