@@ -7,6 +7,7 @@ on with.
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rich.progress import track
 from benchmarks.entry import run_main
 from benchmarks.simulations import Simulations
 from spinbench.cli.schema import ReplayConfig
+from spinbench.control.arrays import FloatArray
 from spinbench.control.oracle.regret import decode_time_s
 from spinbench.control.record import RunRecord
 
@@ -73,6 +75,9 @@ def other_methods(drafters: list[str]) -> list[Method]:
             Method(f"fixed {drafter} {policy}", (*given, f"drafting={policy}"))
             for policy in ("goodput", "adaptive", "budget")
         ]
+    sure = ("drafting.num_speculative_tokens=[2,2,3,8]", "drafting.min_ngram_confidence=0.6")
+    given = ("selector=fixed", f"selector.drafter={drafters[-1]}", "drafting=by_match_order")
+    methods.append(Method(f"fixed {drafters[-1]} by_match_order [2,2,3,8], sure", (*given, *sure)))
     return methods
 
 
@@ -98,6 +103,7 @@ def measure(simulations: Simulations, out: Path, batch_sizes: list[int]) -> pd.D
         pd.DataFrame(rows).to_csv(out, index=False)
 
     for batch in batch_sizes:
+        times: dict[tuple[str, ...], FloatArray] = {}
         plan = [
             (MIX, method)
             for method in [Method("plain", PLAIN, True), *fixed_methods(drafters), *other_methods(drafters)]
@@ -112,10 +118,13 @@ def measure(simulations: Simulations, out: Path, batch_sizes: list[int]) -> pd.D
             overrides += [f"trace.categories=[{requests}]"] if requests != MIX else []
             if method.with_oracle and requests == MIX:
                 overrides.append(f"engine.oracle_num_speculative_tokens={ORACLE_TOKENS}")
-            add(requests, batch, method.name, *simulations.run(simulations.config(*overrides)))
+            record, share = simulations.run(simulations.config(*overrides))
+            if requests == MIX:
+                times[method.overrides] = decode_time_s(record)
+            add(requests, batch, method.name, record, share)
         name = "best fixed drafter and K of each request"
         if (MIX, batch, name) not in done:
-            add(MIX, batch, name, *_best_per_request(simulations, drafters, batch))
+            add(MIX, batch, name, *_best_per_request(simulations, drafters, batch, times))
     return pd.DataFrame(rows)
 
 
@@ -124,12 +133,20 @@ def _categories(simulations: Simulations, config: ReplayConfig) -> set[str]:
     return {request.category for request in record.requests if request.category is not None}
 
 
-def _best_per_request(simulations: Simulations, drafters: list[str], batch: int) -> tuple[RunRecord, float | None]:
-    """Each request with the setting under which its share of the rounds' time was least, all in one run."""
+def _best_per_request(
+    simulations: Simulations, drafters: list[str], batch: int, known: Mapping[tuple[str, ...], FloatArray]
+) -> tuple[RunRecord, float | None]:
+    """Each request with the setting under which its share of the rounds' time was least, all in one run.
+
+    `known`: decoding times by overrides, of runs that need not be made again.
+    """
     limit = f"scheduler.max_num_seqs={batch}"
     fixed = [method.overrides for method in fixed_methods(drafters)]
     settings = [(-1, 0, PLAIN), *((drafters.index(_value(one[1])), int(_value(one[2])), one) for one in fixed)]
-    times = [decode_time_s(simulations.run(simulations.config(*given, limit))[0]) for *_, given in settings]
+    times = [
+        known[given] if given in known else decode_time_s(simulations.run(simulations.config(*given, limit))[0])
+        for *_, given in settings
+    ]
     best = np.array(times).argmin(0).tolist()
     own = {
         "_target_": "benchmarks.foreseeing.OwnChoices",

@@ -26,13 +26,18 @@ from spinbench.workload.acceptance.table_file import content_sha256
 CONF = shipped_folder("conf")
 MAX_NUM_SPECULATIVE_TOKENS = 4
 GOODPUT = "selector.reward=round_goodput"
+FIXED_K = ["drafting=fixed", f"drafting.num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}"]
+K_BY_SELECTOR = ["drafting=by_selector", f"drafting.max_num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}"]
 METHODS: dict[str, list[str]] = {
-    "ucbspec, its own reward": ["selector=ucbspec"],
-    "exp3spec, its own reward": ["selector=exp3spec"],
-    "spin, its own reward": ["selector=spin"],
+    "ucbspec, its own reward": ["selector=ucbspec", *FIXED_K],
+    "exp3spec, its own reward": ["selector=exp3spec", *FIXED_K],
+    "spin, its own reward": ["selector=spin", *FIXED_K],
+    "contextual, K by selector": ["selector=contextual", *K_BY_SELECTOR],
+    "joint, K by selector": ["selector=joint", *K_BY_SELECTOR],
 }
-"""Selectors with the reward that their papers give them; all others that have a choice maximise round goodput."""
-LEFT_OUT = ("fixed", "spin_round_goodput")
+"""Selectors with the reward that their papers give them (all others that have a choice maximise round goodput), and
+those that choose K as well."""
+LEFT_OUT = ("fixed", "joint", "spin_round_goodput")
 """Choices that stand in the comparison under another name."""
 
 
@@ -52,19 +57,18 @@ def all_methods() -> dict[str, list[str]]:
     for path in sorted((CONF / "selector").glob("*.yaml")):
         if path.stem not in LEFT_OUT:
             has_reward = OmegaConf.select(OmegaConf.load(path), "reward") is not None
-            methods[path.stem] = [f"selector={path.stem}", *([GOODPUT] if has_reward else [])]
+            methods[path.stem] = [f"selector={path.stem}", *([GOODPUT] if has_reward else []), *FIXED_K]
     methods |= METHODS
     drafters = OmegaConf.load(CONF / "models" / "smollm2.yaml").drafters
-    return methods | {f"fixed {name}": ["selector=fixed", f"selector.drafter={name}"] for name in drafters}
+    return methods | {f"fixed {name}": ["selector=fixed", f"selector.drafter={name}", *FIXED_K] for name in drafters}
 
 
 def config_of(task: Task, num_prompts: int) -> ReplayConfig:
     """The whole config of a run."""
     overrides = [
-        "engine=simulation", f"engine.oracle_num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}", "drafting=fixed",
-        f"drafting.num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}", "arrivals=all_at_once",
-        f"scheduler.max_num_seqs={task.batch}", f"trace.num_prompts={num_prompts}", f"trace.sample_seed={task.seed}",
-        f"seed={task.seed}", *task.overrides,
+        "engine=simulation", f"engine.oracle_num_speculative_tokens={MAX_NUM_SPECULATIVE_TOKENS}",
+        "arrivals=all_at_once", f"scheduler.max_num_seqs={task.batch}", f"trace.num_prompts={num_prompts}",
+        f"trace.sample_seed={task.seed}", f"seed={task.seed}", *task.overrides,
     ]  # fmt: skip
     return parse_config(compose("replay", overrides=overrides), ReplayConfig)
 
