@@ -256,7 +256,7 @@ def test_it_is_plain_data() -> None:
 
 def test_what_was_not_profiled_is_named() -> None:
     costs = CostModel(model(), (DrafterCost("d", model("d"), None, None, None),), JobCost(1, 0, 0, 0), {}, {})
-    with pytest.raises(UserError, match="no DraftJob of drafter 'd'"):
+    with pytest.raises(UserError, match="no drafts of drafter 'd'"):
         costs.job_s(draft([3], (3, 5)))
     with pytest.raises(UserError, match="no verify jobs of layout packed"):
         costs.job_s(verify((3, 5)))

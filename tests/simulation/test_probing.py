@@ -54,13 +54,14 @@ def plain_s() -> float:
     return served(0.9, 0).end_s
 
 
-# a K per request follows its luck: a few per cent are lost to that
-@pytest.mark.parametrize(("kind", "over_best"), [("goodput", 1.03), ("adaptive", 1.05), ("budget", 1.05)])
-def test_who_never_drafts_never_learns_and_who_probes_does(kind: str, over_best: float, best_s: float, plain_s: float):
-    assert best_s < 0.85 * plain_s
+@pytest.mark.parametrize("kind", ["goodput", "adaptive", "budget"])
+def test_who_never_drafts_never_learns_and_who_probes_does(kind: str, best_s: float, plain_s: float):
     assert served(0.9, policy(kind, 0.05, 0.0)).end_s == plain_s
     probing = served(0.9, policy(kind, 0.05, 0.01))
-    assert probing.end_s < over_best * best_s
+    # goodput finds the best K; what the others know of costs is their threshold, so they do as with the right belief
+    reached_s = best_s if kind == "goodput" else served(0.9, policy(kind, 0.9, 0.0)).end_s
+    assert best_s < 0.85 * plain_s and reached_s < 0.9 * plain_s
+    assert probing.end_s < 1.03 * reached_s
     again = served(0.9, policy(kind, 0.05, 0.01))
     assert again.rounds.drafted.tolist() == probing.rounds.drafted.tolist()
 
