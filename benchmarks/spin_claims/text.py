@@ -96,11 +96,11 @@ The last column's figures come from `measured.csv` (columns claim = key, value, 
 
 Measured are other models, requests and devices than the paper's: SmolLM2-135M with six drafters, among them copies and
 an n-gram table, in float32 on two CPU cores, 16 requests of `traces/mixed.jsonl` at batch 8, K = 4; each step over the
-homogeneous baseline (the smallest network, padded) of the same repeat, smallest and largest of two repeats in brackets.
+homogeneous baseline (the smallest network, padded) of the same repeat, median of four repeats, smallest and largest in brackets.
 The pipeline loses: the target's and the drafters' lanes share these two cores, so that it takes half of them from the
 target. Decomposition changes nothing that can be told from the noise, with contexts of at most a few hundred tokens.
-Plain decoding serves 1.33x of that baseline there (1.09..1.57), more than any of these steps, and `joint` 1.12x of
-plain decoding (0.97..1.27; [each run](../benchmarks/staircase.csv), which the commands in `measured.csv` made).
+Plain decoding serves 1.21x of that baseline there (1.11..1.30), more than any of these steps, and `joint` 1.04x of
+plain decoding (0.86..1.15; [each run](../benchmarks/staircase.csv), which the commands in `measured.csv` made).
 
 ## What was to be shown
 
