@@ -37,8 +37,8 @@ METHODS: dict[str, list[str]] = {
 }
 """Selectors with the reward that their papers give them (all others that have a choice maximise round goodput), and
 those that choose K as well."""
-LEFT_OUT = ("fixed", "joint", "spin_round_goodput")
-"""Choices that stand in the comparison under another name."""
+LEFT_OUT = ("fixed", "joint", "spin_round_goodput", "merged")
+"""Choices that stand in the comparison under another name, and token trees, whose optimum is not known."""
 
 
 @dataclass(frozen=True)

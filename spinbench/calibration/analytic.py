@@ -137,4 +137,4 @@ def _job_s(device: DeviceSpec, point: JobPoint, roofline: Roofline | None) -> fl
 
 
 def _exactly(seconds: float) -> Timing:
-    return Timing(1, seconds, seconds, seconds)
+    return Timing(1, seconds, seconds, seconds, seconds)

@@ -8,6 +8,7 @@ import numpy as np
 
 from spinbench.calibration.job_fit import fit_jobs
 from spinbench.calibration.least_squares import relative_nnls
+from spinbench.calibration.lengthening import lengthened, lengthening, mean_over_median
 from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.plan import FIT
 from spinbench.calibration.point import GapPoint, PassPoint, Timing
@@ -45,7 +46,7 @@ def fit_cost_model(profile: Profile, drafters: Sequence[str]) -> CostModel:
         verify=dict.fromkeys(layouts, AS_PASSES),
         gaps={},
     )
-    whole = fit_jobs(profile, by_itself, layouts)
+    whole = lengthened(fit_jobs(profile, by_itself, layouts), lengthening(profile.tables.jobs))
     places = {drafter.name: place for place, drafter in enumerate(profile.meta.drafters)}
     return replace(
         _with_grouped(whole),
@@ -197,5 +198,7 @@ def _gaps(rows: Iterable[tuple[GapPoint, Timing]]) -> dict[JobKind, GapCost]:
     for kind, found in groups.items():
         # a gap that came often counts more
         scale = [timing.median_s / timing.repeats**0.5 for _, timing in found]
-        gaps[kind] = GapCost(*relative_nnls([[1.0, n] for n, _ in found], [t.median_s for _, t in found], scale))
+        usual = relative_nnls([[1.0, n] for n, _ in found], [t.median_s for _, t in found], scale)
+        longer = mean_over_median([timing for _, timing in found])
+        gaps[kind] = GapCost(*(longer * value for value in usual))
     return gaps

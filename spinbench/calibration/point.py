@@ -122,12 +122,14 @@ class Timing:
     median_s: float
     p10_s: float
     p90_s: float
+    mean_s: float
+    """Repeats longer than twice the median counted as twice: how far a rare interruption goes is not the point's."""
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Timing":
-        """Median and spread of some repeats."""
+        """Median, spread and mean of some repeats."""
         p10, median, p90 = np.percentile(seconds, [10, 50, 90]).tolist()
-        return cls(len(seconds), median, p10, p90)
+        return cls(len(seconds), median, p10, p90, float(np.minimum(seconds, 2 * median).mean()))
 
     @property
     def standard_error(self) -> float:

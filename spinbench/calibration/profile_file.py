@@ -146,7 +146,7 @@ def _read_rows(
                 if None in cells or None in cells.values():
                     raise UserError(f"{where}: not {len(wanted)} columns; the file was cut or edited")
                 try:
-                    point, timing = make_point(OPTIONAL_CELLS | cells), timing_of(cells)
+                    point, timing = make_point(OPTIONAL_CELLS | cells), timing_of(OPTIONAL_CELLS | cells)
                 except ValueError as error:
                     raise UserError(f"{where}: {error}") from error
                 if point in seen:

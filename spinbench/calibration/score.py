@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from spinbench.calibration.fit import fit_cost_model
+from spinbench.calibration.lengthening import lengthening
 from spinbench.calibration.point import PassPoint, Timing
 from spinbench.calibration.profile_file import Profile, write_table
 from spinbench.control.cost_model import CostModel
@@ -60,9 +61,11 @@ def write_scores(folder: Path, scores: Sequence[Score]) -> None:
 def _job_scores(profile: Profile, model: CostModel) -> list[Score]:
     places = {drafter.name: place for place, drafter in enumerate(model.drafters)}
     groups: dict[tuple[str, str], list[tuple[float, Timing]]] = defaultdict(list)
+    longer = lengthening(profile.tables.jobs)
     for point, timing in profile.tables.jobs:
         if point.role == "held_out":
-            predicted_s = model.job_s(point.job(places.get(point.lane, 0)))
+            # a point's own mean is too unsure to hold a prediction against; its median is not
+            predicted_s = model.job_s(point.job(places.get(point.lane, 0))) / longer[point.kind]
             lane = f"{point.lane} {point.layout}".strip()
             groups[point.kind, lane].append((predicted_s, timing))
             groups[point.kind, "all"].append((predicted_s, timing))

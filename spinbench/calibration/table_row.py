@@ -9,9 +9,9 @@ from spinbench.control.job_cost import JobKind
 from spinbench.control.layout import LayoutKind
 
 Cells = Mapping[str, str]
-OPTIONAL_CELLS = {"layout_tokens": "0"}
+OPTIONAL_CELLS = {"layout_tokens": "0", "mean_s": ""}
 """Columns that older profiles lack, and what is meant then."""
-TIMING_COLUMNS = ("repeats", "median_s", "p10_s", "p90_s")
+TIMING_COLUMNS = ("repeats", "median_s", "p10_s", "p90_s", "mean_s")
 PASS_COLUMNS = ("model", "attention", "role", "start_tokens", "stop_tokens", "num_head_rows", "layout_tokens")
 JOB_COLUMNS = (
     "kind", "lane", "layout", "role", "start_tokens", "stop_tokens", "num_speculative_tokens", "by_lookup",
@@ -35,17 +35,18 @@ def timing_of(cells: Cells) -> Timing:
     """A row's timing. Raises ValueError naming the column that is wrong."""
     seconds = []
     for name in TIMING_COLUMNS[1:]:
-        value = _number(cells, name, float)
+        # an older profile does not know the mean: as if no repeat had been interrupted
+        value = _number(cells, "median_s" if name == "mean_s" and not cells[name] else name, float)
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"column {name!r} is {cells[name]!r}; it must be a finite number of seconds above 0")
         seconds.append(value)
     repeats = _number(cells, "repeats", int)
     if repeats < 1:
         raise ValueError(f"column 'repeats' is {repeats}; it must be at least 1")
-    median_s, p10_s, p90_s = seconds
+    median_s, p10_s, p90_s, mean_s = seconds
     if not p10_s <= median_s <= p90_s:
         raise ValueError(f"p10_s {p10_s}, median_s {median_s} and p90_s {p90_s} are not in this order")
-    return Timing(repeats, median_s, p10_s, p90_s)
+    return Timing(repeats, median_s, p10_s, p90_s, mean_s)
 
 
 def pass_point(cells: Cells) -> PassPoint:

@@ -84,7 +84,7 @@ def true_costs() -> CostModel:
 
 def exactly(seconds: float) -> Timing:
     """Repeats that agree."""
-    return Timing(3, seconds, seconds, seconds)
+    return Timing(3, seconds, seconds, seconds, seconds)
 
 
 def meta(tables: ProfileTables) -> ProfileMeta:

@@ -213,6 +213,8 @@ def test_a_timing_is_the_median_and_the_spread() -> None:
     # sorted 1 2 3 4 9: p10 at place 0.4, p90 at place 3.6
     assert (timing.repeats, timing.median_s) == (5, 3.0)
     assert (timing.p10_s, timing.p90_s) == pytest.approx((1.4, 7.0))
+    # 9 counts as 2 x 3: (1 + 2 + 3 + 4 + 6) / 5
+    assert timing.mean_s == pytest.approx(3.2)
     # sqrt(pi / 2 / 5) x 5.6 / 2.5632 / 3
     assert timing.standard_error == pytest.approx(0.4082, abs=1e-4)
     assert Timing.of([1.0]).standard_error == np.inf

@@ -83,6 +83,8 @@ def set_cell(column: str, value: str) -> Callable[[list[str]], list[str]]:
         ("p90_s", "inf", "column 'p90_s' is 'inf'"),
         ("p10_s", "soon", "column 'p10_s' is 'soon'; it must be a number"),
         ("p10_s", "1e9", "are not in this order"),
+        ("p10_s", "", "column 'p10_s' is ''; it must be a number"),
+        ("mean_s", "0", "column 'mean_s' is '0'; it must be a finite number of seconds above 0"),
         ("repeats", "0", "column 'repeats' is 0; it must be at least 1"),
     ],
 )
