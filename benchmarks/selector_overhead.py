@@ -53,20 +53,22 @@ def context_of(rng: np.random.Generator, count: int, num_drafters: int) -> Round
     missing = np.where(rng.random((count, num_drafters)) < 0.5, 2, rng.integers(3, 300, (count, num_drafters)))
     missing[:, -1] = 0
     nothing = np.zeros(count, np.int64)
+    rows, category = rng.choice(NUM_REQUESTS, count, replace=False), rng.integers(0, 8, count)
+    context_tokens = rng.integers(50, 800, count)
     return RoundContext(
-        rows=rng.choice(NUM_REQUESTS, count, replace=False), category=rng.integers(0, 8, count),
-        num_rounds=nothing + 9, context_tokens=rng.integers(50, 800, count), output_tokens=nothing + 30,
+        rows=rows, category=category, num_rounds=nothing + 9, context_tokens=context_tokens,
+        held_kv_tokens=context_tokens[:, None] - missing, output_tokens=nothing + 30,
         remaining_tokens=nothing + 60, lookup_match_order=rng.integers(0, 4, count),
         lookup_agreed=rng.integers(0, MAX_AGREED + 1, count), ngram_agreed=rng.integers(0, MAX_AGREED + 1, count),
         ngram_confidence=rng.random(count),
         newest_token_ids=rng.integers(0, 40_000, count), last_drafter=nothing, last_drafted=nothing,
-        last_accepted=nothing, last_confidence=np.full(count, np.nan), missing_kv_tokens=missing, num_waiting=0,
+        last_accepted=nothing, last_confidence=np.full(count, np.nan), num_waiting=0,
     )  # fmt: skip
 
 
 def outcome_of(rng: np.random.Generator, seen: RoundContext, drafter: np.ndarray, drafted: np.ndarray) -> RoundOutcome:
     """Drafts of which 40 % of the tokens are right, copies 70 %."""
-    by_lookup = drafter == seen.missing_kv_tokens.shape[1] - 1
+    by_lookup = drafter == seen.held_kv_tokens.shape[1] - 1
     accepted = np.minimum(rng.geometric(np.where(by_lookup, 0.3, 0.6)) - 1, drafted)
     width = int(accepted.max()) + 1
     copied = np.where(seen.lookup_match_order > 0, rng.geometric(0.3, len(seen)) - 1, 0)
@@ -76,9 +78,9 @@ def outcome_of(rng: np.random.Generator, seen: RoundContext, drafter: np.ndarray
         drafted_ahead=np.zeros(len(seen), np.bool_), draft_steps=np.where(by_lookup, 0, drafted), accepted=accepted,
         lookup_hindsight=lambda: (np.repeat(seen.lookup_match_order[:, None], width, 1), copies),
         ngram_hindsight=lambda: (np.zeros((len(seen), width)), np.zeros((len(seen), width), np.bool_)),
-        draft_time_s=0.01 * drafted, verify_time_s=0.05, group_size=np.ones(len(seen), np.int64),
+        draft_time_s=0.01 * drafted, verify_time_s=0.05, group_size=lambda: np.ones(len(seen), np.int64),
         finished=np.zeros(len(seen), np.bool_),
-        groups=lambda: DrafterGroups(seen.missing_kv_tokens.shape[1]).of(drafter),
+        groups=lambda: DrafterGroups(seen.held_kv_tokens.shape[1]).of(drafter),
     )  # fmt: skip
 
 

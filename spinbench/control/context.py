@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.drafter_groups import Groups
@@ -39,8 +39,8 @@ class RoundContext:
     last_accepted: IntArray
     last_confidence: FloatArray
     """Mean top-1 probability of the last draft; NaN where it was not measured."""
-    missing_kv_tokens: IntArray
-    """[requests, drafters]: tokens to be prefilled before a drafter could draft; 0 for prompt lookup."""
+    held_kv_tokens: IntArray
+    """[requests, drafters]: tokens whose KV each drafter holds; all of them for prompt lookup, which needs none."""
     num_waiting: int
     """Requests queued behind the running batch: the load."""
     num_in_flight: int = 0
@@ -54,6 +54,11 @@ class RoundContext:
         """Requests in this round, those of `num_ready` not counted."""
         return len(self.rows)
 
+    @property
+    def missing_kv_tokens(self) -> IntArray:
+        """[requests, drafters]: tokens to be prefilled before a drafter could draft; 0 for prompt lookup."""
+        return self.context_tokens[:, None] - self.held_kv_tokens
+
     def only(self, kept: BoolArray | IntArray) -> "RoundContext":
         """The requests that are True in `kept`, bool [requests], or those at its places."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -61,8 +66,7 @@ class RoundContext:
         return RoundContext(**mine)
 
 
-@dataclass(frozen=True, slots=True)
-class RoundOutcome:
+class RoundOutcome(NamedTuple):
     """The requests of a micro-batch after a round."""
 
     rows: IntArray
@@ -93,7 +97,7 @@ class RoundOutcome:
     made ahead it was spent in the round before, also on a guess at that round's last token."""
     verify_time_s: float
     """Duration of the verify job."""
-    group_size: IntArray
+    group_size: Callable[[], IntArray]
     """Requests in each request's draft job."""
     finished: BoolArray
     """The request is over; its row does not come back."""

@@ -34,9 +34,9 @@ class ContextReader:
         counts = table.read(rows)
         context_tokens = counts.num_tokens
         output_tokens = context_tokens - counts.num_prompt_tokens
-        missing_kv_tokens = context_tokens[:, None] - table.planned_kv_tokens_of_all(rows)
+        held_kv_tokens = table.planned_kv_tokens_of_all(rows)
         if len(self._stateless):
-            missing_kv_tokens[:, self._stateless] = 0
+            held_kv_tokens[:, self._stateless] = context_tokens[:, None]
         return RoundContext(
             rows=rows,
             category=counts.category,
@@ -53,7 +53,7 @@ class ContextReader:
             last_drafted=counts.last_drafted,
             last_accepted=counts.last_accepted,
             last_confidence=table.last_confidence[rows],
-            missing_kv_tokens=missing_kv_tokens,
+            held_kv_tokens=held_kv_tokens,
             num_waiting=num_waiting,
             num_in_flight=num_in_flight,
         )

@@ -73,8 +73,8 @@ class CostModel:
         spans, gap = series.spans, self.gap("draft")
         if np.count_nonzero(spans.start) < len(spans):  # a whole context's time is no matter of sums
             return [(self.job_s(job), self.gap_s(job)) for job in series.jobs()]
-        further = spans.stop - spans.start - 1
-        columns = further, further * spans.stop, spans.stop, series.num_speculative_tokens
+        tokens = spans.num_tokens
+        columns = tokens, tokens * spans.stop, spans.stop, series.num_speculative_tokens
         all_rows, all_cells, all_stops, all_lengths = (column.tolist() for column in columns)
         times: list[tuple[float, float]] = []
         for index, ((number, _), part) in enumerate(zip(series.groups.parts, series.groups.slices, strict=True)):
@@ -83,9 +83,9 @@ class CostModel:
             drafter, rows, stops = self.drafters[number], all_rows[part], all_stops[part]
             model, count, num_rows = drafter.profiled(drafter.model, "passes"), len(stops), sum(rows)
             self._beyond.check_attention(model, count, max(stops))
-            extended, cells = count - rows.count(0), sum(all_cells[part])
-            attention_s = model.ragged.sums_s(count, sum(stops), extended, num_rows, cells)
-            first_s = self._pass_s(model, count + num_rows, count, attention_s)
+            extended, keys, cells = count - rows.count(1), sum(stops), sum(all_cells[part])
+            attention_s = model.ragged.sums_s(count, keys, extended, num_rows - count, cells - keys)
+            first_s = self._pass_s(model, num_rows, count, attention_s)
             times.append((self._chains_s(drafter, model, first_s, stops, all_lengths[part]), gap.of(count)))
         return times
 
@@ -156,11 +156,11 @@ class CostModel:
     def _verify_job_s(self, job: VerifyJob) -> float:
         layout, spans = job.layout, job.spans
         model, cost, count = self.target, self._verify_cost(layout.kind), len(spans.rows)
-        self._beyond.check_attention(model, count, int(np.maximum.reduce(spans.stop)))
+        self._beyond.check_attention(model, count, max(spans.stop.tolist()))
         if layout.kind == "packed":
             rows, keys = layout.query_tokens, layout.key_tokens
             if np.count_nonzero(spans.start) == count:
-                extended = int(np.count_nonzero(spans.num_tokens > 1))
+                extended = count - spans.num_tokens.tolist().count(1)
                 attention_s = model.ragged.sums_s(count, keys, extended, rows - count, layout.useful_cells - keys)
             else:
                 attention_s = model.ragged.requests_s(spans.start.tolist(), spans.stop.tolist())

@@ -4,7 +4,9 @@ Target and drafters share one numbering: slot s of a request is slot s in every 
 stretch of the request in all of them and one budget decides for all. Where a block lies is the body's business.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import accumulate
 
 import numpy as np
 
@@ -73,16 +75,17 @@ class KvBudget:
         Returns how many have theirs.
         """
         held = self._table.num_blocks[rows]
-        need = np.maximum((num_tokens + (self._block_size - 1)) // self._block_size - held, 0)
-        total, count = int(np.add.reduce(need)), len(rows)
+        need = np.maximum((num_tokens + (self._block_size - 1)) // self._block_size, held)
+        further = (need - held).tolist()
+        total, count = sum(further), len(rows)
         if total > self.num_free_blocks:
-            in_all = np.add.accumulate(need)
-            count = int(in_all.searchsorted(self.num_free_blocks, side="right"))
+            in_all = list(accumulate(further))
+            count = bisect_right(in_all, self.num_free_blocks)
             if not count:
                 return 0
-            rows, held, need, total = rows[:count], held[:count], need[:count], int(in_all[count - 1])
+            rows, need, total = rows[:count], need[:count], in_all[count - 1]
         if total:
-            self._table.num_blocks[rows] = held + need
+            self._table.num_blocks[rows] = need
             self.num_free_blocks -= total
         return count
 

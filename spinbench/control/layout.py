@@ -99,9 +99,9 @@ class PackedLayout:
 
     def plan(self, query_tokens: IntArray, key_tokens: IntArray) -> LayoutPlan:
         """Rows as they are."""
-        useful = int(query_tokens.dot(key_tokens))
-        rows, keys = np.add.reduce(query_tokens), np.add.reduce(key_tokens)
-        return LayoutPlan("packed", 0, useful, 0, int(rows), int(keys))
+        # a few hundred whole numbers are added up as a list before NumPy has begun to
+        useful = sum((query_tokens * key_tokens).tolist())
+        return LayoutPlan("packed", 0, useful, 0, sum(query_tokens.tolist()), sum(key_tokens.tolist()))
 
 
 class PaddedLayout:

@@ -60,6 +60,8 @@ class RequestTable:
         self.queued_kv_tokens = np.zeros((count, num_drafters), np.int64)
         """[requests, drafters]: the same once the catch-ups that wait on the drafter's lane are done; 0 = none was."""
         self._ever_queued = False
+        self._first_kv_place = np.arange(count) * num_drafters
+        """[requests]: where each one's row of these begins, all rows behind each other."""
         self.num_kv_drops = np.zeros(count, np.int64)
         """How often a request lost its KV: what a job of before computed holds no more."""
         self.in_round = np.full(count, IDLE, np.int64)
@@ -98,7 +100,7 @@ class RequestTable:
 
     def planned_kv_tokens(self, rows: IntArray, drafter: IntArray | int) -> IntArray:
         """Tokens whose KV a drafter holds when it comes to a job submitted now: its lane keeps the order."""
-        at = rows * self.drafter_kv_tokens.shape[1] + drafter
+        at = self._first_kv_place[rows] + drafter
         held = self.drafter_kv_tokens.take(at)
         return np.maximum(held, self.queued_kv_tokens.take(at)) if self._ever_queued else held
 
@@ -109,7 +111,7 @@ class RequestTable:
 
     def hold_kv(self, rows: IntArray, drafter: IntArray | int, num_tokens: IntArray) -> None:
         """Note that a drafter, each request's own or one of all, holds the KV of so many tokens."""
-        self.drafter_kv_tokens.put(rows * self.drafter_kv_tokens.shape[1] + drafter, num_tokens)
+        self.drafter_kv_tokens.put(self._first_kv_place[rows] + drafter, num_tokens)
 
     def queue_kv(self, rows: IntArray, drafter: int, stop: IntArray) -> None:
         """Note that a catch-up to `stop` waits on the drafter's lane."""

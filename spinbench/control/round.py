@@ -1,14 +1,15 @@
 """One draft + verify cycle of one micro-batch, from the choice of drafters to the committed tokens."""
 
+from bisect import bisect_left
 from itertools import pairwise
 
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.draft_series import DraftSeries, SeriesDone
+from spinbench.control.draft_times import DraftTimes, TimesAtOnce, TimesOfJobs
 from spinbench.control.drafter_groups import Groups
 from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, TokenSpans, VerifyJob, VerifyResult
-from spinbench.control.ready_drafts import ReadyDrafts
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
 from spinbench.control.round_choice import RoundChoice
 from spinbench.control.round_setting import RoundSetting
@@ -25,6 +26,11 @@ class Round:
     Its arrays have one entry per request and are filled in as the round goes on; the recorder keeps them.
     """
 
+    draft_times: DraftTimes
+    """From the first jobs on."""
+    _job_times: TimesOfJobs
+    """The same where drafts come in one by one."""
+
     def __init__(self, index: int, choice: RoundChoice, setting: RoundSetting) -> None:
         """The drafter behind the last one stands for all members.
 
@@ -38,9 +44,14 @@ class Round:
         """Tokens that drafters are asked for, on all paths."""
         self.asked_depth = choice.depth
         """Those on the longest path."""
-        self.drafter = np.where(num_speculative_tokens > 0, choice.drafter, NO_DRAFTER)
+        if np.count_nonzero(num_speculative_tokens) == len(context):  # as in most rounds
+            self.drafter = choice.drafter.copy()
+        else:
+            self.drafter = np.where(num_speculative_tokens > 0, choice.drafter, NO_DRAFTER)
         self.num_in_flight = context.num_in_flight
         self.context_tokens = context.context_tokens
+        self._newest = context.context_tokens - 1
+        """Position of each newest token."""
         self.output_tokens = context.output_tokens
         self.lookup_match_order = context.lookup_match_order
         self.by_lookup: BoolArray = nobodys.no
@@ -48,12 +59,7 @@ class Round:
         self.drafted: IntArray = nobodys.zeros
         self.draft_steps: IntArray = nobodys.zeros
         """Tokens that a model was run for, of which it may not have been sure enough to draft the last."""
-        self.group_size: IntArray = nobodys.zeros
         self.confidence: FloatArray = nobodys.unknown
-        self._draft_start_s: FloatArray = nobodys.unknown
-        self._draft_end_s: FloatArray = nobodys.unknown
-        self._untimed: list[tuple[IntArray, JobDone]] = []
-        """Drafts whose times nobody has asked for yet, and the places of their requests."""
         self.ready = choice.ready
         self.drafted_ahead = nobodys.no if choice.ready is None else choice.ready.is_there
         """Whose draft was there when the round began."""
@@ -68,6 +74,8 @@ class Round:
     def first_jobs(self, table: RequestTable) -> list[Job]:
         """Catch-up and draft jobs of each drafter's group, or the verify job if nobody drafts."""
         series = self.series(table)
+        several = bool(self._setting.members) or self._beside is not None
+        self.draft_times = self._job_times = TimesOfJobs(len(self.rows), several=several)
         if series is not None or self.ready is not None:
             self._make_room()
         if series is None:
@@ -82,12 +90,13 @@ class Round:
 
     def _make_room(self) -> None:
         """For what drafts come to, one by one."""
-        # few blocks, since a simulation makes a round in a fraction of a millisecond
-        counts, unknown = np.zeros((4, len(self.rows)), np.int64), np.full((3, len(self.rows)), np.nan)
-        self.num_speculative_tokens, self.drafted, self.draft_steps, self.group_size = counts
-        self.confidence, self._draft_start_s, self._draft_end_s = unknown
+        count = len(self.rows)
+        self.num_speculative_tokens, self.drafted, self.draft_steps = np.zeros((3, count), np.int64)
+        self.confidence = np.full(count, np.nan)
         if self.ready is not None:
-            self._take_in(self.ready)
+            own = self.drafted_ahead
+            self.drafted[own] = self.draft_steps[own] = self.num_speculative_tokens[own] = self.ready.num_tokens[own]
+            self._job_times.take_in(self.ready)
 
     def series(self, table: RequestTable) -> DraftSeries | None:
         """All catch-ups and drafts of the round; None if nobody drafts."""
@@ -99,13 +108,7 @@ class Round:
 
     def drafts_done(self, done: SeriesDone) -> VerifyJob:
         """Take in all drafts of a round of chains, made to their full length; returns the verify job."""
-        places = len(self._setting.drafters) + 1  # the last one stands for none
-        start_s, end_s, size = [np.nan] * places, [np.nan] * places, [0] * places
-        for (number, own), times in zip(done.series.groups.parts, done.draft_times, strict=True):
-            start_s[number], end_s[number] = times
-            size[number] = len(own)
-        self._draft_start_s, self._draft_end_s = np.array(start_s)[self.drafter], np.array(end_s)[self.drafter]
-        self.group_size = np.array(size)[self.drafter]
+        self.draft_times = TimesAtOnce(done, self.drafter, len(self._setting.drafters))
         lengths = self._asked_tokens
         if len(done.series.spans) < len(self.rows):
             lengths = np.where(self.drafter == NO_DRAFTER, 0, lengths)
@@ -114,50 +117,20 @@ class Round:
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
         """Take a draft in; returns the verify job when it was the last one missing."""
-        places = self._pending.pop(job.drafter)
+        places = own = self._pending.pop(job.drafter)
         steps = job.num_steps(result)
         if self._setting.has_trees:  # several drafters may draft for a request
             self.drafted[places] += result.num_drafted
         else:
             self.drafted[places] = result.num_drafted
-        self._untimed.append((places, done))
         if result.confidence is not None:
             self.confidence[places] = result.confidence
         if self._beside is not None:  # whoever drafts beside another is not recorded for itself
             first = self.drafter[places] == job.drafter
-            places, steps = places[first], steps[first]
-        self.draft_steps[places] = steps
-        self.group_size[places] = len(job.spans)
+            own, steps = places[first], steps[first]
+        self.draft_steps[own] = steps
+        self._job_times.add(places, done, own)
         return None if self._pending else self.verify_job()
-
-    def _take_in(self, ready: ReadyDrafts) -> None:
-        own = self.drafted_ahead
-        self.drafted[own] = self.draft_steps[own] = self.num_speculative_tokens[own] = ready.num_tokens[own]
-        self._draft_start_s[own], self._draft_end_s[own] = ready.start_s[own], ready.end_s[own]
-        self.group_size[own] = ready.group_size[own]
-
-    @property
-    def draft_start_s(self) -> FloatArray:
-        """When each request's draft began, the first of several; nan without one."""
-        if self._untimed:
-            self._ask_times()
-        return self._draft_start_s
-
-    @property
-    def draft_end_s(self) -> FloatArray:
-        """When it ended, the last of several."""
-        if self._untimed:
-            self._ask_times()
-        return self._draft_end_s
-
-    def _ask_times(self) -> None:
-        for places, done in self._untimed:
-            start_s, end_s = done.start_s, done.end_s
-            if self._setting.members or self._beside is not None:  # several drafters may draft for a request
-                start_s = np.fmin(self._draft_start_s[places], start_s)
-                end_s = np.fmax(self._draft_end_s[places], end_s)
-            self._draft_start_s[places], self._draft_end_s[places] = start_s, end_s
-        self._untimed.clear()
 
     @property
     def draft_depth(self) -> IntArray:
@@ -166,30 +139,23 @@ class Round:
             return self.drafted
         return np.minimum(self.drafted, self.asked_depth)
 
-    def note_kv(self, table: RequestTable, ran: BoolArray, accepted: IntArray, result: VerifyResult) -> None:
+    def note_kv(self, table: RequestTable, ran: BoolArray | None, emitted: IntArray, result: VerifyResult) -> None:
         """Note what KV the drafters hold now: accepted tokens that they drafted, but never the last that they named.
 
-        That may be one that they were not sure of, and did not draft.
+        That may be one that they were not sure of, and did not draft. A round emits its accepted tokens and one more.
 
-        `ran` are the requests for which one drafter's model was run.
+        `ran` are the requests for which one drafter's model was run, None = all.
         """
-        rows, drafter, held = self.rows, self.drafter, self.context_tokens + np.minimum(accepted, self.draft_steps - 1)
-        if np.count_nonzero(ran) < len(ran):
+        rows, drafter, held = self.rows, self.drafter, self._newest + np.minimum(emitted, self.draft_steps)
+        if ran is not None:
             rows, drafter, held = rows[ran], drafter[ran], held[ran]
         table.hold_kv(rows, drafter, held)
         table.last_model_drafter[rows] = drafter
         for drafter, places in self._merging:
-            own = accepted[places] if result.accepted_of is None else result.accepted_of[places, drafter]
-            held = np.minimum(np.minimum(own, accepted[places]), self.asked_depth[places] - 1)
+            accepted = emitted[places] - 1
+            own = accepted if result.accepted_of is None else result.accepted_of[places, drafter]
+            held = np.minimum(np.minimum(own, accepted), self.asked_depth[places] - 1)
             table.hold_kv(self.rows[places], drafter, self.context_tokens[places] + held)
-
-    @property
-    def draft_time_s(self) -> FloatArray:
-        """Duration of each request's draft job, 0 without one."""
-        time_s, none = self.draft_end_s - self.draft_start_s, self.drafter == NO_DRAFTER
-        if np.count_nonzero(none):
-            time_s[none] = 0.0
-        return time_s
 
     def _series(self, groups: Groups, table: RequestTable) -> DraftSeries:
         setting, places, drafter = self._setting, groups.places, groups.drafter
@@ -213,7 +179,10 @@ class Round:
         if np.count_nonzero(behind):
             first = np.where(behind, newest - 1, start)
             self.catch_up_tokens = np.zeros(len(self.rows), np.int64)
-            np.add.at(self.catch_up_tokens, places, first - start)
+            if setting.has_trees:  # several drafters may draft for a request
+                np.add.at(self.catch_up_tokens, places, first - start)
+            else:
+                self.catch_up_tokens[places] = first - start
             catch_ups = _catch_ups(groups, TokenSpans(rows, start, first), behind)
         series = DraftSeries(
             groups, TokenSpans(rows, first, newest), lengths, by_lookup, catch_ups, setting.measure_confidence,
@@ -245,7 +214,7 @@ class Round:
     def verify_job(self) -> VerifyJob:
         """To be done once all drafts are there."""
         stop = self.context_tokens + self.drafted
-        spans = TokenSpans(self.rows, self.context_tokens - 1, stop)
+        spans = TokenSpans(self.rows, self._newest, stop)
         plan = self._setting.layout.plan(spans.num_tokens, stop)
         return VerifyJob(spans, plan, None if self.ready is None else self.drafted_ahead)
 
@@ -253,7 +222,8 @@ class Round:
 def _catch_ups(groups: Groups, missing: TokenSpans, behind: BoolArray) -> list[CatchUpJob | None]:
     """[parts] what each drafter has to catch up with: `missing`, for those that are `behind`."""
     late = behind.nonzero()[0]
-    bounds = late.searchsorted([0, *(part.stop for part in groups.slices)]).tolist()
+    before = late.tolist()
+    bounds = [0, *(bisect_left(before, part.stop) for part in groups.slices)]
     return [
         CatchUpJob(number, missing.only(late[begin:end])) if begin < end else None
         for (number, _), (begin, end) in zip(groups.parts, pairwise(bounds), strict=True)

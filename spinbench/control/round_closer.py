@@ -54,10 +54,10 @@ class RoundCloser:
         emitted = self._ends.cut(rows, result)
         accepted = emitted - 1
         drafter, drafted = round_.drafter, round_.draft_depth
-        ran = self._of_rounds.keeps_kv(drafter, round_.draft_steps > 0)
-        round_.note_kv(table, ran, accepted, result)
+        ran = self._of_rounds.keeps_kv(drafter, round_.draft_steps)
+        round_.note_kv(table, ran, emitted, result)
         if self._full:
-            by_model = ran & (drafted > 0)
+            by_model = drafted > 0 if ran is None else ran & (drafted > 0)
             columns = rows, drafter, round_.output_tokens, drafted, accepted
             self._full.note_drafts(*(column[by_model] for column in columns))
         table.last_drafter[rows] = drafter

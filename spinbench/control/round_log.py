@@ -69,10 +69,17 @@ class RoundLog:
             return
         rounds = [round_ for round_, *_ in self._open]
         sizes = np.array([len(round_.rows) for round_ in rounds])
-        chunk = {name: np.concatenate([getattr(each, name) for each in rounds], dtype=np.int32) for name in COUNTS}
+        columns = {name: [getattr(each, name) for each in rounds] for name in COUNTS}
+        chunk: dict[str, np.ndarray] = {}
+        joined: dict[tuple[int, ...], np.ndarray] = {}
+        for name, arrays in columns.items():
+            same = tuple(map(id, arrays))  # of chains drafted to their full length several columns are the same arrays
+            if same not in joined:
+                joined[same] = np.concatenate(arrays, dtype=np.int32)
+            chunk[name] = joined[same]
         chunk["accepted"] = np.concatenate([accepted for _, accepted, *_ in self._open], dtype=np.int32)
-        for name in ("draft_start_s", "draft_end_s"):
-            chunk[name] = np.concatenate([getattr(each, name) for each in rounds])
+        chunk["draft_start_s"] = np.concatenate([each.draft_times.start_s for each in rounds])
+        chunk["draft_end_s"] = np.concatenate([each.draft_times.end_s for each in rounds])
         indices = np.array([each.index for each in rounds], np.int32)
         chunk["round_index"], chunk["batch_size"] = np.repeat(indices, sizes), np.repeat(sizes.astype(np.int32), sizes)
         chunk["verify_start_s"] = np.repeat([start_s for *_, start_s, _ in self._open], sizes)

@@ -30,7 +30,7 @@ def round_outcome(
     `accepted` [requests]; `finished`: whose request is over; `by_drafter` groups requests; `ahead_left_s` as in the
     outcome; `copies`: some drafters of the run copy.
     """
-    rows, drafted, emitted = round_.rows, round_.draft_depth, accepted + 1
+    rows, drafted = round_.rows, round_.draft_depth
     return RoundOutcome(
         rows=rows,
         drafter=round_.drafter,
@@ -41,11 +41,11 @@ def round_outcome(
         drafted_nodes=round_.drafted,
         draft_steps=round_.draft_steps,
         accepted=accepted,
-        lookup_hindsight=partial(_over_emitted, text.lookup_hindsight, rows, round_.output_tokens, emitted),
-        ngram_hindsight=partial(_over_emitted, text.ngram_hindsight, rows, round_.output_tokens, emitted),
-        draft_time_s=round_.draft_time_s,
+        lookup_hindsight=partial(_over_emitted, text.lookup_hindsight, rows, round_.output_tokens, accepted),
+        ngram_hindsight=partial(_over_emitted, text.ngram_hindsight, rows, round_.output_tokens, accepted),
+        draft_time_s=round_.draft_times.duration_s,
         verify_time_s=done.end_s - done.start_s,
-        group_size=round_.group_size,
+        group_size=round_.draft_times.group_size,
         finished=finished,
         num_in_flight=round_.num_in_flight,
         ahead_left_s=ahead_left_s,
@@ -56,7 +56,7 @@ def _over_emitted(
     hindsight: Callable[[IntArray, IntArray, int], Hindsight],
     rows: IntArray,
     num_output_tokens: IntArray,
-    emitted: IntArray,
+    accepted: IntArray,
 ) -> Hindsight:
     """What a text knows at the tokens that a round emitted, which few ask for."""
-    return hindsight(rows, num_output_tokens, int(emitted.max()))
+    return hindsight(rows, num_output_tokens, int(accepted.max()) + 1)

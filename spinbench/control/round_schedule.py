@@ -74,7 +74,7 @@ class RoundSchedule:
         if self.placement.drafts_side_by_side:
             drafting_s = float(own_s.max(initial=0.0))
         else:
-            drafting_s = float((own_s / np.maximum(outcome.group_size, 1)).sum())
+            drafting_s = float((own_s / np.maximum(outcome.group_size(), 1)).sum())
         if self.with_in_flight(outcome.num_in_flight).hides_drafting:
             return max(outcome.verify_time_s, drafting_s)
         return outcome.verify_time_s + drafting_s + outcome.ahead_left_s

@@ -57,16 +57,19 @@ class RoundSetting:
         self._all_keep_kv = bool(self.has_kv_cache.all())
         # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
         self._keeps_kv = np.append(self.has_kv_cache, False)
+        self._longest = self._nobodys
+        """What those that were asked for are the beginning of."""
 
     def nobodys(self, num_requests: int) -> Nobodys:
         """Columns for so many requests, shared by all who ask."""
-        if num_requests > len(self._nobodys.zeros):
-            most = 2 * num_requests
-            self._nobodys = Nobodys(np.zeros(most, np.int64), np.full(most, np.nan), np.zeros(most, np.bool_))
-            for column in self._nobodys:
-                column.flags.writeable = False
-        zeros, unknown, no = self._nobodys
-        return Nobodys(zeros[:num_requests], unknown[:num_requests], no[:num_requests])
+        if num_requests != len(self._nobodys.zeros):
+            if num_requests > len(self._longest.zeros):
+                most = 2 * num_requests
+                self._longest = Nobodys(np.zeros(most, np.int64), np.full(most, np.nan), np.zeros(most, np.bool_))
+                for column in self._longest:
+                    column.flags.writeable = False
+            self._nobodys = Nobodys(*(column[:num_requests] for column in self._longest))
+        return self._nobodys
 
     def drafts_by_lookup(self, drafter: IntArray, match_order: IntArray) -> BoolArray:
         """Which requests copy rather than ask a model, each of its own drafter; see `DrafterInfo`."""
@@ -81,6 +84,9 @@ class RoundSetting:
             return held
         return np.where(self.has_kv_cache[drafter] & ~by_lookup, held, newest)
 
-    def keeps_kv(self, drafter: IntArray, ran: BoolArray) -> BoolArray:
-        """Of the requests that something was run for, those whose drafter has a KV cache."""
-        return ran if self._all_keep_kv and not self.members else ran & self._keeps_kv[drafter]
+    def keeps_kv(self, drafter: IntArray, num_steps: IntArray) -> BoolArray | None:
+        """The requests that a model with a KV cache was run for, so many steps each; None = all, which is usual."""
+        all_keep_kv = self._all_keep_kv and not self.members
+        if all_keep_kv and np.count_nonzero(num_steps) == len(num_steps):
+            return None
+        return num_steps > 0 if all_keep_kv else (num_steps > 0) & self._keeps_kv[drafter]

@@ -86,7 +86,8 @@ class Scheduler:
             left = lacking != preempted[-1]
             lacking, lacked = lacking[left], lacked[left]
             given = self._kv_budget.grow_first(lacking, lacked)
-        return ~np.isin(rows, preempted), preempted
+        # few were, so that each is looked for by itself
+        return np.logical_and.reduce([rows != row for row in preempted]), preempted
 
     def reserve_if_free(self, rows: IntArray, num_tokens: IntArray) -> BoolArray:
         """Give requests blocks for their `num_tokens` as far as there are free ones; which have them, bool [requests].

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
@@ -42,6 +43,8 @@ class Answers:
         """
         self._streams = streams
         self._num_prompt_tokens = num_prompt_tokens
+        self._newest_of_prompt = num_prompt_tokens - 1
+        """Position of each prompt's last token."""
         self._drafters = tuple(drafters)
         self._drafts_end_early = drafts_end_early
         self._accepted_run = np.zeros(len(num_prompt_tokens), np.int64)
@@ -138,29 +141,29 @@ class Answers:
         return shared
 
     def _verify(self, job: VerifyJob) -> VerifyResult:
-        rows, drafted = job.spans.rows, job.num_drafted
-        emitted = self._num_output_tokens(rows, job.spans.start + 1)
+        rows = job.spans.rows
+        num_output_tokens = job.spans.start - self._newest_of_prompt[rows]
         if job.drafted_ahead is not None:
             ready = rows[job.drafted_ahead]
             self._accepted_run[ready], self._asked[ready] = self._run_ahead[ready], NO_DRAFTER
             self._looks_up_now = True
-        accepted = np.minimum(self._runs(rows, emitted), drafted)
-        tokens = self._streams.token_ids_at(rows, emitted, int(np.maximum.reduce(accepted)) + 1)
+        num_emitted = np.minimum(self._most_emitted(rows, num_output_tokens), job.spans.num_tokens)
+        tokens = self._streams.next_token_ids(rows, num_output_tokens, num_emitted)
         if self._looks_up_now:
             self._accepted_run[rows] = 0
         if self._run_of is None:
-            return VerifyResult(tokens, accepted + 1)
+            return VerifyResult(tokens, num_emitted)
         own = self._run_of[rows]
         self._run_of[rows] = 0
-        return VerifyResult(tokens, accepted + 1, own)
+        return VerifyResult(tokens, num_emitted, own)
 
-    def _runs(self, rows: IntArray, emitted: IntArray) -> IntArray:
-        """What would be accepted of the requests' drafts; without meaning where there is none."""
+    def _most_emitted(self, rows: IntArray, num_output_tokens: IntArray) -> npt.NDArray[np.integer]:
+        """Tokens that a round of these requests would bring with long drafts, at least one."""
         if not self._looks_up_later:
-            return self._accepted_run[rows]
+            return self._accepted_run[rows] + 1
         asked = self._asked[rows]
-        later = self._streams.accepted_runs_of_models(rows, emitted, asked)
-        return np.where(asked == NO_DRAFTER, self._accepted_run[rows], later) if self._looks_up_now else later
+        later = self._streams.emitted_behind_models(rows, num_output_tokens, asked)
+        return np.where(asked == NO_DRAFTER, self._accepted_run[rows] + 1, later) if self._looks_up_now else later
 
     def _num_output_tokens(self, rows: IntArray, num_tokens: IntArray) -> IntArray:
         return num_tokens - self._num_prompt_tokens[rows]

@@ -1,7 +1,6 @@
 """Contexts and outcomes of rounds, for tests of what decides by them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +19,7 @@ def context(num_requests: int, num_rounds: int = 0, num_drafters: int = 3, rows:
         category=same(-1), num_rounds=same(num_rounds), context_tokens=same(10), output_tokens=same(1),
         remaining_tokens=same(9), lookup_match_order=same(0), lookup_agreed=same(255), ngram_agreed=same(255), newest_token_ids=same(-1), ngram_confidence=np.zeros(num_requests), last_drafter=same(-1), last_drafted=same(0),
         last_accepted=same(0), last_confidence=np.full(num_requests, np.nan),
-        missing_kv_tokens=np.zeros((num_requests, num_drafters), np.int64), num_waiting=0,
+        held_kv_tokens=np.full((num_requests, num_drafters), 10), num_waiting=0,
     )  # fmt: skip
 
 
@@ -34,7 +33,7 @@ def outcome(rows, drafter, accepted, draft_time_s, verify_time_s: float = 1.0, f
         lookup_hindsight=lambda: (np.zeros((len(drafter), 5), np.int64), np.zeros((len(drafter), 5, 3), np.bool_)),
         ngram_hindsight=lambda: (np.zeros((len(drafter), 5)), np.zeros((len(drafter), 5), np.bool_)),
         draft_time_s=np.array(draft_time_s, float), verify_time_s=verify_time_s,
-        group_size=np.ones(len(drafter), np.int64), finished=np.full(len(drafter), finished),
+        group_size=lambda: np.ones(len(drafter), np.int64), finished=np.full(len(drafter), finished),
     )  # fmt: skip
 
 
@@ -42,4 +41,4 @@ def with_copies(done: RoundOutcome, order: Sequence[int], run: Sequence[int]) ->
     """The outcome where `run` tokens of each request would have been copied right from a match of `order` tokens."""
     right = np.arange(5) < np.array(run)[:, None]
     orders = np.repeat(np.array(order)[:, None], 5, 1)
-    return replace(done, lookup_hindsight=lambda: (orders, np.repeat(right[..., None], 3, 2)))
+    return done._replace(lookup_hindsight=lambda: (orders, np.repeat(right[..., None], 3, 2)))

@@ -209,7 +209,7 @@ def test_goodput_probes_what_it_does_not_believe_in():
         drafted = np.ones(4, int) if policy is asking else np.zeros(4, int)
         done = outcome(range(4), [0 if policy is asking else NO_DRAFTER] * 4, drafted.tolist(), [0.1] * 4)
         for _ in range(4):
-            policy.observe(replace(done, drafted=drafted))
+            policy.observe(done._replace(drafted=drafted))
     assert blind.lengths(_seen(4), drafters).tolist() == [0] * 4
     assert (asking.lengths(_seen(4), drafters) > 1).all()
 

@@ -153,7 +153,7 @@ def test_the_context_carries_what_a_selector_needs():
     assert second.last_drafter.tolist() == [0, 0]
     assert (second.last_drafted[0], second.last_accepted[0], second.last_confidence[0]) == (4, 2, 0.5)
     outcome = selector.outcomes[0]
-    assert (outcome.draft_time_s[0], outcome.verify_time_s, outcome.group_size[0]) == (1.0, 1.0, 2)
+    assert (outcome.draft_time_s[0], outcome.verify_time_s, outcome.group_size()[0]) == (1.0, 1.0, 2)
 
 
 def test_arrivals_are_waited_for():

@@ -139,8 +139,8 @@ def test_learned_times_come_to_what_jobs_take():
         drafted = np.where(drafter < 0, 0, rng.integers(1, MOST + 1, count))
         steps, rows = int(drafted.max()), int(drafted.sum())
         draft_s = {-1: 0.0, 0: 0.1 + steps * (0.2 + 0.01 * count), 1: 0.1 + 0.5 * steps, 2: 0.01}[int(drafter[0])]
-        done = replace(
-            done, drafted=drafted, drafted_nodes=drafted, draft_steps=np.where(drafter == 2, 0, drafted), by_lookup=drafter == 2,
+        done = done._replace(
+            drafted=drafted, drafted_nodes=drafted, draft_steps=np.where(drafter == 2, 0, drafted), by_lookup=drafter == 2,
             draft_time_s=np.full(count, draft_s),
             verify_time_s=4 + 0.1 * count + 0.05 * rows,
         )  # fmt: skip

@@ -18,7 +18,7 @@ class Assignment:
 
     def __len__(self) -> int:
         """Requests that have a drafter."""
-        return int(np.add.reduce(self.num_held))
+        return sum(self.num_held.tolist())
 
     def of(self, rows: IntArray) -> IntArray:
         """Drafter of each of these requests, -1 = none."""

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.context import RoundOutcome
 from spinbench.control.drafter_groups import Groups
 
 
@@ -37,9 +36,11 @@ class Evidence:
         """[requests, drafters, columns], by row; None where requests are not told apart."""
         self._flat_own = None if self.own is None else self.own.reshape(-1, num_columns)
 
-    def add(self, outcome: RoundOutcome, shown: FloatArray) -> None:
-        """Take in `shown` [requests, columns]. Requests without a drafter say nothing about drafters."""
-        groups = outcome.groups()
+    def add(self, groups: Groups, rows: IntArray, shown: FloatArray) -> None:
+        """Take in `shown` [requests, columns] of a batch, its requests by drafter and their rows in the run's table.
+
+        Requests without a drafter say nothing about drafters.
+        """
         if groups is not self._fading.groups:
             self._fading = self._fading_of(groups)
         if not groups.parts:
@@ -47,7 +48,7 @@ class Evidence:
         _, present, first, weight, of_old = self._fading
         shown = shown.take(groups.places, axis=0)
         if self._flat_own is not None:
-            at = outcome.rows[groups.places] * len(self.shared) + groups.drafter
+            at = rows[groups.places] * len(self.shared) + groups.drafter
             own = self._flat_own.take(at, axis=0)
             own *= self._decay
             own += shown

@@ -56,7 +56,7 @@ class HedgeSelector:
     def observe(self, outcome: RoundOutcome) -> None:
         """How long rounds last."""
         _, time_s = tokens_and_time_s("round_goodput", outcome)
-        self._times.add(outcome, np.stack((time_s, np.ones(len(time_s))), 1))
+        self._times.add(outcome.groups(), outcome.rows, np.stack((time_s, np.ones(len(time_s))), 1))
 
     def observe_all(self, feedback: FullFeedback) -> None:
         """Add the regret towards each drafter: the loss that was to be expected less its own."""

@@ -14,7 +14,7 @@ def match_requests(goodput: FloatArray, capacities: IntArray) -> IntArray:
     `capacities` gives each drafter's places B_j. Raises ValueError if there are fewer places than requests.
     """
     num_requests, num_drafters = goodput.shape
-    if (capacities >= num_requests).all():
+    if min(capacities.tolist()) >= num_requests:
         return goodput.argmax(1)  # nobody can be in another's way
     places = np.repeat(np.arange(num_drafters), np.minimum(capacities, num_requests))
     if len(places) < num_requests:

@@ -6,6 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundOutcome
+from spinbench.control.drafter_groups import Groups
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.evidence import Evidence
 from spinbench.control.selector.protocol import SelectorSetting
@@ -13,6 +14,8 @@ from spinbench.control.selector.protocol import SelectorSetting
 RewardKind = Literal["draft_goodput", "round_goodput"]
 ScaledRewardKind = Literal["acceptance_length", "draft_goodput", "round_goodput"]
 
+MAX_NEW_ROUNDS = 64
+"""Rounds that an estimate keeps until somebody asks: few selectors ask in every round."""
 TINY = 1e-9
 """Stands for 0 seconds, and for no reward at all, where something is divided by it."""
 
@@ -67,27 +70,37 @@ class GoodputEstimate:
         self._prior_rounds = prior_rounds
         self._evidence = Evidence(len(setting.drafters), 3, setting.num_requests, decay, per_request)
         """Tokens, seconds, rounds."""
+        self._new: list[tuple[RoundOutcome, Groups]] = []
+        """Rounds that are not counted yet, and their requests by drafter."""
 
     def update(self, outcome: RoundOutcome) -> None:
         """Take a round in. Requests without a drafter say nothing about drafters."""
-        tokens, time_s = tokens_and_time_s(self._kind, outcome)
-        shown = np.empty((len(tokens), 3))
-        shown[:, 0], shown[:, 1], shown[:, 2] = tokens, time_s, 1.0
-        self._evidence.add(outcome, shown)
+        self._new.append((outcome, outcome.groups()))
+        if len(self._new) == MAX_NEW_ROUNDS:
+            self._count_new()
 
     def of(self, rows: IntArray) -> FloatArray:
         """Tokens per second of each drafter for each request, [requests, drafters]; infinite where nobody tried."""
-        shared, own = self._evidence.shared, self._evidence.own
-        tried = shared[:, 2] > 0
+        self._count_new()
+        own, (tokens, time_s, num_rounds) = self._evidence.own, self._evidence.shared.T[:, :, None]  # [drafters, 1]
+        tried = num_rounds > 0
         if own is not None:
             own = own.take(rows, axis=0)
         if own is None or not np.count_nonzero(own):  # as of newcomers: all have the shared figures
-            goodput = np.where(tried, shared[:, 0] / np.maximum(shared[:, 1], TINY), np.inf)
-            return goodput[None].repeat(len(rows), axis=0)
-        weight = self._prior_rounds / np.maximum(shared[:, 2], TINY)
-        has_own: BoolArray = np.any(own[:, :, 2] > 0, axis=1, keepdims=True)
-        blend = has_own & tried  # a request without evidence has the shared figure
-        scale = np.where(blend, weight, 1.0)
-        tokens = own[:, :, 0] + scale * shared[:, 0]
-        time_s = own[:, :, 1] + scale * shared[:, 1]
-        return np.where(tried, tokens / np.maximum(time_s, TINY), np.inf)
+            return np.where(tried, tokens / np.maximum(time_s, TINY), np.inf).T.repeat(len(rows), axis=0)
+        # [drafters, requests], since NumPy is slow with arrays that are short in their last dimension
+        own_tokens, own_time_s, own_rounds = np.ascontiguousarray(own.T)
+        has_own: BoolArray = np.logical_or.reduce(own_rounds > 0)
+        weight = self._prior_rounds / np.maximum(num_rounds, TINY)
+        scale = np.where(has_own & tried, weight, 1.0)  # a request without evidence has the shared figure
+        time_s = own_time_s + scale * time_s
+        return np.where(tried, (own_tokens + scale * tokens) / np.maximum(time_s, TINY), np.inf).T
+
+    def _count_new(self) -> None:
+        """Several rounds at one go, with what the processor has at hand from the one before: a third of the time."""
+        for outcome, groups in self._new:
+            tokens, time_s = tokens_and_time_s(self._kind, outcome)
+            shown = np.empty((len(tokens), 3))
+            shown[:, 0], shown[:, 1], shown[:, 2] = tokens, time_s, 1.0
+            self._evidence.add(groups, outcome.rows, shown)
+        self._new.clear()

@@ -57,6 +57,8 @@ class SpinSelector:
         self._assigned = Assignment(setting.num_requests, self._num_drafters)
         self._assigned_next = Assignment(setting.num_requests, self._num_drafters)
         """For the slot behind this one, as far as it was made ahead of its time."""
+        self._placed: tuple[IntArray | None, IntArray] = None, np.empty(0, np.int64)
+        """Requests of the last round and their drafters, None = they may have lost them since."""
         self._max_num_seqs = setting.max_num_seqs
         self._pass_of = np.full(setting.num_requests, -1, np.int64)
         """The pass that each request last had a round in."""
@@ -85,11 +87,14 @@ class SpinSelector:
             to_place = self._with_those_elsewhere(rows)
             self._assigned, self._assigned_next = self._assigned_next, self._assigned
             self._assigned_next.clear()
+        elif rows is self._placed[0]:
+            return self._placed[1]  # within a slot nobody came
         drafters = self._assigned.of(rows)
-        if len(to_place) == len(rows) and not np.count_nonzero(drafters == NO_DRAFTER):
-            return drafters  # as nearly always
-        self._assign(self._assigned, to_place, rows, (self._num_passes - 1) // self._rounds_per_slot)
-        return self._assigned.of(rows)
+        if len(to_place) > len(rows) or np.count_nonzero(drafters == NO_DRAFTER):
+            self._assign(self._assigned, to_place, rows, (self._num_passes - 1) // self._rounds_per_slot)
+            drafters = self._assigned.of(rows)
+        self._placed = rows, drafters
+        return drafters
 
     def next_drafters(self, context: RoundContext) -> IntArray:
         """Assign for the next slot what will be in it with its next round, a pass from now; else as assigned."""
@@ -101,7 +106,8 @@ class SpinSelector:
 
     def _with_those_elsewhere(self, rows: IntArray) -> IntArray:
         """These requests, and behind them the running ones of other micro-batches."""
-        return np.concatenate((rows, self._assigned.others_than(rows)))
+        others = self._assigned.others_than(rows)
+        return np.concatenate((rows, others)) if len(others) else rows
 
     def _assign(self, assigned: Assignment, to_place: IntArray, own: IntArray, slot: int) -> None:
         """Give those of `to_place` that have no drafter in `assigned` one by the rule of the slot.
@@ -114,7 +120,9 @@ class SpinSelector:
         to_place = to_place[lacking]
         num_held = assigned.num_held
         if len(assigned) + len(to_place) > self._max_num_seqs:  # some were preempted, and hold places that others need
-            to_place = to_place[np.isin(to_place, own)]
+            is_own = np.zeros(len(self._pass_of), np.bool_)
+            is_own[own] = True
+            to_place = to_place[is_own[to_place]]
             num_held = assigned.num_held_by(own)
         places = np.maximum(self._capacities - num_held, 0)
         if slot % self._slots_per_epoch < self._exploring_slots:
@@ -129,6 +137,7 @@ class SpinSelector:
         if not np.count_nonzero(outcome.finished):
             return
         over = outcome.rows[outcome.finished]
+        self._placed = None, over
         self._assigned.free(over)
         self._assigned_next.free(over)
         self._num_in_pass -= int(np.count_nonzero(self._pass_of[over] == self._num_passes))
@@ -139,7 +148,10 @@ class SpinSelector:
         In a pipeline a round of the batch is a pass: each running request's turn, in whatever micro-batch. The next one
         begins when a request's turn comes again, or all that had theirs are over.
         """
-        begins = not self._num_in_pass or bool(np.count_nonzero(self._pass_of[rows] == self._num_passes))
+        present = self._num_passes
+        # the first had its turn already in nearly every round of a pipeline of depth 1
+        had_turn = self._pass_of[rows[0]] == present or present in self._pass_of[rows].tolist()
+        begins = bool(not self._num_in_pass or had_turn)
         if begins:
             self._num_passes += 1
             self._num_in_pass = 0

@@ -74,7 +74,7 @@ class ThompsonSelector:
         if self._reward == "round_goodput":
             time_s = time_s + outcome.verify_time_s
         shown = (accepted, rejected, place < drafted, time_s[:, None], np.ones((len(drafted), 1)))
-        self._evidence.add(outcome, np.concatenate(shown, axis=1, dtype=np.float64))
+        self._evidence.add(outcome.groups(), outcome.rows, np.concatenate(shown, axis=1, dtype=np.float64))
 
     def _pick(self, rows: IntArray) -> IntArray:
         *_, time_s, num_rounds = self._evidence.shared.T

@@ -25,8 +25,12 @@ def run_lengths(accepted: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64])
 
 def cut_at_end(runs: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Runs uint8 [..., positions] cut where their request's text ends."""
-    left = remaining(offsets)
-    return np.minimum(runs, np.minimum(left, MAX_RUN).astype(np.uint8))
+    return np.minimum(runs, capped_remaining(offsets))
+
+
+def capped_remaining(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """As `remaining`, at most `MAX_RUN`."""
+    return np.minimum(remaining(offsets), MAX_RUN).astype(np.uint8)
 
 
 def remaining(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

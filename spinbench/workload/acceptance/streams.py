@@ -11,6 +11,7 @@ from spinbench.workload.acceptance.agreement import NOTHING_TO_COMPARE
 from spinbench.workload.acceptance.drafter_name import is_ngram, model_of, models_of
 from spinbench.workload.acceptance.lookup import MAX_ORDER
 from spinbench.workload.acceptance.probability import decode_probability
+from spinbench.workload.acceptance.runs import MAX_RUN, capped_remaining
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -110,11 +111,10 @@ class AcceptanceStreams:
             runs = np.where(by_lookup, self._flat_lookup_run[at + order * len(self.match_order)], runs)
         return np.minimum(runs, self._ends[rows] - at - 1)
 
-    def accepted_runs_of_models(self, rows: Ints, num_output_tokens: Ints, drafters: Ints) -> Ints:
-        """As `accepted_run`, of drafts by models alone; `drafters` int [n] says whose each request's is."""
-        at = self.offsets[rows] + num_output_tokens
-        runs = self._flat_run[at + self._model_rows[drafters]]
-        return np.minimum(runs, self._ends[rows] - at - 1)
+    def emitted_behind_models(self, rows: Ints, num_output_tokens: Ints, drafters: Ints) -> npt.NDArray[np.uint8]:
+        """Tokens that a draft by a model which is long enough brings: the accepted ones, as `accepted_run` has them,
+        and the target's own. `drafters` int [n] says whose each request's draft is; at most 255."""
+        return self._flat_emitted[self.offsets[rows] + num_output_tokens + self._model_rows[drafters]]
 
     def accepted_depth(self, rows: Ints, num_output_tokens: Ints, drafter: int, branching: Sequence[int]) -> Ints:
         """Tokens accepted of a tree in which the drafter's `branching[j]` likeliest tokens follow each node of depth j.
@@ -179,6 +179,13 @@ class AcceptanceStreams:
         at = np.where(inside, self.offsets[rows][:, None] + places, 0)
         return np.where(inside, self.token_ids[at], NO_TOKEN).astype(np.int64)
 
+    def next_token_ids(self, rows: Ints, num_output_tokens: Ints, counts: Ints) -> Ints:
+        """The same of the next `counts` tokens of each text, at most `MAX_RUN`, and of so many more that all have as
+        many; not to be changed."""
+        if self.token_ids is None:
+            return self._unknown_token_ids[: len(rows)]
+        return self.token_ids_at(rows, num_output_tokens, int(np.maximum.reduce(counts)))
+
     def row_of_model(self, drafter: int) -> int:
         """Row of `run` that a drafter's model has, -1 for prompt lookup."""
         offset = self._model_row[drafter]
@@ -210,6 +217,16 @@ class AcceptanceStreams:
     def _ends(self) -> Ints:
         """[rows]: where each request's positions end."""
         return self.offsets[1:]
+
+    @cached_property
+    def _unknown_token_ids(self) -> Ints:
+        """[rows, MAX_RUN], of no size in memory."""
+        return np.broadcast_to(np.int64(NO_TOKEN), (len(self.num_tokens), MAX_RUN))
+
+    @cached_property
+    def _flat_emitted(self) -> npt.NDArray[np.uint8]:
+        """Where `_flat_run` has the run from a position on, one token more than it, as far as the text goes."""
+        return np.minimum(np.minimum(self.run, MAX_RUN - 1) + np.uint8(1), capped_remaining(self.offsets)).reshape(-1)
 
     @cached_property
     def _flat_run(self) -> npt.NDArray[np.uint8]:

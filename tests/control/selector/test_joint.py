@@ -49,14 +49,13 @@ def _drive(selector, num_rounds: int, accepts, order=(0, 0, 0, 0), step_s: float
         steps = [lengths[drafter == d].max() if d >= 0 else 0 for d in drafter.tolist()]
         done = outcome(range(4), drafter, accepted, np.where(drafter == 2, 0.0, step_s) * steps)
         group = np.array([int((drafter == d).sum()) if d >= 0 else 0 for d in drafter.tolist()])
-        done = replace(
-            done,
+        done = done._replace(
             drafted=lengths,
             drafted_nodes=lengths,
             draft_steps=np.where(drafter == 2, 0, lengths),
             by_lookup=drafter == 2,
             verify_time_s=1 + row_s * lengths.sum(),
-            group_size=group,
+            group_size=lambda group=group: group,
         )
         selector.observe(with_copies(done, order, copied))
         history.append((drafter.tolist(), lengths.tolist()))

@@ -26,7 +26,7 @@ def _round(
     estimate.begin(replace(context(len(rows), rows=rows), lookup_match_order=np.full(len(rows), order)))
     done = outcome(rows, [drafter] * len(rows), accepted, [1.0] * len(rows))
     lengths = np.full(len(rows), drafted if drafter >= 0 else 0)
-    done = replace(done, drafted=lengths, drafted_nodes=lengths, draft_steps=lengths)
+    done = done._replace(drafted=lengths, drafted_nodes=lengths, draft_steps=lengths)
     estimate.observe(with_copies(done, [order] * len(rows), lookup_run or [0] * len(rows)))
 
 
@@ -90,7 +90,7 @@ def test_where_the_table_says_otherwise_a_copy_is_found_out():
         begin([0, 1], [0, MAX_AGREED])
         done = with_copies(outcome([0, 1], [-1, -1], [3, 3], [1.0, 1.0]), [2, 2], [0, 4])
         sure = np.full((2, 5), 0.5)
-        estimate.observe(replace(done, ngram_hindsight=lambda sure=sure: (sure, np.ones((2, 5), np.bool_))))
+        estimate.observe(done._replace(ngram_hindsight=lambda sure=sure: (sure, np.ones((2, 5), np.bool_))))
     begin([7, 8], [0, MAX_AGREED])
     (table, copy), (same_table, same_copy) = estimate.survival(np.array([7, 8]), 0.0)
     assert same_copy[0] > 3 * copy[0]
@@ -109,7 +109,7 @@ def test_the_end_of_a_text_is_no_rejection():
     first, second = _estimate(), _estimate()
     for estimate, finished in ((first, True), (second, False)):
         estimate.begin(context(1))
-        estimate.observe(replace(outcome([0], [0], [1], [1.0]), finished=np.array([finished])))
+        estimate.observe(outcome([0], [0], [1], [1.0])._replace(finished=np.array([finished])))
     ended, rejected = (estimate.survival(np.array([3]), 0.0)[0, 0] for estimate in (first, second))
     assert ended[1] > rejected[1]
 

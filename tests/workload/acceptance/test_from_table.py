@@ -38,11 +38,11 @@ def test_requests_are_found_by_id():
 def test_drafts_of_several_drafters_are_looked_up_together():
     streams = streams_from_table(TABLE, [request(1, 2), request(0, 4)], ["poor", "prompt_lookup", "good+prompt_lookup"])
     rows, emitted, drafters = np.array([1, 1, 0, 1]), np.array([0, 1, 0, 1]), np.array([2, 0, 2, 2])
-    # as many as each one's run has, the text's last token left to the target
-    together = streams.accepted_runs_of_models(rows, emitted, drafters).tolist()
-    assert together == [2, 2, 1, 1]
+    # as many as each one's run has, the text's last token left to the target, and the target's own
+    together = streams.emitted_behind_models(rows, emitted, drafters).tolist()
+    assert together == [3, 3, 2, 2]
     assert together == [
-        runs(streams, row, drafter)[at] for row, at, drafter in zip(rows, emitted, drafters, strict=True)
+        runs(streams, row, drafter)[at] + 1 for row, at, drafter in zip(rows, emitted, drafters, strict=True)
     ]
 
 
