@@ -11,8 +11,10 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 
-FinishReason = Literal["stop", "length", "aborted"]
-SpanKind = Literal["prefill", "catch_up", "draft", "draft_ahead", "verify", "generate", "host"]
+FinishReason = Literal["stop", "length", "aborted", "out_of_memory"]
+SpanKind = Literal["prefill", "catch_up", "draft", "draft_ahead", "verify", "generate", "host", "out_of_memory"]
+COMPLETED: tuple[FinishReason, ...] = ("stop", "length")
+"""Of requests whose answer is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class RequestRecord:
     output_tokens: int
     max_new_tokens: int
     finish_reason: FinishReason
-    """`stop`: end token; `length`: `max_new_tokens`; `aborted`: the run was interrupted first."""
+    """`stop`: end token; `length`: `max_new_tokens`; `aborted`: the run was interrupted first; `out_of_memory`: it was
+    given up with the tokens that it had, since a job of it alone did not fit on its device."""
     num_preemptions: int
     num_prefill_emitted_tokens: int
     """Output tokens that came out of a prefill (one per prefill), or of a peer's `generate`; all others: of rounds."""
@@ -78,6 +81,8 @@ class SpanRecord:
     lane: str
     """`target`, or the drafter's name, or `host`."""
     kind: SpanKind
+    """What was done; `out_of_memory`: it did not fit on the device and came to nothing, its counts are what it asked
+    for."""
     start_s: float
     end_s: float
     round_index: int
