@@ -96,8 +96,8 @@ The last column's figures come from `measured.csv` (columns claim = key, value, 
 
 Measured are other models, requests and devices than the paper's: SmolLM2-135M with six drafters, among them copies and
 an n-gram table, in float32 on two CPU cores, 16 requests of `traces/mixed.jsonl` at batch 8, K = 4; each step over the
-homogeneous baseline (the smallest network, padded) of the same repeat, median of four repeats, smallest and largest in brackets.
-The pipeline loses: the target's and the drafters' lanes share these two cores, so that it takes half of them from the
+homogeneous baseline (the smallest network, padded) of the same repeat, median of four repeats with the extremes. The
+pipeline loses: the target's and the drafters' lanes share these two cores, so that it takes half of them from the
 target. Decomposition changes nothing that can be told from the noise, with contexts of at most a few hundred tokens.
 Plain decoding serves 1.21x of that baseline there (1.11..1.30), more than any of these steps, and `joint` 1.04x of
 plain decoding (0.86..1.15; [each run](../benchmarks/staircase.csv), which the commands in `measured.csv` made).

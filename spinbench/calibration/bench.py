@@ -15,10 +15,12 @@ from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import JobPoint, PassPoint
 from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import PrefillJob
+from spinbench.control.job import DidNotFit, JobDone, PrefillJob
 from spinbench.control.kv_budget import blocks_for
 from spinbench.control.placement import Placement
+from spinbench.control.span_chunk import kind_of
 from spinbench.control.text import LiveText
+from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
 from spinbench.runtime.body import TorchBody
@@ -152,7 +154,7 @@ class Bench:
             raise RuntimeError("the body did not do the job that it was given")
         if fresh:
             self._hold(job.spans.rows.tolist())
-        return done.end_s - done.start_s
+        return _seconds(done)
 
     @contextmanager
     def two_lanes(self, drafter_threads: int) -> Iterator["TwoLanes"]:
@@ -217,10 +219,19 @@ class TwoLanes:
             place = next(place for place, job in enumerate(jobs) if job is done.job)
             in_flight -= 1
             if min(map(len, seconds)) < repeats:
-                seconds[place].append(done.end_s - done.start_s)
+                seconds[place].append(_seconds(done))
                 self._body.submit(jobs[place])
                 in_flight += 1
         return seconds
+
+
+def _seconds(done: JobDone) -> float:
+    if isinstance(done.result, DidNotFit):
+        raise UserError(
+            f"out of memory in a {kind_of(done.job)} job of {len(done.job.spans)} requests; lower max_num_seqs, "
+            "max_context_tokens or max_num_batched_tokens"
+        )
+    return done.end_s - done.start_s
 
 
 def num_blocks(limits: ProfileLimits) -> int:

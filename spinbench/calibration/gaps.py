@@ -15,7 +15,9 @@ from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.round_robin import RoundRobinSelector
+from spinbench.control.span_chunk import OUT_OF_MEMORY
 from spinbench.control.span_record import SpanColumns
+from spinbench.errors import UserError
 from spinbench.runtime.body import TorchBody
 from spinbench.runtime.session import live_loop
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
@@ -39,7 +41,7 @@ def loop_gaps_s(
     """Seconds between jobs while made-up requests are served at this batch size, every drafter taking its turn.
 
     Drafters change every round, so the decisions cost what a simple selector's do. Raises KeyboardInterrupt if Ctrl-C
-    ends it.
+    ends it, UserError without memory for so many requests.
     """
     rng = np.random.default_rng(max_num_seqs)
     requests = [
@@ -63,6 +65,8 @@ def loop_gaps_s(
     record = live_loop(loop_setting, body, queue, prompts).run()
     if not record.complete:
         raise KeyboardInterrupt
+    if OUT_OF_MEMORY in record.spans.kind:
+        raise UserError(f"out of memory where {max_num_seqs} requests are served side by side; lower max_num_seqs")
     return span_gaps_s(record.spans)
 
 
@@ -70,7 +74,7 @@ def span_gaps_s(spans: SpanColumns) -> dict[GapPoint, list[float]]:
     """Seconds between each job and the next, of a run that did one job at a time and never waited for a request."""
     gaps: dict[GapPoint, list[float]] = defaultdict(list)
     kinds: list[JobKind] = [
-        kind for kind in spans.kind if kind != "host" and kind != "generate" and kind != "draft_ahead"
+        kind for kind in spans.kind if kind not in ("host", "generate", "draft_ahead", "out_of_memory")
     ]
     sizes = np.diff(spans.first_row).tolist()
     seconds = (spans.start_s[1:] - spans.end_s[:-1]).tolist()

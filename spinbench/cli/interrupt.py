@@ -48,6 +48,10 @@ class InterruptibleBody:
         """Free the requests' KV."""
         self._body.release(rows)
 
+    def forget(self, rows: IntArray) -> None:
+        """Forget what was drafted for the requests."""
+        self._body.forget(rows)
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Ctrl-C is taken as described while inside."""

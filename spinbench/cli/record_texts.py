@@ -12,6 +12,7 @@ from spinbench.cli.assemble import Assembly
 from spinbench.cli.interrupt import InterruptibleBody
 from spinbench.cli.progress import show_progress
 from spinbench.cli.record_work import RecordWork, digest
+from spinbench.control.record import COMPLETED
 from spinbench.errors import UserError
 from spinbench.metrics.store import read_run
 from spinbench.runtime.session import live_loop
@@ -71,6 +72,8 @@ def texts_of_run(folder: Path, assembly: Assembly, sampling: SamplingMeta) -> Re
         if request.id not in rows:
             raise UserError(f"{folder}: lacks request {request.id!r}; give the same trace.* options as the run had")
         row = rows[request.id]
+        if row["finish_reason"] not in COMPLETED:
+            raise UserError(f"{folder}: request {request.id!r} was given up, out of memory; from_run needs all answers")
         if tuple(row["prompt_token_ids"]) != assembly.prompts[request.id]:
             raise UserError(f"{folder}: request {request.id!r} had other prompt tokens (models.use_chat_template?)")
         if row["max_new_tokens"] != request.max_new_tokens:
@@ -111,6 +114,12 @@ def _serve(assembly: Assembly) -> dict[str, np.ndarray]:
         raise KeyboardInterrupt
     answers = {request.request_id: request for request in record.requests}
     ordered = [answers[request.id] for request in assembly.trace.requests]
+    for answer in ordered:
+        if answer.finish_reason not in COMPLETED:
+            raise UserError(
+                f"request {answer.request_id!r} is out of memory even alone, so its answer is not known; lower "
+                "kv.gpu_memory_utilization or trace.max_prompt_tokens"
+            )
     return {
         "token_ids": np.concatenate([np.array(answer.output_token_ids, np.int32) for answer in ordered]),
         "output_tokens": np.array([answer.output_tokens for answer in ordered], np.int64),

@@ -23,7 +23,8 @@ from spinbench.cli.session import Session
 from spinbench.cli.sink_config import make_sink
 from spinbench.cli.summary import print_summary
 from spinbench.control.job import Body
-from spinbench.control.record import RunRecord
+from spinbench.control.record import COMPLETED, RunRecord
+from spinbench.control.span_chunk import OUT_OF_MEMORY
 from spinbench.errors import UserError
 from spinbench.metrics.slo import parse_slo
 from spinbench.metrics.store import write_run
@@ -161,7 +162,7 @@ def save(
 
     Raises Interrupted for an incomplete record.
     """
-    finished = sum(request.finish_reason != "aborted" for request in record.requests)
+    finished = sum(request.finish_reason in COMPLETED for request in record.requests)
     if not record.complete and finished == 0:
         raise Interrupted("no request was finished; nothing was written")
     requests = session.trace.requests
@@ -169,7 +170,7 @@ def save(
         **run_meta(config, point, session, code),
         "wall_s": round(wall_s, 3),
         **session.judge(record),
-        "warnings": list(session.warnings()),
+        "warnings": [*session.warnings(), *_memory_warnings(record)],
     }
     with uninterrupted():
         summary = write_run(
@@ -203,6 +204,17 @@ def _refuse_sweep_keys(overrides: Sequence[str]) -> None:
     for override in overrides:
         if section_of(override) in ("sweep", "launcher"):
             raise UserError(f"{key_of(override)} is of sweeps, and this is one run: add -m, or leave it out")
+
+
+def _memory_warnings(record: RunRecord) -> list[str]:
+    """What did not fit on the devices, a line each."""
+    num_jobs = record.spans.kind.count(OUT_OF_MEMORY)
+    given_up = [request.request_id for request in record.requests if request.finish_reason == "out_of_memory"]
+    lines = [f"{num_jobs} of {len(record.spans)} jobs were out of memory, and done again in smaller batches"]
+    if given_up:
+        where = f"{len(given_up)} of {len(record.requests)} requests"
+        lines.append(f"{where} were given up, out of memory even alone: {given_up[0]!r} was the first")
+    return lines if num_jobs else []
 
 
 def _texts(session: Session, record: RunRecord) -> dict[str, str] | None:

@@ -1,15 +1,19 @@
-"""Makes emitted tokens part of the text, and ends the requests that end with them."""
+"""Makes emitted tokens part of the text, and ends requests."""
 
+import logging
 from collections.abc import Callable
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.end_tokens import EndTokens
-from spinbench.control.job import Body
+from spinbench.control.job import Body, Job
 from spinbench.control.loop_setting import Progress
 from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import RequestTable
 from spinbench.control.scheduler import Scheduler
+from spinbench.control.span_chunk import kind_of
 from spinbench.control.text import Text
+
+LOG = logging.getLogger(__name__)
 
 
 class Committer:
@@ -56,5 +60,24 @@ class Committer:
             self._body.release(rows[places])
         if self._on_progress:
             self._emitted_tokens += int(emitted.sum())
-            self._on_progress(Progress(self._finished_requests, self._emitted_tokens))
+            self._tell()
         return finished
+
+    def give_up(self, rows: IntArray, job: Job, now_s: float) -> None:
+        """End a request, the only one of `rows`, since its device has too little memory for this job of it alone."""
+        (row,) = rows.tolist()
+        ((start,), (stop,)) = job.spans.start.tolist(), job.spans.stop.tolist()
+        LOG.warning(
+            "request %r is given up: out of memory in a %s job of it alone, of %d tokens behind %d; lower "
+            "kv.gpu_memory_utilization or kv.num_blocks, so that more is left for jobs, or trace.max_prompt_tokens",
+            self._table.requests[row].id, kind_of(job), stop - start, start,
+        )  # fmt: skip
+        self._scheduler.finish(row)
+        self._recorder.add_request(row, now_s, "out_of_memory")
+        self._finished_requests += 1
+        self._body.release(rows)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_progress:
+            self._on_progress(Progress(self._finished_requests, self._emitted_tokens))

@@ -7,7 +7,7 @@ import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import DraftJob, DraftResult, JobDone, TokenSpans
+from spinbench.control.job import DidNotFit, DraftJob, DraftResult, JobDone, Result, TokenSpans
 from spinbench.control.ready_drafts import NO_JOB, ReadyDrafts
 from spinbench.control.request_table import RequestTable
 from spinbench.control.round import Round
@@ -108,15 +108,17 @@ class DraftAhead:
         self._num_jobs += 1
         return job
 
-    def done(self, done: JobDone, job: DraftJob, result: DraftResult) -> tuple[int, int]:
+    def done(self, done: JobDone, job: DraftJob, result: Result) -> tuple[int, int]:
         """Take in what was drafted ahead; returns the job's number, and the round whose drafts it goes on from."""
         number, round_index, _ = self._in_flight.pop(id(job))
         if round_index == self._last_verified:
             self._left_s = max(self._left_s, done.end_s - self._verified_s)
         current = self._is_current(job.spans.rows, number)
         rows = job.spans.rows[current]
-        if len(rows):
-            if result.guesses is None:
+        if isinstance(result, DidNotFit):
+            self.forget(rows)
+        elif len(rows):
+            if not isinstance(result, DraftResult) or result.guesses is None:
                 raise ValueError("a draft made ahead comes with a guess at the token in front of it")
             self._guess[rows] = result.guesses[current]
             self._drafts.start_s[rows] = done.start_s
@@ -148,12 +150,16 @@ class DraftAhead:
         self._table.drafter_kv_tokens[rows, self._drafts.drafter[rows]] = self._num_before[rows] + right
         self._drafts.job[rows[~right]] = NO_JOB
 
+    def forget(self, rows: IntArray) -> None:
+        """What is drafted ahead for these requests is of no use any more."""
+        self._drafts.job[rows] = NO_JOB
+
     def take(self, rows: IntArray) -> ReadyDrafts:
         """The drafts that these requests have already as their round begins."""
         drafts = self._drafts.only(rows)
         kept = self._num_kv_drops[rows] == self._table.num_kv_drops[rows]
         drafts.job[~kept] = NO_JOB
-        self._drafts.job[rows] = NO_JOB
+        self.forget(rows)
         return drafts
 
     def _is_current(self, rows: IntArray, number: int) -> BoolArray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, ScoreResult, TokenSpans
+from spinbench.control.job import CatchUpJob, DidNotFit, ScoreResult, TokenSpans
 from spinbench.control.request_table import RequestTable
 from spinbench.control.text import Text
 
@@ -59,6 +59,10 @@ class FullInformation:
         """[positions of all requests, drafters]: whether the drafter's model would have said this token."""
         self._known = np.ones((len(table), len(self._drafters)), np.int64)
         """[requests, drafters]: output positions below are in `_right`."""
+        self.asked_rows: IntArray = np.empty(0, np.int64)
+        """The requests that drafters were asked about last."""
+        self._unfit: CatchUpJob | None = None
+        """The first of the jobs for it that did not fit on its device."""
         self._given = np.ones(len(table), np.int64)
         """[requests]: output positions below were given to the selector."""
 
@@ -77,6 +81,7 @@ class FullInformation:
     def jobs(self, rows: IntArray) -> list[CatchUpJob]:
         """What the drafters must be asked about the newest tokens of these requests, one job for each drafter."""
         table, jobs = self._table, []
+        self.asked_rows, self._unfit = rows, None
         output_tokens, stop = table.num_output_tokens(rows), table.num_tokens[rows] - 1
         for drafter, info in enumerate(self._drafters):
             if info.has_kv_cache:
@@ -89,17 +94,22 @@ class FullInformation:
                     jobs.append(CatchUpJob(drafter, spans, num_scored[asked]))
         return jobs
 
-    def scored(self, job: CatchUpJob, result: ScoreResult) -> None:
-        """Take an answer in."""
+    def scored(self, job: CatchUpJob, result: ScoreResult | DidNotFit) -> CatchUpJob | None:
+        """Take an answer in; returns the first job since the drafters were asked that did not fit: ask again then."""
+        if isinstance(result, DidNotFit):
+            self._unfit = self._unfit or job
+            return self._unfit
         rows, num_scored = job.spans.rows, job.num_scored
         if num_scored is None:
             raise ValueError("a catch-up job without questions has no answers")
+        self._table.hold_kv(rows, job.drafter, job.spans.stop)
         known = self._known[rows, job.drafter]
         offsets = np.arange(result.right.shape[1])
         own = offsets < num_scored[:, None]
         places = (self._first[rows] + known)[:, None] + offsets
         self._right[places[own], job.drafter] = result.right[own]
         self._known[rows, job.drafter] = known + num_scored
+        return self._unfit
 
     def take(self, rows: IntArray) -> FullFeedback | None:
         """The positions that have become clear since the last time, None if there are none.

@@ -172,7 +172,12 @@ class VerifyResult:
     where no request had more than one drafter."""
 
 
-Result = PrefillResult | ScoreResult | DraftResult | VerifyResult | None
+@dataclass(frozen=True, slots=True)
+class DidNotFit:
+    """The device had too little memory for the job. Nothing came of it; what it wrote into KV pools nobody counts."""
+
+
+Result = PrefillResult | ScoreResult | DraftResult | VerifyResult | DidNotFit | None
 
 
 def job_as_run(job: Job, result: Result) -> Job:
@@ -202,7 +207,10 @@ class KnownTimes(NamedTuple):
 
 
 class JobDone(NamedTuple):
-    """A job's result is there; it occupied `lane` for these `times`, which need not be over yet."""
+    """A job's result is there; it occupied `lane` for these `times`, which need not be over yet.
+
+    Of any job the result may be `DidNotFit` instead.
+    """
 
     job: Job
     result: Result
@@ -237,4 +245,8 @@ class Body(Protocol):
 
     def release(self, rows: IntArray) -> None:
         """These requests ended or were preempted: their KV is not needed any more."""
+        ...
+
+    def forget(self, rows: IntArray) -> None:
+        """What was drafted for these requests will not be verified, since not all of it fitted; they keep their KV."""
         ...

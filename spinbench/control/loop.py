@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from spinbench.control.arrays import IntArray
+from spinbench.control.batch_limits import BatchLimits
 from spinbench.control.committer import Committer
 from spinbench.control.draft_ahead import DraftAhead
 from spinbench.control.draft_series import DraftsAtOnce
@@ -11,6 +12,7 @@ from spinbench.control.full_information import FullInformation, LearnsFromAll
 from spinbench.control.job import (
     Body,
     CatchUpJob,
+    DidNotFit,
     DraftJob,
     DraftResult,
     Job,
@@ -67,7 +69,9 @@ class ServingLoop:
         self._recorder = Recorder(table, text, setting.drafter_names, body.now())
         ends = EndTokens(setting.eos_token_ids, table)
         committer = Committer(table, text, ends, self._scheduler, self._recorder, body, on_progress)
-        self._prefills = Prefills(table, self._scheduler, committer, body, setting.max_num_draft_tokens + 1)
+        self._limits = BatchLimits(setting.max_num_seqs, setting.max_num_batched_tokens)
+        headroom_tokens = setting.max_num_draft_tokens + 1
+        self._prefills = Prefills(table, self._scheduler, committer, body, self._limits, headroom_tokens)
         # A decision knows what happened up to the event that it follows, not what the clock reads by the time that the
         # host gets to it: so it depends on the durations of jobs alone, and a simulator can come to the same one.
         self._last_event: JobTimes = KnownTimes(0.0, 0.0)
@@ -85,10 +89,10 @@ class ServingLoop:
         self._draft_ahead: DraftAhead | None = None
         if setting.drafts_ahead:
             self._draft_ahead = DraftAhead(table, setting.drafters, self._scheduler)
-        of_rounds, beside = setting.of_rounds, (self._full, self._draft_ahead)
+        of_rounds, beside, limits = setting.of_rounds, (self._full, self._draft_ahead), self._limits
         self._starter = RoundStarter(setting, of_rounds, body, table, text, self._scheduler, *beside)
         self._closer = RoundCloser(
-            setting, of_rounds, table, text, ends, self._scheduler, self._recorder, committer, *beside
+            setting, of_rounds, table, text, ends, self._scheduler, self._recorder, committer, body, limits, *beside
         )
 
     def run(self) -> RunRecord:
@@ -165,7 +169,8 @@ class ServingLoop:
 
         A pipeline of depth 1 does either the one or the other. All drafters are asked first, if the selector learns so.
         """
-        depth = self._setting.pipeline.depth
+        limits = self._limits
+        depth = 1 if limits.one_at_a_time else self._setting.pipeline.depth
         overlaps = depth > 1
         if not self._prefills.under_way and (overlaps or not self._rounds):
             self._prefills.start()
@@ -175,9 +180,13 @@ class ServingLoop:
         if places > 0 and (overlaps or not self._prefills.under_way) and self._scheduler.running:
             running = self._scheduler.running_rows
             idle = running[self._table.in_round[running] == IDLE] if overlaps else running
-            rows = next_to_start(idle, self._table.last_round, places * share_of_batch(len(running), depth))
+            share = min(share_of_batch(len(running), depth), limits.round_requests)
+            rows = next_to_start(idle, self._table.last_round, places * share)
             if len(rows) and not self._asks_all(rows):
-                self._start_rounds(rows, min(places, num_parts(len(rows), len(running), depth)))
+                most = max(num_parts(len(rows), len(running), depth), -(-len(rows) // share))
+                self._start_rounds(rows, min(places, most))
+                if not self._rounds and not self._prefills.under_way:
+                    self._start_work()  # all of these were preempted, others were not
 
     def _asks_all(self, rows: IntArray) -> bool:
         """Ask all drafters about the newest tokens, where the selector learns from that; whether any was asked."""
@@ -218,30 +227,49 @@ class ServingLoop:
 
     def _handle(self, done: JobDone) -> None:
         job, result = done.job, done.result
-        prepared_in = self._ahead.done(job) if self._ahead and isinstance(job, CatchUpJob) else None
+        prepared_in = self._ahead.done(job, result) if self._ahead and isinstance(job, CatchUpJob) else None
         if prepared_in is not None:
             self._recorder.add_span(done, prepared_in)
             return
-        if self._draft_ahead and isinstance(job, DraftJob) and isinstance(result, DraftResult) and job.is_ahead:
+        if self._draft_ahead and isinstance(job, DraftJob) and job.is_ahead:
             number, drafted_in = self._draft_ahead.done(done, job, result)
             self._recorder.add_span(done, drafted_in, number)
             return
         # all requests of a job are in the same round, or in none while all drafters are asked for the one that follows
         round_ = self._rounds.get(int(self._table.in_round[job.spans.rows[0]]))
         self._recorder.add_span(done, round_.index if round_ else self._starter.num_rounds if self._num_scoring else -1)
-        if isinstance(job, DraftJob) and isinstance(result, DraftResult) and round_:
+        if round_:
+            self._handle_round(round_, done)
+        elif isinstance(job, PrefillJob) and isinstance(result, PrefillResult | DidNotFit):
+            self._prefills.end(done, job, result, has_company=bool(self._rounds))
+        elif isinstance(job, CatchUpJob) and isinstance(result, ScoreResult | DidNotFit) and self._full:
+            self._num_scoring -= 1
+            unfit = self._full.scored(job, result)
+            if unfit is not None and not self._num_scoring:
+                self._closer.back_off(unfit, self._full.asked_rows, done.end_s, has_company=False)
+        else:
+            raise _unexpected(done)
+
+    def _handle_round(self, round_: Round, done: JobDone) -> None:
+        """A job of a round ended."""
+        job, result = done.job, done.result
+        if isinstance(result, DidNotFit) or (self._ahead and self._ahead.lacks_kv(job)):
+            round_.give_up(job, isinstance(result, DidNotFit))
+        elif isinstance(job, DraftJob) and isinstance(result, DraftResult):
             verify = round_.draft_done(done, job, result)
             if verify is not None:
                 self._submit(verify, round_)
-        elif isinstance(job, VerifyJob) and isinstance(result, VerifyResult) and round_:
+        elif isinstance(job, VerifyJob) and isinstance(result, VerifyResult):
             del self._rounds[round_.index]
             self._closer.close(round_, done, result)
         elif isinstance(job, CatchUpJob):
             self._table.hold_kv(job.spans.rows, job.drafter, job.spans.stop)
-            if isinstance(result, ScoreResult) and self._full:
-                self._full.scored(job, result)
-                self._num_scoring -= 1
-        elif isinstance(job, PrefillJob) and isinstance(result, PrefillResult):
-            self._prefills.end(done, job, result)
         else:
-            raise TypeError(f"event of {type(job).__name__} with a result of {type(result).__name__}")
+            raise _unexpected(done)
+        if round_.is_over:
+            del self._rounds[round_.index]
+            self._closer.give_up(round_, done.end_s, has_company=bool(self._rounds) or self._prefills.under_way)
+
+
+def _unexpected(done: JobDone) -> TypeError:
+    return TypeError(f"event of {type(done.job).__name__} with a result of {type(done.result).__name__}")

@@ -10,7 +10,9 @@ from typing import Literal
 from spinbench.control.round_record import RoundColumns
 from spinbench.control.span_record import SpanColumns
 
-FinishReason = Literal["stop", "length", "aborted"]
+FinishReason = Literal["stop", "length", "aborted", "out_of_memory"]
+COMPLETED: tuple[FinishReason, ...] = ("stop", "length")
+"""Of requests whose answer is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class RequestRecord:
     output_tokens: int
     max_new_tokens: int
     finish_reason: FinishReason
-    """`stop`: end token; `length`: `max_new_tokens`; `aborted`: the run was interrupted first."""
+    """`stop`: end token; `length`: `max_new_tokens`; `aborted`: the run was interrupted first; `out_of_memory`: it was
+    given up with the tokens that it had, since a job of it alone did not fit on its device."""
     num_preemptions: int
     num_prefill_emitted_tokens: int
     """Output tokens that came out of a prefill (one per prefill), or of a peer's `generate`; all others: of rounds."""

@@ -113,8 +113,8 @@ class RequestTable:
         """Note that a drafter, each request's own or one of all, holds the KV of so many tokens."""
         self.drafter_kv_tokens.put(self._first_kv_place[rows] + drafter, num_tokens)
 
-    def queue_kv(self, rows: IntArray, drafter: int, stop: IntArray) -> None:
-        """Note that a catch-up to `stop` waits on the drafter's lane."""
+    def queue_kv(self, rows: IntArray, drafter: int, stop: IntArray | int) -> None:
+        """Note that a catch-up to `stop` waits on the drafter's lane; 0 = none that could be counted on."""
         self.queued_kv_tokens[rows, drafter] = stop
         self._ever_queued = True
 

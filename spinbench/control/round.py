@@ -66,6 +66,10 @@ class Round:
         self._setting = setting
         self._asked_tokens = num_speculative_tokens
         self._beside = choice.beside
+        self.is_given_up = False
+        """Whether it will not be verified: not all of it fitted on the devices."""
+        self.unfit: Job | None = None
+        """The first of its jobs that did not fit."""
         self._pending: dict[int, IntArray] = {}
         """Per drafter that still drafts, the places of its requests in the arrays."""
         self._merging: list[tuple[int, IntArray]] = []
@@ -116,7 +120,7 @@ class Round:
         return self.verify_job()
 
     def draft_done(self, done: JobDone, job: DraftJob, result: DraftResult) -> Job | None:
-        """Take a draft in; returns the verify job when it was the last one missing."""
+        """Take a draft in; returns the verify job when it was the last one missing, unless the round is given up."""
         places = own = self._pending.pop(job.drafter)
         steps = job.num_steps(result)
         if self._setting.has_trees:  # several drafters may draft for a request
@@ -130,7 +134,20 @@ class Round:
             own, steps = places[first], steps[first]
         self.draft_steps[own] = steps
         self._job_times.add(places, done, own)
-        return None if self._pending else self.verify_job()
+        return None if self._pending or self.is_given_up else self.verify_job()
+
+    def give_up(self, job: Job, did_not_fit: bool) -> None:
+        """Nothing came of one of its jobs: it did not fit, or its drafter lacked KV that another was to compute."""
+        self.is_given_up = True
+        if did_not_fit and self.unfit is None:
+            self.unfit = job
+        if isinstance(job, DraftJob):
+            self._pending.pop(job.drafter)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is given up and nothing of it is under way any more."""
+        return self.is_given_up and not self._pending
 
     @property
     def draft_depth(self) -> IntArray:

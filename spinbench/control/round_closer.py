@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from spinbench.control.arrays import IntArray
+from spinbench.control.batch_limits import BatchLimits
 from spinbench.control.committer import Committer
 from spinbench.control.draft_ahead import DraftAhead
 from spinbench.control.drafter_groups import DrafterGroups
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation
-from spinbench.control.job import JobDone, VerifyResult
+from spinbench.control.job import Body, Job, JobDone, VerifyResult
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.recorder import Recorder
 from spinbench.control.request_table import IDLE, RequestTable
@@ -31,6 +33,8 @@ class RoundCloser:
         scheduler: Scheduler,
         recorder: Recorder,
         committer: Committer,
+        body: Body,
+        limits: BatchLimits,
         full: FullInformation | None,
         draft_ahead: DraftAhead | None,
     ) -> None:
@@ -45,12 +49,15 @@ class RoundCloser:
         self._scheduler = scheduler
         self._recorder = recorder
         self._committer = committer
+        self._body = body
+        self._limits = limits
         self._full = full
         self._draft_ahead = draft_ahead
 
     def close(self, round_: Round, done: JobDone, result: VerifyResult) -> None:
         """Take in the verification of a round, which is `done`."""
         table, rows, setting = self._table, round_.rows, self._setting
+        self._limits.fitted()
         emitted = self._ends.cut(rows, result)
         accepted = emitted - 1
         drafter, drafted = round_.drafter, round_.draft_depth
@@ -81,3 +88,22 @@ class RoundCloser:
         setting.selector.observe(outcome)
         if setting.draft_length is not setting.selector:  # a selector that chooses K is both
             setting.draft_length.observe(outcome)
+
+    def give_up(self, round_: Round, end_s: float, has_company: bool) -> None:
+        """End a round, at `end_s`, of which not all fitted; its requests are as they were, and may begin another.
+
+        `has_company`: other rounds or a prefill are under way.
+        """
+        rows = round_.rows
+        self._of_rounds.has_redone = True
+        self._table.in_round[rows] = IDLE
+        self._body.forget(rows)
+        if self._draft_ahead:
+            self._draft_ahead.forget(rows)
+        if round_.unfit is not None:
+            self.back_off(round_.unfit, rows, end_s, has_company)
+
+    def back_off(self, job: Job, rows: IntArray, end_s: float, has_company: bool) -> None:
+        """Have `rows`, of which `job` did not fit, tried again in smaller rounds; the only one is given up."""
+        if not self._limits.retry_round(job, len(rows), has_company):
+            self._committer.give_up(rows, job, end_s)

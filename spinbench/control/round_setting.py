@@ -53,6 +53,9 @@ class RoundSetting:
         self.copies = any(drafter.copies for drafter in self.drafters)
         self.has_trees = tree is not None or bool(self.members) or branches
         """Whether what is verified may branch."""
+        self.has_redone = False
+        """Whether rounds were given up. Before they are done again a drafter may hold the KV of the newest token, too,
+        which it took in for the round that was to follow."""
         self._nobodys = Nobodys(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.bool_))
         self._all_keep_kv = bool(self.has_kv_cache.all())
         # without a draft the drafter is -1, and of merged ones the number behind all: nobody's KV, by the last place
@@ -78,8 +81,10 @@ class RoundSetting:
     def start_of_drafts(self, drafter: IntArray, by_lookup: BoolArray, newest: IntArray, held: IntArray) -> IntArray:
         """The first token that each drafter takes in, of `newest` known ones of which it holds the KV of `held`.
 
-        Where nothing has a KV cache, nothing has to be taken in.
+        Where nothing has a KV cache, nothing has to be taken in; else the newest token at least.
         """
+        if self.has_redone:
+            held = np.minimum(held, newest - 1)
         if self._all_keep_kv and not self.copies:
             return held
         return np.where(self.has_kv_cache[drafter] & ~by_lookup, held, newest)

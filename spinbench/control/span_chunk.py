@@ -8,11 +8,13 @@ from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.draft_series import SeriesDone
 from spinbench.control.job import (
     CatchUpJob,
+    DidNotFit,
     DraftJob,
     Job,
     JobDone,
     JobTimes,
     PrefillJob,
+    Result,
     TokenSpans,
     VerifyJob,
     job_as_run,
@@ -27,10 +29,14 @@ _KINDS: dict[type[Job], SpanKind] = {
     DraftJob: "draft",
     VerifyJob: "verify",
 }
+OUT_OF_MEMORY: SpanKind = "out_of_memory"
+"""Of a job of any kind that did not fit on its device."""
 
 
-def kind_of(job: Job) -> SpanKind:
-    """What a span of the job is called."""
+def kind_of(job: Job, result: Result = None) -> SpanKind:
+    """What a span of the job is called, once it has its `result`."""
+    if isinstance(result, DidNotFit):
+        return OUT_OF_MEMORY
     return "draft_ahead" if isinstance(job, DraftJob) and job.is_ahead else _KINDS[type(job)]
 
 
@@ -81,15 +87,15 @@ class SpanChunk:
             self._trees.append((len(self), job, job.tree))
         elif isinstance(job, VerifyJob):
             self._plans.append((len(self), job.layout))
-        self._add(job, done.lane, done.times, round_index)
+        self._add(job, kind_of(job, done.result), done.lane, done.times, round_index)
 
-    def _add(self, job: Job, lane: str, times: JobTimes, round_index: int) -> None:
+    def _add(self, job: Job, kind: SpanKind, lane: str, times: JobTimes, round_index: int) -> None:
         is_draft = isinstance(job, DraftJob)
         if is_draft:
             self._lengths.append(job.num_speculative_tokens)
             self._copied.append(job.by_lookup)
         self._lane.append(lane)
-        self._kind.append(kind_of(job))
+        self._kind.append(kind)
         self._times.append(times)
         self._round_index.append(round_index)
         self._is_draft.append(is_draft)

@@ -9,7 +9,7 @@ import numpy as np
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.number_columns import number_columns
 
-SpanKind = Literal["prefill", "catch_up", "draft", "draft_ahead", "verify", "generate", "host"]
+SpanKind = Literal["prefill", "catch_up", "draft", "draft_ahead", "verify", "generate", "host", "out_of_memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class SpanRecord:
     lane: str
     """`target`, or the drafter's name, or `host`."""
     kind: SpanKind
+    """What was done; `out_of_memory`: it did not fit on the device and came to nothing, its counts are what it asked
+    for."""
     start_s: float
     end_s: float
     round_index: int

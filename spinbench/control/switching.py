@@ -4,9 +4,10 @@ from typing import Literal
 
 import numpy as np
 
+from spinbench.control.arrays import BoolArray
 from spinbench.control.context import RoundContext
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, TokenSpans
+from spinbench.control.job import CatchUpJob, DidNotFit, DraftJob, Job, Result, TokenSpans
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
 from spinbench.control.round import MAX_UNSEEN_TOKENS, Round
 from spinbench.control.selector.protocol import Announces, Selector
@@ -23,7 +24,8 @@ class CatchUpAhead:
     the present drafter and the target. Only what this round adds is left for the switch.
 
     Drafted tokens never go in, so nothing that is prepared can be wrong; a guess that does not come true costs time of
-    a lane. A request may finish or be preempted meanwhile: then the job computes KV that nobody counts.
+    a lane. A request may finish or be preempted meanwhile: then the job computes KV that nobody counts. Nor is any
+    counted behind the gap that a job leaves which does not fit on its device.
     """
 
     def __init__(self, table: RequestTable, drafters: tuple[DrafterInfo, ...], selector: Selector) -> None:
@@ -32,6 +34,9 @@ class CatchUpAhead:
         self._announces = selector if isinstance(selector, Announces) else None
         self._in_flight: dict[int, tuple[CatchUpJob, int, np.ndarray]] = {}
         """By the job's identity: the job, its round, and each request's `num_kv_drops` when it was submitted."""
+
+        self._has_gaps = False
+        """Whether a job did not fit, so that others may have counted on KV that is not there."""
 
     @property
     def num_in_flight(self) -> int:
@@ -58,7 +63,7 @@ class CatchUpAhead:
             for own in [np.flatnonzero(wanted & (following == drafter))]
         ]
 
-    def done(self, job: CatchUpJob) -> int | None:
+    def done(self, job: CatchUpJob, result: Result) -> int | None:
         """Count the KV that a job has computed; returns the round that it was for, None for a job of others."""
         submitted = self._in_flight.pop(id(job), None)
         if submitted is None:
@@ -66,8 +71,23 @@ class CatchUpAhead:
         _, round_index, num_kv_drops = submitted
         rows, table = job.spans.rows, self._table
         kept = table.num_kv_drops[rows] == num_kv_drops
+        if isinstance(result, DidNotFit):
+            self._has_gaps = True
+            table.queue_kv(rows[kept], job.drafter, 0)
+            return round_index
+        if self._has_gaps:
+            kept &= ~self._behind_gap(job)
         table.hold_kv(rows[kept], job.drafter, job.spans.stop[kept])
         return round_index
+
+    def lacks_kv(self, job: Job) -> bool:
+        """Whether a job that is done counted on KV that is not there, so that what came of it is worth nothing."""
+        return self._has_gaps and isinstance(job, CatchUpJob | DraftJob) and bool(self._behind_gap(job).any())
+
+    def _behind_gap(self, job: CatchUpJob | DraftJob) -> BoolArray:
+        """Requests of which a job took in tokens behind those that its drafter holds, bool [requests]."""
+        spans = job.spans
+        return (spans.num_tokens > 0) & (spans.start > self._table.drafter_kv_tokens[spans.rows, job.drafter])
 
     def _job(self, drafter: int, spans: TokenSpans, round_index: int) -> CatchUpJob:
         job = CatchUpJob(drafter, spans)

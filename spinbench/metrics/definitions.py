@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from spinbench.control.span_chunk import OUT_OF_MEMORY
 from spinbench.metrics.acceptance import acceptance_length_by_category, acceptance_length_by_drafter
 from spinbench.metrics.lanes import (
     bubble_share,
@@ -60,6 +61,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("duration", "s", "end of the run - start of the run", lambda m: m.tables.duration_s),
     Metric("num_prompts", "requests", "requests recorded", lambda m: len(m.tables.requests)),
     Metric("completed", "requests", "requests that ended by end token or length", lambda m: len(m.completed)),
+    Metric(
+        "failed",
+        "requests",
+        "requests that were given up: out of memory even alone",
+        lambda m: int((m.tables.requests["finish_reason"] == OUT_OF_MEMORY).sum()),
+    ),
     Metric(
         "total_input_tokens",
         "tokens",
@@ -191,6 +198,12 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "num_preemptions", "preemptions", "sum of num_preemptions", lambda m: _sum(m.tables.requests, "num_preemptions")
+    ),
+    Metric(
+        "num_out_of_memory",
+        "jobs",
+        "out_of_memory jobs: a device had too little memory; done again in smaller batches, or given up",
+        lambda m: int((m.tables.spans["kind"] == OUT_OF_MEMORY).sum()),
     ),
     Metric(
         "num_switches",

@@ -43,7 +43,8 @@ def _check_requests(requests: pd.DataFrame, complete: bool, expected_request_ids
     aborted = requests["finish_reason"] == "aborted"
     if complete:
         _refuse(requests, aborted, "request {request_id}: aborted in a run that calls itself complete")
-    unfinished = ~aborted & (requests["finish_s"].isna() | requests["first_token_s"].isna())
+    given_up = requests["finish_reason"] == "out_of_memory"
+    unfinished = ~aborted & ~given_up & (requests["finish_s"].isna() | requests["first_token_s"].isna())
     _refuse(
         requests,
         unfinished,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.span_chunk import OUT_OF_MEMORY
 from spinbench.metrics.tables import RunTables
 
 
@@ -77,8 +78,9 @@ def verify_mean(tables: RunTables, column: str) -> float | None:
 
 
 def peak_key_tokens(tables: RunTables) -> int:
-    """The most keys that a layer's attention copied out of the KV cache at once, over all jobs."""
-    return int(tables.spans["peak_key_tokens"].max()) if len(tables.spans) else 0
+    """The most keys that a layer's attention copied out of the KV cache at once, over all jobs that fitted."""
+    fitted = tables.spans.loc[tables.spans["kind"] != OUT_OF_MEMORY, "peak_key_tokens"]
+    return int(fitted.max()) if len(fitted) else 0
 
 
 def max_concurrent_requests(tables: RunTables) -> int:

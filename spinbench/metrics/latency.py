@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spinbench.control.record import COMPLETED
 from spinbench.metrics.order import by_request_and_time
 from spinbench.metrics.tables import RunTables
 
@@ -37,7 +38,7 @@ class LatencySamples:
 
 def completed_requests(requests: pd.DataFrame) -> pd.DataFrame:
     """The requests that ran to their end token or their length limit."""
-    return requests[requests["finish_reason"].isin(["stop", "length"])]
+    return requests[requests["finish_reason"].isin(COMPLETED)]
 
 
 def latency_samples(tables: RunTables) -> LatencySamples:
@@ -67,7 +68,7 @@ def _emission_gaps_s(tables: RunTables, done: pd.DataFrame) -> np.ndarray:
     code_of = pd.Index(done["request_id"])
     codes = np.concatenate([code_of.get_indexer(pd.Index(request_id)) for request_id, _ in events])
     times_s = np.concatenate([time_s.to_numpy(dtype=float) for _, time_s in events])
-    known = codes >= 0  # rounds of aborted requests do not count
+    known = codes >= 0  # rounds of requests that were not completed do not count
     codes, times_s = codes[known], times_s[known]
     order = by_request_and_time(codes, times_s)
     codes, times_s = codes[order], times_s[order]

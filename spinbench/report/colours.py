@@ -9,7 +9,7 @@ DRAFTERS = ("#9ecae1", "#4a98c9", "#2166ac", "#17becf", "#b5a32b", "#a1d76a", "#
 OTHERS = ("#8c564b", "#e377c2", "#bcbd22", "#7f3b08", "#dd6fa5", "#545b8c")
 SPAN_KINDS = {
     "prefill": "#8da0cb", "catch_up": "#e5c494", "draft": "#66c2a5", "draft_ahead": "#b3e2cd", "verify": "#fc8d62",
-    "generate": "#e78ac3", "host": "#b3b3b3",
+    "generate": "#e78ac3", "host": "#b3b3b3", "out_of_memory": "#54278f",
 }  # fmt: skip
 INK, PAPER, GRID = "#24292f", "#fefefe", "#d0d4d8"
 """Of figures: text and thin lines, what they lie on, and the lines of their axes."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spinbench.metrics.latency import completed_requests
 from spinbench.metrics.store import Run
 from spinbench.report.section import Section
 
@@ -92,7 +93,7 @@ def first_difference(one: np.ndarray, other: np.ndarray) -> int | None:
 
 
 def _outputs(run: Run) -> dict[str, np.ndarray]:
-    done = run.requests[run.requests["finish_reason"] != "aborted"]
+    done = completed_requests(run.requests)
     return {
         str(request_id): np.asarray(ids)
         for request_id, ids in zip(done["request_id"], done["output_token_ids"], strict=True)

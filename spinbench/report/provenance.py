@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from spinbench.metrics.latency import completed_requests
 from spinbench.metrics.store import Run
 from spinbench.report.section import Section
 from spinbench.report.setting import Setting
@@ -106,8 +107,7 @@ def config_text(run: Run) -> str:
 def samples(setting: Setting, count: int = 4) -> list[Sample]:
     """Up to `count` answers of the setting's first run, of different categories as far as there are."""
     run = setting.runs[0]
-    requests = run.requests.dropna(subset=["output_text"]).sort_values("request_id")
-    requests = requests[requests["finish_reason"] != "aborted"]
+    requests = completed_requests(run.requests.dropna(subset=["output_text"]).sort_values("request_id"))
     firsts = pd.concat([requests.drop_duplicates("category"), requests]).drop_duplicates("request_id")
     return [_sample(run, row) for row in firsts.head(count).to_dict("records")]
 

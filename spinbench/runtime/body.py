@@ -13,6 +13,7 @@ from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.job import (
     CatchUpJob,
+    DidNotFit,
     DraftJob,
     DraftResult,
     Job,
@@ -31,11 +32,12 @@ from spinbench.runtime.device_clock import DeviceClock, clock_of
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.job_work import JobWork, Outcome, make_work
 from spinbench.runtime.lane import Lanes, split_cores
+from spinbench.runtime.out_of_memory import at_any_rate, if_it_fits
 from spinbench.runtime.proposals import Proposals
 from spinbench.runtime.ranks import Ranks, on_device, require_same
 from spinbench.runtime.sampler import Sampling
 from spinbench.runtime.slot_table import SlotTable
-from spinbench.runtime.token_tree import SlotMoves
+from spinbench.runtime.token_tree import KvMoves
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
 
@@ -51,8 +53,9 @@ class TorchBody:
     not waited for, its verification is, whose accepted counts the host must know. Times are read from the device's
     events when the loop asks for them.
 
-    Among ranks, each runs its part of the target's jobs, the first alone those of the drafters; results and times are
-    the first's.
+    A job that a device has too little memory for ends with `DidNotFit`. Among ranks, each runs its part of the target's
+    jobs, the first alone those of the drafters; results and times are the first's. There want of memory ends the run:
+    who runs out of it in the midst of a pass leaves the others waiting.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class TorchBody:
         self._drafter_threads = drafter_threads
         self._clock = clock or clock_of(work.device)
         self._ranks = ranks
+        self._attempt = if_it_fits if ranks is None else at_any_rate
         self._lanes: Lanes | None = None
         self._queue: deque[tuple[Job, Callable[[], Outcome]]] = deque()
         self._proposals = Proposals(work.num_drafters)
@@ -161,6 +165,10 @@ class TorchBody:
         for row in rows.tolist():
             self._slots.release(row)
 
+    def forget(self, rows: IntArray) -> None:
+        """Forget what was drafted for the requests."""
+        self._proposals.forget(rows.tolist())
+
     def _agree(self, ranks: Ranks, own: Outcome, times: JobTimes) -> tuple[Outcome, JobTimes]:
         agreed, *known = ranks.agree(own, times.start_s, times.end_s)
         if not ranks.is_first:
@@ -176,38 +184,55 @@ class TorchBody:
             if job.is_ahead:
                 self._proposals.put_ahead(job, outcome.drafts)
             elif job.joins:
-                result = replace(result, num_drafted=self._proposals.join(job.drafter, rows, outcome.drafts))
-                if self._lanes is not None:
-                    self._lanes.hand_over()
+                result = self._joined(job, result, outcome)
             else:
                 self._proposals.put(job.drafter, rows, outcome.drafts)
         elif isinstance(job, VerifyJob) and isinstance(result, VerifyResult):
             result = self._proposals.settle(job.spans, result, outcome.path)
+        elif isinstance(job, DraftJob | CatchUpJob) and outcome.unmoved is not None:
+            self._proposals.put_back(job.drafter, outcome.unmoved)
         is_drafters = isinstance(job, DraftJob | CatchUpJob)
         return JobDone(job, result, self._work.name_of(job.drafter) if is_drafters else TARGET_LANE, times)
 
+    def _joined(self, job: DraftJob, result: DraftResult, outcome: Outcome) -> DraftResult | DidNotFit:
+        added = self._attempt(partial(self._proposals.join, job.drafter, job.spans.rows.tolist(), outcome.drafts))
+        if added is None:
+            return DidNotFit()
+        if self._lanes is not None:
+            self._lanes.hand_over()
+        return replace(result, num_drafted=added[0])
+
+    def _do(self, task: Callable[[], Outcome], move: Callable[[], None] | None, moves: KvMoves | None) -> Outcome:
+        """The task, behind `move`, which makes `moves`."""
+        if move is not None and self._attempt(move) is None:
+            return Outcome(DidNotFit(), unmoved=moves)
+        outcome = self._attempt(task)
+        return Outcome(DidNotFit()) if outcome is None else outcome[0]
+
     def _task(self, job: Job) -> Callable[[], Outcome]:
         """The job as a function that needs nothing of this body's changing state."""
-        work, text = self._work, self._text
+        work, text, moves = self._work, self._text, None
         match job:
             case PrefillJob(spans):
-                return partial(work.prefill, spans, text)
+                task = partial(work.prefill, spans, text)
             case CatchUpJob():
-                moves = self._moves(job)
-                task = partial(work.catch_up, job, moves, self._slots.held(job.spans.rows.tolist()), text)
+                moves = self._proposals.take_moves(job.drafter, job.spans.rows.tolist())
+                task = partial(work.catch_up, job, self._slots.held(job.spans.rows.tolist()), text)
             case DraftJob(is_ahead=True):
                 drafts = self._proposals.await_ahead(job)
                 task = partial(work.go_on, job, drafts, self._slots.held(job.spans.rows.tolist()), text)
             case DraftJob():
-                task = partial(work.draft, job, self._moves(job), text)
+                moves = self._proposals.take_moves(job.drafter, job.spans.rows.tolist())
+                task = partial(work.draft, job, text)
             case VerifyJob():
                 self._proposals.use_ahead(job)
-                return partial(work.verify, job, self._proposals.drafts_of(job.spans.rows.tolist()), text)
-        return task if self._ranks is None or self._ranks.is_first else _told_by_first
-
-    def _moves(self, job: CatchUpJob | DraftJob) -> SlotMoves | None:
-        moves = self._proposals.take_moves(job.drafter, job.spans.rows.tolist())
-        return None if moves is None else moves.within(self._slots)
+                task = partial(work.verify, job, self._proposals.drafts_of(job.spans.rows.tolist()), text)
+        if isinstance(job, CatchUpJob | DraftJob) and self._ranks is not None and not self._ranks.is_first:
+            return _told_by_first
+        move = None
+        if isinstance(job, CatchUpJob | DraftJob) and moves is not None:
+            move = partial(work.move_kv, job, moves.within(self._slots))
+        return partial(self._do, task, move, moves)
 
     def _hold_slots(self, job: Job) -> None:
         stop = job.spans.stop
@@ -241,5 +266,5 @@ def make_body(
     A drafter has no model for prompt lookup, and where the first of several `ranks` has it.
     """
     slots = SlotTable(num_blocks, block_size)
-    work = make_work(target, drafters, sampling, slots, execution or Execution(), is_shared=ranks is not None)
+    work = make_work(target, drafters, sampling, slots, execution or Execution())
     return TorchBody(work, slots, placement, drafter_threads, clock, ranks)

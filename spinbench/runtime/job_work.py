@@ -12,7 +12,6 @@ from spinbench.control.job import (
     CatchUpJob,
     DraftJob,
     DraftResult,
-    PrefillResult,
     Result,
     ScoreResult,
     TokenSpans,
@@ -26,11 +25,10 @@ from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.lookup_drafter import LookupThenModelDrafter, with_lookup
 from spinbench.runtime.model_drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.out_of_memory import in_parts
 from spinbench.runtime.sampler import Sampling, make_sampler
 from spinbench.runtime.slot_table import Slots, SlotTable
 from spinbench.runtime.text_drafter import NgramDrafter, PromptLookupDrafter
-from spinbench.runtime.token_tree import SlotMoves
+from spinbench.runtime.token_tree import KvMoves, SlotMoves
 from spinbench.runtime.verifier import Verifier
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
@@ -44,17 +42,16 @@ class Outcome:
     """Of each of its requests."""
     path: IntArray | None = None
     """The places in token trees that were accepted, see `Verifier.verify_trees`."""
+    unmoved: KvMoves | None = None
+    """What the drafter was to move before the job, where not even that fitted on its device."""
 
 
 class JobWork:
     """Does jobs on the target and the drafters. Nothing here changes from job to job, so that lanes may do them."""
 
-    def __init__(
-        self, verifier: Verifier, drafters: Sequence[tuple[DrafterInfo, Drafter | None]], is_shared: bool = False
-    ) -> None:
-        """A drafter is None where another process has it; `is_shared`: other processes have parts of the target."""
+    def __init__(self, verifier: Verifier, drafters: Sequence[tuple[DrafterInfo, Drafter | None]]) -> None:
+        """A drafter is None where another process has it."""
         self.verifier = verifier
-        self._is_shared = is_shared
         self._drafters = list(drafters)
 
     @property
@@ -86,31 +83,31 @@ class JobWork:
         return self.verifier.runner.forward_s + sum(drafter.forward_s for drafter in drafters)
 
     def prefill(self, spans: TokenSpans, text: LiveText) -> Outcome:
-        """In parts where the device has too little memory for all at once; of a shared target all devices must."""
-        if self._is_shared:
-            return Outcome(self.verifier.prefill(spans, text))
-        parts = in_parts("prefill", len(spans), lambda places: self.verifier.prefill(spans.only(places), text))
-        return Outcome(PrefillResult(np.concatenate([part.token_ids for part in parts])))
+        """Of newcomers' whole contexts."""
+        return Outcome(self.verifier.prefill(spans, text))
 
-    def catch_up(self, job: CatchUpJob, moves: SlotMoves | None, slots: Slots, text: LiveText) -> Outcome:
-        """`moves` are what the drafter has to move before; `slots` those of the requests when the job was submitted."""
-        drafter = self._drafter(job, moves)
+    def move_kv(self, job: CatchUpJob | DraftJob, moves: SlotMoves) -> None:
+        """What the drafter has to move before this job."""
+        self._drafter(job).move_kv(moves)
+
+    def catch_up(self, job: CatchUpJob, slots: Slots, text: LiveText) -> Outcome:
+        """`slots` are those of the requests when the job was submitted."""
+        drafter = self._drafter(job)
         if job.num_scored is not None:
             return Outcome(ScoreResult(drafter.score(job.spans, job.num_scored, text)))
-        spans = job.spans
-        in_parts("catch-up", len(spans), lambda places: drafter.catch_up(spans.only(places), slots, text))
+        drafter.catch_up(job.spans, slots, text)
         return Outcome(None)
 
-    def draft(self, job: DraftJob, moves: SlotMoves | None, text: LiveText) -> Outcome:
+    def draft(self, job: DraftJob, text: LiveText) -> Outcome:
         """Behind the text."""
-        drafts = self._drafter(job, moves).draft(job, text)
+        drafts = self._drafter(job).draft(job, text)
         lengths = np.array([len(draft) for draft in drafts.of_request], np.int64)
         return Outcome(DraftResult(lengths, drafts.confidence, drafts.num_steps), drafts.of_request)
 
     def go_on(self, job: DraftJob, drafts: Sequence[Draft], slots: Slots, text: LiveText) -> Outcome:
         """Behind `drafts` of the requests that are being verified: a guess at the bonus token, and tokens behind it."""
         newest = torch.stack([draft.token_ids[-1] for draft in drafts])
-        further = self._drafter(job, None).go_on(job, newest, slots, text).of_request
+        further = self._drafter(job).go_on(job, newest, slots, text).of_request
         guesses = torch.stack([draft.token_ids[0] for draft in further]).cpu().numpy()
         behind = tuple(draft.behind_first() for draft in further)
         return Outcome(DraftResult(job.num_speculative_tokens - 1, guesses=guesses), behind)
@@ -122,12 +119,10 @@ class JobWork:
         result, path = self.verifier.verify_trees(job, drafts, text)
         return Outcome(result, path=path)
 
-    def _drafter(self, job: CatchUpJob | DraftJob, moves: SlotMoves | None) -> Drafter:
+    def _drafter(self, job: CatchUpJob | DraftJob) -> Drafter:
         drafter = self._drafters[job.drafter][1]
         if drafter is None:
             raise RuntimeError(f"drafter {self.name_of(job.drafter)} is in another process")
-        if moves is not None:
-            drafter.move_kv(moves)
         return drafter
 
 
@@ -137,7 +132,6 @@ def make_work(
     sampling: Sampling,
     slots: SlotTable,
     execution: Execution,
-    is_shared: bool = False,
 ) -> JobWork:
     """On `target` and `drafters`, each with a KV pool of the slots of `slots`.
 
@@ -158,4 +152,4 @@ def make_work(
         else:
             part = PromptLookupDrafter(info, device)
         parts.append((info, part))
-    return JobWork(verifier, parts, is_shared)
+    return JobWork(verifier, parts)

@@ -55,8 +55,11 @@ class KvPool:
     def move(self, source: torch.Tensor, final: torch.Tensor) -> None:
         """Write the KV of the slots `source` into the slots `final`, int64 [slots] each; all are read first.
 
+        So nothing is moved where memory runs out.
+
         What moves is only what was accepted off a tree's first branch: per request and round as many tokens as the tree
         is deep at the most, of all layers in one gather and one scatter.
         """
-        for pool in (self.keys, self.values):
-            pool.index_copy_(1, final, pool.index_select(1, source))
+        keys, values = (pool.index_select(1, source) for pool in (self.keys, self.values))
+        self.keys.index_copy_(1, final, keys)
+        self.values.index_copy_(1, final, values)

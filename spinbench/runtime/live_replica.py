@@ -45,6 +45,9 @@ class _CommonClock:
     def release(self, rows: IntArray) -> None:
         self._body.release(rows)
 
+    def forget(self, rows: IntArray) -> None:
+        self._body.forget(rows)
+
     def next_event(self, deadline_s: float | None) -> JobDone | None:
         self._owner.look()
         done = self._body.next_event(None if deadline_s is None else deadline_s - self._ahead_s)

@@ -83,6 +83,9 @@ class WallClock:
     def release(self, rows: IntArray) -> None:
         """Nothing is held."""
 
+    def forget(self, rows: IntArray) -> None:
+        """Nothing is drafted here."""
+
 
 class LiveReplicas:
     """Serves a queue of arrivals on replicas and records what happened.

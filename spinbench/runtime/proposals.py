@@ -22,6 +22,8 @@ class Proposals:
         self._of_row: dict[int, Proposal] = {}
         self._moves: list[dict[int, tuple[IntArray, IntArray]]] = [{} for _ in range(num_drafters)]
         """Per drafter and row the positions from and to which KV is to be moved."""
+        self._taken: list[dict[int, tuple[IntArray, IntArray]]] = [{} for _ in range(num_drafters)]
+        """The same of moves that jobs were given, as long as they are of the KV that the request has."""
         self._ahead: dict[int, tuple[DraftJob, Draft | None]] = {}
         """By row the newest job that drafts ahead, and its draft once that is there."""
 
@@ -98,26 +100,39 @@ class Proposals:
     def take_moves(self, drafter: int, rows: Sequence[int]) -> KvMoves | None:
         """What a drafter has to move before its next job with these requests; None = nothing."""
         waiting = self._moves[drafter]
-        moves = [(row, *waiting.pop(row)) for row in rows if row in waiting] if waiting else []
-        if not moves:
+        taken = {row: waiting.pop(row) for row in rows if row in waiting} if waiting else {}
+        if not taken:
             return None
+        self._taken[drafter].update(taken)
+        moves = [(row, *positions) for row, positions in taken.items()]
         return KvMoves(
             np.concatenate([np.full(len(source), row) for row, source, _ in moves]),
             np.concatenate([source for _, source, _ in moves]),
             np.concatenate([final for *_, final in moves]),
         )
 
+    def put_back(self, drafter: int, moves: KvMoves) -> None:
+        """What a drafter could not move: it has to before its next job, for requests that have their KV still."""
+        taken = self._taken[drafter]
+        self._moves[drafter].update((row, taken[row]) for row in set(moves.rows.tolist()) if row in taken)
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """What was drafted for these requests is not verified."""
+        for row in rows:
+            self._of_row.pop(row, None)
+            self._ahead.pop(row, None)
+
     def release(self, rows: Sequence[int]) -> None:
         """These requests lose their KV."""
         for row in rows if self._ahead else ():
             self._ahead.pop(row, None)
-        for waiting in self._moves:
-            for row in rows if waiting else ():
-                waiting.pop(row, None)
+        for moves in (*self._moves, *self._taken):
+            for row in rows if moves else ():
+                moves.pop(row, None)
 
     def clear(self) -> None:
         """Forget everything."""
         self._of_row.clear()
         self._ahead.clear()
-        for waiting in self._moves:
-            waiting.clear()
+        for moves in (*self._moves, *self._taken):
+            moves.clear()

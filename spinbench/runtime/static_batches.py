@@ -68,6 +68,9 @@ class GenerateBody:
     def release(self, rows: IntArray) -> None:
         """Nothing: each call has a cache of its own."""
 
+    def forget(self, rows: IntArray) -> None:
+        """Nothing is drafted."""
+
 
 class StaticBatchLoop:
     """Gives `generate` as many waiting requests as a batch holds, whenever it is free.

@@ -75,6 +75,13 @@ class Answers:
         """Models draft chains for these requests, one for all or each its own: as long as they are asked to be."""
         self._asked[rows], self._looks_up_later = drafters, True
 
+    def forget(self, rows: IntArray) -> None:
+        """What was drafted for these requests is not verified."""
+        self._accepted_run[rows] = 0
+        self._asked[rows] = NO_DRAFTER
+        if self._run_of is not None:
+            self._run_of[rows] = 0
+
     def _score(self, drafter: int, spans: TokenSpans, num_scored: IntArray | None) -> ScoreResult | None:
         if num_scored is None:
             return None

@@ -8,7 +8,7 @@ from simpy import Environment
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import Job, JobDone, KnownTimes, Result, job_as_run
+from spinbench.control.job import DidNotFit, Job, JobDone, KnownTimes, Result, job_as_run
 from spinbench.control.lane_name import lane_name
 from spinbench.control.overlap import Overlap
 from spinbench.control.placement import SHARED, Placement
@@ -129,11 +129,12 @@ class SimulatedBody:
         device, start_s, end_s = self._placement.device_of(job), None, None
         lane = self._lanes[device]
         # known at once, since texts are; how far a draft goes decides how long it takes
-        result = self._answers.of(job)
         if isinstance(self._times, RecordedTimes):
-            start_s, end_s = self._times.span_s(job, lane_name(job, self._drafters))
+            start_s, end_s, fits = self._times.next_span(job, lane_name(job, self._drafters))
+            result = self._answers.of(job) if fits else DidNotFit()
             end = lane.repeat(end_s)
         else:
+            result = self._answers.of(job)
             duration_s = self._times.job_s(job_as_run(job, result))
             if self._shared is None:
                 start_s, end = lane.submit(duration_s, self._host_free_at_s)
@@ -156,3 +157,7 @@ class SimulatedBody:
 
     def release(self, rows: IntArray) -> None:
         """Nothing is held."""
+
+    def forget(self, rows: IntArray) -> None:
+        """What was drafted for the requests."""
+        self._answers.forget(rows)

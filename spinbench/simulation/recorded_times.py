@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from spinbench.control.job import Job
-from spinbench.control.span_chunk import kind_of
+from spinbench.control.span_chunk import OUT_OF_MEMORY, kind_of
 
 
 class Diverged(RuntimeError):
@@ -45,12 +45,15 @@ class RecordedTimes:
         kinds, start_s, end_s, lanes = (spans[name].tolist() for name in ("kind", "start_s", "end_s", "lane"))
         return cls(kinds, start_s, end_s, lanes)
 
-    def span_s(self, job: Job, lane: str) -> tuple[float, float]:
-        """Start and end of the lane's next job. Raises Diverged when that is of another kind, or there is none."""
+    def next_span(self, job: Job, lane: str) -> tuple[float, float, bool]:
+        """Start and end of the lane's next job, and whether it fitted on its device.
+
+        Raises Diverged when that is of another kind, or there is none.
+        """
         queue, kind = self._queues[lane if self._has_lanes else ""], kind_of(job)
         where, self._num_jobs = self._num_jobs, self._num_jobs + 1
-        if not queue or queue[0][1] != kind:
+        if not queue or queue[0][1] not in (kind, OUT_OF_MEMORY):
             there = queue[0][1] if queue else "the end"
             raise Diverged(f"job {queue[0][0] if queue else where} is {kind} here and {there} in the recorded run")
-        _, _, start_s, end_s = queue.popleft()
-        return start_s, end_s
+        _, found, start_s, end_s = queue.popleft()
+        return start_s, end_s, found != OUT_OF_MEMORY

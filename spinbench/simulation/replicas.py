@@ -52,6 +52,9 @@ class ReplicaClock:
     def release(self, rows: IntArray) -> None:
         """Nothing is held."""
 
+    def forget(self, rows: IntArray) -> None:
+        """Nothing is drafted here."""
+
     def next_event(self, deadline_s: float | None) -> JobDone | None:
         """Let time pass to the next end of a job on any replica, or to the deadline; `last` says whose job it was."""
         for body in self.bodies:

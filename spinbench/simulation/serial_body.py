@@ -56,6 +56,10 @@ class SerialBody:
     def release(self, rows: IntArray) -> None:
         """Nothing is held."""
 
+    def forget(self, rows: IntArray) -> None:
+        """What was drafted for the requests."""
+        self._answers.forget(rows)
+
     def _take_turn(self, duration_s: float, gap_s: float) -> KnownTimes:
         """A job on the device, and behind it the host, which is busy with the result."""
         now_s, host_free_at_s = self._now_s, self._host_free_at_s

@@ -23,6 +23,7 @@ from spinbench.workload.acceptance.walk import walk
 from spinbench.workload.speculation_profile import read_speculation_profile
 from tests.cli.conftest import VOCAB, CommandLine, Outcome, TinyModels, tiny_overrides, trace_lines, write_trace
 from tests.cli.test_bad_input import assert_refused
+from tests.runtime.scarce_memory import ScarceMemory
 
 DEADLINE_S = 120.0
 
@@ -277,6 +278,22 @@ def test_a_run_of_something_else_is_refused(spinbench: CommandLine) -> None:
     write_trace(spinbench.folder, trace_lines(4))
     assert_refused(record(spinbench, *part), "is a run of another trace")
     assert not Path("table").exists()
+
+
+def test_answers_that_want_of_memory_cut_short_are_told_and_not_recorded(
+    spinbench: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        ScarceMemory(patch, lambda _, spans: not (spans.start[spans.rows == 1] > 28).any(), ["verify"])
+        done = spinbench.replay("selector=plain")
+        assert done.code == 0
+        assert "1 of 5 requests were given up, out of memory even alone: 'r1' was the first" in done.err
+        assert "request 'r1' is given up: out of memory in a verify job of it alone" in done.out
+        assert_refused(record(spinbench), "request 'r1' is out of memory even alone, so its answer is not known")
+    run = read_run(Path("run"))
+    assert (run.summary["failed"], run.summary["completed"]) == (1, 4)
+    assert run.summary["num_out_of_memory"] > 1
+    assert_refused(record(spinbench, "from_run=run"), "run: request 'r1' was given up, out of memory")
 
 
 WATCHED = """

@@ -38,6 +38,7 @@ class ScriptedBody:
         self._drafter_of: dict[int, int] = {}
         self.jobs: list[Job] = []
         self.released: list[int] = []
+        self.forgotten: list[int] = []
 
     def now(self) -> float:
         return self._clock_s
@@ -60,6 +61,9 @@ class ScriptedBody:
 
     def release(self, rows: IntArray) -> None:
         self.released.extend(rows.tolist())
+
+    def forget(self, rows: IntArray) -> None:
+        self.forgotten.extend(rows.tolist())
 
     def _result(self, job: Job) -> PrefillResult | DraftResult | VerifyResult | None:
         match job:

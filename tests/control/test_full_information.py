@@ -11,9 +11,11 @@ from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.full_information import FullFeedback
+from spinbench.control.job import CatchUpJob, Job
 from spinbench.control.ngram_index import NgramIndex
 from spinbench.workload.acceptance.from_table import streams_from_table
 from tests.control.oracle.known_run import INFOS, STREAMS, TRACE
+from tests.control.scarce_body import ScarceBody
 from tests.simulation import simulated
 from tests.workload.acceptance.made_table import made_table, request
 
@@ -71,6 +73,16 @@ def test_every_model_is_judged_at_every_position(k, max_num_seqs):
 def test_a_preempted_request_is_judged_once():
     listener, record = _listen(MODELS, TRACE, RATES, 3, max_num_seqs=6, num_kv_blocks=8)
     assert any(one.num_preemptions for one in record.requests)
+    _assert_told_the_truth(listener, 3)
+
+
+def test_who_was_not_judged_for_want_of_memory_is_judged_later():
+    def fits(job: Job) -> bool:
+        return not isinstance(job, CatchUpJob) or job.drafter != 1 or len(job.spans) <= 2
+
+    listener, record = _listen(MODELS, TRACE, RATES, 3, max_num_seqs=6, interface=lambda body: ScarceBody(body, fits))
+    assert record.spans.kind.count("out_of_memory") > 0
+    assert all(one.finish_reason == "length" for one in record.requests)
     _assert_told_the_truth(listener, 3)
 
 

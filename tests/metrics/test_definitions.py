@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from spinbench.control.record import RunRecord
 from spinbench.metrics.acceptance import position_rates
 from spinbench.metrics.definitions import METRICS, summarise
+from spinbench.metrics.identities import check_identities
 from spinbench.metrics.lanes import union_length_s
 from spinbench.metrics.latency import latency_samples
 from spinbench.metrics.tables import tables_from_record
@@ -72,6 +73,21 @@ def test_aborted_requests_count_in_nothing_but_num_prompts(record: RunRecord) ->
     before, after = summarise(tables_from_record(record)), summarise(tables_from_record(partial))
     assert after["num_prompts"] == 3
     for key in ("completed", "output_throughput", "mean_ttft_ms", "mean_itl_ms", "p99_e2el_ms"):
+        assert after[key] == before[key]
+
+
+def test_what_did_not_fit_is_counted_and_no_more(record: RunRecord) -> None:
+    given_up = request("c", finish_reason="out_of_memory", finish_s=17.0, output_tokens=1, output_token_ids=(7,))
+    unfit = [
+        span("target", "out_of_memory", 16.0 + start, 16.5 + start, peak_key_tokens=99, key_tokens=99)
+        for start in (0, 1)
+    ]
+    scarce = replace(record, requests=(*record.requests, given_up), spans=spans(*record.spans, *unfit))
+    check_identities(scarce, ["a", "b", "c"])
+    before, after = summarise(tables_from_record(record)), summarise(tables_from_record(scarce))
+    assert (before["failed"], before["num_out_of_memory"]) == (0, 0)
+    assert (after["failed"], after["num_out_of_memory"], after["completed"]) == (1, 2, 2)
+    for key in ("output_throughput", "mean_itl_ms", "padding_share", "verify_key_tokens", "peak_key_tokens"):
         assert after[key] == before[key]
 
 

@@ -1,7 +1,7 @@
 """Runs in the simulator from a few parts made by hand."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from spinbench.control.job import Body, Job
 from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
 from spinbench.control.layout_decomposed import DecomposedLayout
 from spinbench.control.layout_grouped import GroupedLayout
+from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.overlap import Overlap
 from spinbench.control.pipeline import MicroBatchPipeline, Pipeline, SerialPipeline, Split
@@ -80,7 +81,12 @@ def bernoulli(trace: Sequence[Request], rates: dict[str, float], seed: int = 0) 
     return synthetic_streams(trace, tuple(rates), law, seed)
 
 
-def simulate(
+def simulate(*parts: Any, **decisions: Any) -> RunRecord:
+    """A run of what `loop_of` makes."""
+    return loop_of(*parts, **decisions).run()
+
+
+def loop_of(
     trace: Sequence[Request],
     streams: AcceptanceStreams,
     times: JobTimes,
@@ -101,8 +107,8 @@ def simulate(
     interface: Callable[[Body], Body] | None = None,
     overlap: Overlap | None = None,
     at_once: bool = False,
-) -> RunRecord:
-    """A run of `trace`, whose streams are in its order."""
+) -> ServingLoop:
+    """A loop that serves `trace`, whose streams are in its order."""
     infos = tuple(infos if infos is not None else (DrafterInfo(name, "model") for name in streams.drafters))
     policy = FixedDraftLength(draft_length) if isinstance(draft_length, int) else draft_length
     rng = np.random.default_rng(seed)
@@ -126,7 +132,7 @@ def simulate(
     }
     return simulated_loop(
         setting, queue, streams, lengths, times, interface=interface, overlap=overlap, at_once=at_once
-    ).run()
+    )
 
 
 def micro_batches(depth: int | Literal["adaptive"], split: Split = "by_drafter", **changes: int) -> MicroBatchPipeline:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from spinbench.control import batch_limits
 from spinbench.control.cost_curve import Curve
 from spinbench.control.draft_length_tree import TreeDraftLength
 from spinbench.control.record import RunRecord
@@ -25,6 +26,7 @@ from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from tests.control.made_costs import cost_model
 from tests.covering import matrix
 from tests.runtime import recorded, serving
+from tests.runtime.scarce_memory import ScarceMemory, every_third_of_several
 
 TIMES = ("draft_start_s", "draft_end_s", "verify_start_s", "verify_end_s")
 BLIND = [name for name in serving.SELECTORS if name not in ("epsilon_greedy", "spin")]
@@ -331,6 +333,39 @@ def test_drafting_ahead_is_repeated_exactly(selector, placement, sampling, decis
         assert sum(request.num_preemptions for request in real.requests) > 0
     elif selector.startswith("fixed"):
         assert real.spans.used_tokens.sum() > 0
+
+
+@matrix(
+    {
+        "selector": ("round_robin", "spin", "joint"),
+        "depth": (1, 2, "draft_while_verify"),
+        "placement": ("shared", "own_devices"),
+        "switching": ("on_demand", "ahead"),
+    }
+)
+def test_what_did_not_fit_is_repeated_exactly(selector, depth, placement, switching, monkeypatch):
+    target, models = recorded.models()
+    recorded.table("greedy")  # while there is memory for all
+    monkeypatch.setattr(batch_limits, "JOBS_BEFORE_MORE", 2)
+    memory = ScarceMemory(monkeypatch, every_third_of_several())
+    decisions = {
+        "selector": selector, "depth": depth, "placement": placement, "switching": switching, "max_num_seqs": 8,
+        "draft_length": 2,
+    }  # fmt: skip
+    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    _assert_same_run(_simulate(_lane_times_of(real), **decisions), real)
+    assert memory.refused["verify"] > 0 < memory.refused["draft"]
+
+
+def test_a_request_that_was_given_up_is_given_up_again(monkeypatch):
+    target, models = recorded.models()
+    recorded.table("greedy")
+    newest = len(recorded.TRACE[2].prompt_token_ids or ()) + 4
+    ScarceMemory(monkeypatch, lambda _, spans: not (spans.start[spans.rows == 2] > newest).any(), ["verify"])
+    decisions = {"selector": "random", "max_num_seqs": 8}
+    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    assert [one.finish_reason for one in real.requests].count("out_of_memory") == 1
+    _assert_same_run(_simulate(_lane_times_of(real), **decisions), real)
 
 
 @pytest.mark.parametrize("switching", ["on_demand", "ahead"])
