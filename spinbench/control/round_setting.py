@@ -71,7 +71,8 @@ class RoundSetting:
                 self._longest = Nobodys(np.zeros(most, np.int64), np.full(most, np.nan), np.zeros(most, np.bool_))
                 for column in self._longest:
                     column.flags.writeable = False
-            self._nobodys = Nobodys(*(column[:num_requests] for column in self._longest))
+            zeros, unknown, no = self._longest
+            self._nobodys = Nobodys(zeros[:num_requests], unknown[:num_requests], no[:num_requests])
         return self._nobodys
 
     def drafts_by_lookup(self, drafter: IntArray, match_order: IntArray) -> BoolArray:
