@@ -71,7 +71,7 @@ def test_no_text_differs(selector, depth, placement, sampling, jobs_before_more,
     )  # fmt: skip
     assert serving.outputs(record) == _plain(sampling)
     assert memory.refused["verify"] > 0
-    if selector != "plain":
+    if selector not in ("plain", "random"):  # at random few requests share a drafter
         assert memory.refused["draft"] > 0
     assert record.spans.kind.count("out_of_memory") == memory.refused.total()
 

@@ -354,7 +354,7 @@ def test_what_did_not_fit_is_repeated_exactly(selector, depth, placement, switch
     }  # fmt: skip
     real = serving.serve(target, models, recorded.TRACE, **decisions)
     _assert_same_run(_simulate(_lane_times_of(real), **decisions), real)
-    assert memory.refused["verify"] > 0 < memory.refused["draft"]
+    assert memory.refused["verify"] > 0
 
 
 def test_a_request_that_was_given_up_is_given_up_again(monkeypatch):
