@@ -6,8 +6,12 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; it is 
 # processes that tests start have any. Read as torch is imported, which this file does not: xdist's own process has no
 # use for it, and no worker starts before it has read this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What one process has compiled no other one need compile: some containers have Python keep nothing of it, and workers and
+# the processes that tests start all import the package. It is kept where Python keeps it anywhere else, in __pycache__.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +19,7 @@ import pytest
 
 from tests import covering
 
+sys.dont_write_bytecode = False  # nor here, see above
 # A shell that starts us in the background has us ignore Ctrl-C, and the processes that tests start as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -57,13 +57,14 @@ def _collected(function: Any, markexpr: str) -> Collected:
     return collected
 
 
-def _pairs(cases: list[Case]) -> set[tuple[Any, ...]]:
-    """Places of two parameters and the values that they have in some case."""
+def _pairs(cases: list[Case], apart: set[tuple[int, ...]]) -> set[tuple[Any, ...]]:
+    """Places of two parameters that are not apart, and the values that they have in some case."""
     return {
         (one, case[one], other, case[other])
         for case in cases
         for one in range(len(case))
         for other in range(one + 1, len(case))
+        if (one, other) not in apart
     }
 
 
@@ -77,7 +78,8 @@ def test_the_default_run_has_every_pair_of_values_and_the_marker_the_rest(name: 
     function = MATRIX_TESTS[name]
     by_default, everything = _collected(function, "not full_matrix"), _collected(function, "")
     assert set(by_default.names) <= set(inspect.signature(function).parameters)
-    assert _pairs(by_default.cases) == _pairs(everything.cases)
+    (apart,) = (mark.args[0].places_apart() for mark in function.pytestmark if mark.name == "matrix")
+    assert _pairs(by_default.cases, apart) == _pairs(everything.cases, apart)
     assert by_default.marked == []
     assert len(everything.cases) == len(set(everything.cases))
     assert sorted(map(repr, [*by_default.cases, *everything.marked])) == sorted(map(repr, everything.cases))
@@ -112,6 +114,17 @@ def test_what_meets_in_any_case_meets_in_the_sample(sizes: list[int], strength: 
     assert groups(sample) == groups(cases)
     # no case is there for nothing: each brought something when it was taken
     assert len(sample) <= len(groups(cases))
+
+
+def test_what_is_apart_need_not_meet() -> None:
+    cases = list(itertools.product(range(5), range(4), range(2)))
+    apart = covering_sample(cases, apart=[(0, 1)])
+    assert len(apart) == 5 * 2 < 5 * 4 <= len(covering_sample(cases))
+    assert {cases[place][1:] for place in apart} == set(itertools.product(range(4), range(2)))
+    matrix = Matrix({"a": range(5), "b": range(4), "c": range(2)}, lambda **_: True, 2, [("b", "a")])
+    assert matrix.sample(matrix.cases()) == set(apart)
+    with pytest.raises(ValueError, match="a parameter meets no other one"):
+        covering_sample(cases, apart=[(0, 1), (1, 2)])
 
 
 def test_a_sample_is_small_and_always_the_same() -> None:

@@ -5,10 +5,12 @@ Markdown and HTML are made from the same document, so neither can say what the o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from spinbench.report.cells import Cell
-from spinbench.report.figures.plot import Plot
+
+if TYPE_CHECKING:  # a page without figures need not wait for what draws them
+    from spinbench.report.figures.plot import Plot
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Picture:
     """A figure; `png` and `csv` are relative to the page."""
 
     kind: ClassVar = "picture"
-    plot: Plot
+    plot: "Plot"
     png: str
     csv: str
 

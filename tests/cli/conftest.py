@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from spinbench.cli import model_shelf
 from spinbench.cli.main import main
+from tests.cli.loaded_once import LoadedOnce
 
 VOCAB = 259
 """256 bytes, and the tokens below."""
@@ -64,6 +67,16 @@ def save_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, bos_token=bos, eos_token=eos).save_pretrained(
         folder
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loaded_once() -> Iterator[None]:
+    """Commands given in this process share the models that they load."""
+    loaded = LoadedOnce()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_shelf, "load_target", loaded.target)
+        patch.setattr(model_shelf, "load_drafter", loaded.drafter)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The shipped config: every choice of every group composes and is valid, and says what each key means."""
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +42,29 @@ MANDATORY = {
 }
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_is_valid(choice: str) -> None:
-    config = parse_config(composed(choice, *MANDATORY.get(choice, [])), ReplayConfig)
-    if choice in ("selector=oracle", "selector=best_fixed"):  # nobody knows the answers on real models
-        with pytest.raises(UserError, match=choice):
+KNOWN_BY_OTHERS = ("selector", "drafting", "models", "engine")
+"""Groups whose choices go with some choices of others only: each is tried by itself."""
+
+
+def tried_together() -> list[tuple[str, ...]]:
+    """Every choice once at least: of the groups that do not know each other, one of each at a time."""
+    alone = [(choice,) for choice in CHOICES if choice.startswith(KNOWN_BY_OTHERS)]
+    others = [choice for choice in CHOICES if not choice.startswith(KNOWN_BY_OTHERS)]
+    groups = [list(group) for _, group in itertools.groupby(others, lambda choice: choice.partition("=")[0])]
+    together = zip(*(itertools.cycle(group) for group in groups), strict=False)
+    return [*alone, *itertools.islice(together, max(map(len, groups)))]
+
+
+def test_every_choice_is_tried() -> None:
+    assert {choice for choices in tried_together() for choice in choices} == set(CHOICES)
+
+
+@pytest.mark.parametrize("choices", tried_together(), ids=" ".join)
+def test_every_choice_is_valid(choices: tuple[str, ...]) -> None:
+    mandatory = [word for choice in choices for word in MANDATORY.get(choice, [])]
+    config = parse_config(composed(*choices, *mandatory), ReplayConfig)
+    if choices[0] in ("selector=oracle", "selector=best_fixed"):  # nobody knows the answers on real models
+        with pytest.raises(UserError, match=choices[0]):
             loop_setting(config, drafter_infos(config.models), frozenset(), 1, 1)
         return
     setting = loop_setting(config, drafter_infos(config.models), frozenset(), 1, 1)

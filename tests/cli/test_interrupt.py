@@ -1,4 +1,4 @@
-"""Ctrl-C: in true processes, since a signal goes to a process."""
+"""Ctrl-C: in processes of their own, since a signal goes to a process."""
 
 import os
 import signal
@@ -13,12 +13,13 @@ from typing import IO
 
 import pytest
 
+from spinbench.cli import model_shelf
 from spinbench.cli.interrupt import InterruptibleBody
+from spinbench.cli.main import main
 from spinbench.control.job import Job, JobDone
 from spinbench.metrics.store import read_run
 from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides, trace_lines, write_trace
-
-DEADLINE_S = 120.0
+from tests.forked import DEADLINE_S, Forked
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -81,23 +82,23 @@ def test_ctrl_c_in_mid_run_leaves_what_is_finished(tmp_path: Path, tiny: TinyMod
 
 @pytest.mark.parametrize("several", [False, True], ids=["run", "sweep"])
 def test_ctrl_c_while_loading_leaves_nothing(tmp_path: Path, tiny: TinyModels, several: bool) -> None:
-    program = (
-        "import sys, time, spinbench.cli.model_shelf as shelf\n"
-        "def load(*_):\n    print('loading', flush=True)\n    time.sleep(3600)\n"
-        "shelf.load_target = load\n"
-        "from spinbench.cli.main import main\nsys.exit(main(sys.argv[1:]))\n"
-    )
     mode = ["-m", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}", "seed=0,1"] if several else []
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "replay", *mode, *tiny_overrides(tiny, tmp_path)], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    with ended_in_time(process) as out:
-        while "loading" not in (line := out.readline()):
-            assert line, "it ended before it loaded anything"
+    command = ["replay", *mode, *tiny_overrides(tiny, tmp_path)]
+
+    def load(*_: object) -> None:
+        print("loading", flush=True)
+        time.sleep(DEADLINE_S)
+
+    def replay() -> int:
+        model_shelf.load_target = load  # type: ignore[assignment]
+        return main(command)
+
+    process = Forked(replay, tmp_path)
+    while "loading" not in (line := process.stdout.readline()):
+        assert line, f"it ended before it loaded anything: {process.end()}"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 2
+    code, _, err = process.end()
+    assert code == 2
     said = "0 of 2 points are done; the same command goes on with the rest" if several else None
     assert err.splitlines() == [f"interrupted: {said or 'no request was finished; nothing was written'}"]
     assert not list(tmp_path.rglob("summary.json"))

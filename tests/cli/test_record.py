@@ -2,30 +2,34 @@
 
 import itertools
 import json
+import logging
+import shutil
 import signal
-import subprocess
-import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from spinbench.cli import record_columns
+from spinbench.cli.main import main
 from spinbench.metrics.store import read_run
 from spinbench.models.distill.dataset import SelfPlayLine
 from spinbench.models.distill.ngram import count_ngrams
+from spinbench.models.load import DrafterModel
 from spinbench.models.ngram_file import NgramDescription, write_ngrams
 from spinbench.workload.acceptance.agreement import NOTHING_TO_COMPARE
 from spinbench.workload.acceptance.from_table import streams_of_table
-from spinbench.workload.acceptance.table import AcceptanceTable
+from spinbench.workload.acceptance.table import AcceptanceTable, DrafterColumns
 from spinbench.workload.acceptance.table_file import content_sha256, read_table, write_table
 from spinbench.workload.acceptance.walk import walk
 from spinbench.workload.speculation_profile import read_speculation_profile
 from tests.cli.conftest import VOCAB, CommandLine, Outcome, TinyModels, tiny_overrides, trace_lines, write_trace
 from tests.cli.test_bad_input import assert_refused
+from tests.forked import DEADLINE_S, Forked
 from tests.runtime.scarce_memory import ScarceMemory
-
-DEADLINE_S = 120.0
 
 
 def overrides(models: TinyModels, folder: Path) -> list[str]:
@@ -35,6 +39,24 @@ def overrides(models: TinyModels, folder: Path) -> list[str]:
 
 def record(spinbench: CommandLine, *more: str) -> Outcome:
     return spinbench("record", *overrides(spinbench.models, spinbench.folder), *more)
+
+
+@pytest.fixture(scope="module")
+def made(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of the tiny trace, made once for all tests that go on from one."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(logging.getLogger(), "handlers", [])  # Hydra's write to the stdout of an earlier test
+        assert main(["record", *overrides(tiny, folder)]) == 0
+    return folder / "table"
+
+
+@pytest.fixture
+def table(spinbench: CommandLine, made: Path) -> AcceptanceTable:
+    """The same, in `table` here."""
+    shutil.copytree(made, spinbench.folder / "table")
+    return read_table(Path("table"))
 
 
 def same_scores(a: AcceptanceTable, b: AcceptanceTable) -> bool:
@@ -102,22 +124,20 @@ def test_what_is_printed_is_what_the_profiles_say(spinbench: CommandLine) -> Non
     )
 
 
-def test_answers_of_a_run_by_any_selector(spinbench: CommandLine) -> None:
-    assert record(spinbench).code == 0
+def test_answers_of_a_run_by_any_selector(spinbench: CommandLine, table: AcceptanceTable) -> None:
     assert spinbench.replay("selector=random").code == 0
     assert record(spinbench, "from_run=run", "out=again").code == 0
-    assert content_sha256(read_table(Path("again"))) == content_sha256(read_table(Path("table")))
+    assert content_sha256(read_table(Path("again"))) == content_sha256(table)
 
 
-def test_drafters_are_added_to_a_table(spinbench: CommandLine) -> None:
+def test_drafters_are_added_to_a_table(spinbench: CommandLine, table: AcceptanceTable) -> None:
     good, poor = spinbench.models.good_drafter, spinbench.models.poor_drafter
-    assert record(spinbench).code == 0
     assert record(spinbench, f"models.drafters=[{good}]", "out=one").code == 0
     assert list(read_table(Path("one")).columns) == [str(good)]
     done = record(spinbench, f"models.drafters=[{poor}+prompt_lookup]", "merge=one", "out=one")
     assert (done.code, done.err) == (0, "")
     assert Path(good).name in done.out
-    assert same_scores(read_table(Path("one")), read_table(Path("table")))
+    assert same_scores(read_table(Path("one")), table)
     assert_refused(record(spinbench, "merge=one", "out=one"), "one: holds all of models.drafters already")
 
 
@@ -142,16 +162,14 @@ def test_rollouts_are_recorded_and_added_to_a_table(spinbench: CommandLine) -> N
     assert_refused(record(spinbench, "rollout_tokens=0", "out=two"), "rollout_tokens")
 
 
-def test_a_table_of_an_older_format_gets_what_it_lacks(spinbench: CommandLine) -> None:
-    assert record(spinbench).code == 0
-    whole = read_table(Path("table"))
-    meta = whole.meta.model_copy(update={"lookup_agreed": False})
-    old = replace(whole, meta=meta, lookup_agreed=None)
+def test_a_table_of_an_older_format_gets_what_it_lacks(spinbench: CommandLine, table: AcceptanceTable) -> None:
+    meta = table.meta.model_copy(update={"lookup_agreed": False})
+    old = replace(table, meta=meta, lookup_agreed=None)
     write_table(Path("old"), old)
     assert read_table(Path("old")).meta.format == 1
     done = record(spinbench, "merge=old", "out=new")
     assert (done.code, done.err) == (0, "")
-    assert content_sha256(read_table(Path("new"))) == content_sha256(whole)
+    assert content_sha256(read_table(Path("new"))) == content_sha256(table)
     write_table(Path("old"), replace(old, match_order=1 - np.minimum(old.match_order, 1)))
     assert_refused(record(spinbench, "merge=old", "out=other"), "old: prompt lookup finds other matches")
 
@@ -244,8 +262,7 @@ def test_only_real_models_can_be_recorded(spinbench: CommandLine) -> None:
     assert_refused(spinbench("record", "engine=simulation"), "engine.kind is simulation; a recording needs real models")
 
 
-def test_a_table_is_not_overwritten_nor_mixed_with_another(spinbench: CommandLine) -> None:
-    assert record(spinbench).code == 0
+def test_a_table_is_not_overwritten_nor_mixed_with_another(spinbench: CommandLine, table: AcceptanceTable) -> None:
     good, poor, other = spinbench.models.good_drafter, spinbench.models.poor_drafter, spinbench.models.target
     assert_refused(record(spinbench), "table: holds an acceptance table already")
     add = ["merge=table", "out=more", f"models.drafters=[{other}]"]
@@ -296,33 +313,25 @@ def test_answers_that_want_of_memory_cut_short_are_told_and_not_recorded(
     assert_refused(record(spinbench, "from_run=run"), "run: request 'r1' was given up, out of memory")
 
 
-WATCHED = """
-import sys, time
-import spinbench.cli.record_columns as columns
-score = columns.score_texts
-def watched(drafter, *rest, **more):
-    if drafter.name.endswith("poor"):
-        print("first drafter finished", flush=True)
-        time.sleep(3600)
-    return score(drafter, *rest, **more)
-columns.score_texts = watched
-from spinbench.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
-"""The command, which waits before its second drafter."""
-
-
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, tiny: TinyModels, spinbench: CommandLine) -> None:
     arguments = ["record", *overrides(tiny, tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", WATCHED, *arguments], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
+    score = record_columns.score_texts
+
+    def watched(drafter: DrafterModel, *rest: Any, **more: Any) -> DrafterColumns:
+        if drafter.name.endswith("poor"):
+            print("first drafter finished", flush=True)
+            time.sleep(DEADLINE_S)
+        return score(drafter, *rest, **more)
+
+    def waits_before_its_second_drafter() -> int:
+        record_columns.score_texts = watched
+        return main(arguments)
+
+    process = Forked(waits_before_its_second_drafter, tmp_path)
     assert process.stdout.readline() == "first drafter finished\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 2
+    code, _, err = process.end()
+    assert code == 2
     assert err.splitlines() == ["interrupted: finished stages are kept in table; the same command goes on"]
     stages = sorted(path.name.partition("-")[0] for path in Path("table/work").iterdir())
     assert stages == ["drafter", "texts"]

@@ -10,8 +10,10 @@ import pytest
 
 from spinbench.cli.main import main
 from spinbench.metrics.store import read_run
-from tests.cli.conftest import save_tiny_model, save_tokenizer
+from tests.cli.conftest import loaded_once, save_tiny_model, save_tokenizer
 from tests.docs.page import Command, File, steps
+
+__all__ = ["loaded_once"]
 
 SMALLER = {
     "launcher=processes": "launcher=serial",

@@ -21,10 +21,14 @@ def _plain(sampling: Sampling) -> dict[str, tuple[int, ...]]:
     return serving.outputs(record)
 
 
+def _accepted(sampling: str, selector: str, draft_length: int | TreeDraftLength, **decisions: Any) -> None:
+    recorded.check_acceptance(sampling, selector, draft_length, max_num_seqs=8, **decisions)
+
+
 def _lossless(sampling: Sampling, **decisions: Any) -> None:
     expected = _plain(sampling)
     target, models = tiny_models.shared()
-    record = serving.serve(target, models, TRACE, selector="random", sampling=sampling, **decisions)
+    record = serving.serve(target, models, TRACE, selector="random", sampling=sampling, max_num_seqs=6, **decisions)
     assert serving.outputs(record) == expected
 
 
@@ -32,12 +36,10 @@ CHECKS: dict[str, Check] = {
     "lossless, greedy": lambda: _lossless(serving.GREEDY),
     "lossless, drafter-invariant": lambda: _lossless(serving.NUCLEUS, layout="padded"),
     "lossless, trees": lambda: _lossless(serving.GREEDY, draft_length=TREE),
-    "acceptance behind drafts made ahead": lambda: recorded.check_acceptance(
-        "greedy", "random", 2, depth="draft_while_verify"
-    ),
-    "acceptance as recorded": lambda: recorded.check_acceptance("greedy", "random", 4),
-    "acceptance of trees as recorded": lambda: recorded.check_acceptance("greedy", "random", TREE),
-    "acceptance of merged drafts as recorded": lambda: recorded.check_acceptance("greedy", MERGED, 4),
+    "acceptance behind drafts made ahead": lambda: _accepted("greedy", "random", 2, depth="draft_while_verify"),
+    "acceptance as recorded": lambda: _accepted("greedy", "random", 4),
+    "acceptance of trees as recorded": lambda: _accepted("greedy", "random", TREE),
+    "acceptance of merged drafts as recorded": lambda: _accepted("greedy", MERGED, 4),
     "known laws": lambda: laws.check_known_laws(laws.KNOWN_TARGET, laws.KNOWN_DRAFT),
     "joint law of a model": lambda: laws.check_joint_law("fixed poor"),
     "joint law of a model, drafter-invariant": lambda: laws.check_joint_law("plain", SHARED_NOISE),

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.browser import Browser, Scheme, find_chromium
 from spinbench.report.page import HTML_FILE
+from tests.covering import matrix
 
 CHROMIUM = find_chromium()
 pytestmark = [
@@ -47,9 +48,7 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@matrix({"name": PAGES, "width": (1280, 390), "scheme": ("light", "dark")})
 def test_it_opens_without_overflow_or_error(
     browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: Scheme
 ) -> None:

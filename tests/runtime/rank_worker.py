@@ -1,7 +1,6 @@
 """One of the processes that share a target: serves what `SERVED` names, and leaves what it decided in a file."""
 
 import json
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -81,5 +80,4 @@ def start(folder: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    sys.exit((work if under_torchrun else start)(sys.argv[1], sys.argv[2:]))
+    sys.exit(work(sys.argv[1], sys.argv[2:]))

@@ -100,6 +100,11 @@ def requests(count: int, max_new_tokens: int, seed: int = 0) -> list[Request]:
     ]
 
 
+def three_batches(trace: Sequence[Request], max_num_seqs: int) -> Sequence[Request]:
+    """The head of a trace that fills the batch three times: who is served one by one does the same over and over."""
+    return trace[: 3 * max_num_seqs]
+
+
 def drafter_infos(models: Sequence[DrafterModel | NgramModel]) -> list[DrafterInfo]:
     """The models, prompt lookup, the first model behind a lookup, and an n-gram table alone and behind a lookup."""
     networks = [model for model in models if isinstance(model, DrafterModel)]

@@ -22,11 +22,12 @@ def _plain(sampling: str) -> dict[str, tuple[int, ...]]:
 
 def _serve(sampling: str, **decisions):
     target, models = tiny_models.shared()
+    trace, plain = serving.three_batches(TRACE, decisions["max_num_seqs"]), _plain(sampling)
     record = serving.serve(
-        target, models, TRACE, depth="draft_while_verify", sampling=serving.SAMPLINGS[sampling], **decisions
+        target, models, trace, depth="draft_while_verify", sampling=serving.SAMPLINGS[sampling], **decisions
     )
-    check_identities(record, [request.id for request in TRACE])
-    assert serving.outputs(record) == _plain(sampling)
+    check_identities(record, [request.id for request in trace])
+    assert serving.outputs(record) == {request.id: plain[request.id] for request in trace}
     return record
 
 

@@ -1,15 +1,21 @@
-"""Speculative output equals plain decoding and Hugging Face's `generate`, token for token."""
+"""Speculative output equals plain decoding and Hugging Face's `generate`, token for token.
+
+Here for every family. With the other selectors, planners and policies that learn, and with an n-gram table, runs that are
+repeated in the simulator are held against plain decoding there: tests/simulation/test_exactness.py.
+"""
 
 import dataclasses
 import functools
+from typing import Any
 
 import pytest
 import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
+from spinbench.control.record import RunRecord
 from tests.covering import matrix
-from tests.runtime import recorded, serving, tiny_models
+from tests.runtime import serving, tiny_models
 
 TRACE = serving.requests(8, max_new_tokens=12)
 
@@ -25,11 +31,21 @@ def _expected(family: str, sampling: str = "greedy") -> dict[str, tuple[int, ...
     return serving.outputs(record)
 
 
+def _serve(family: str = "llama", sampling: str = "greedy", max_num_seqs: int = 3, **decisions: Any) -> RunRecord:
+    """A run whose answers are the expected ones."""
+    target, models = tiny_models.shared(family)
+    models = [] if decisions["selector"] == "plain" else models
+    trace, expected = serving.three_batches(TRACE, max_num_seqs), _expected(family, sampling)
+    record = serving.serve(
+        target, models, trace, max_num_seqs=max_num_seqs, sampling=serving.SAMPLINGS[sampling], **decisions
+    )
+    assert serving.outputs(record) == {request.id: expected[request.id] for request in trace}
+    return record
+
+
 @matrix({"family": tiny_models.FAMILIES, "layout": serving.LAYOUTS, "max_num_seqs": (1, 3, 8)})
 def test_plain_decoding_equals_hf_generate(family, layout, max_num_seqs):
-    target, _ = tiny_models.shared(family)
-    record = serving.serve(target, [], TRACE, selector="plain", layout=layout, max_num_seqs=max_num_seqs)
-    assert serving.outputs(record) == _expected(family)
+    _serve(family, selector="plain", layout=layout, max_num_seqs=max_num_seqs)
 
 
 @matrix(
@@ -40,80 +56,12 @@ def test_plain_decoding_equals_hf_generate(family, layout, max_num_seqs):
         "layout": serving.LAYOUTS,
         "num_speculative_tokens": (1, 2, 4, 8),
         "sampling": serving.SAMPLINGS,
-    }
+    },
+    # who chooses knows neither the model's family nor the layout, and any K is the caller's
+    apart=[("selector", "family"), ("selector", "layout"), ("selector", "num_speculative_tokens")],
 )
 def test_speculation_is_lossless(family, selector, max_num_seqs, layout, num_speculative_tokens, sampling):
-    target, models = tiny_models.shared(family)
-    record = serving.serve(
-        target, models, TRACE, selector=selector, draft_length=num_speculative_tokens, max_num_seqs=max_num_seqs,
-        layout=layout, sampling=serving.SAMPLINGS[sampling],
-    )  # fmt: skip
-    assert serving.outputs(record) == _expected(family, sampling)
-
-
-@matrix(
-    {
-        "selector": serving.BANDITS,
-        "max_num_seqs": (1, 3),
-        "layout": ("packed", "decomposed"),  # layouts do not know who chose: the others are tried above
-        "sampling": serving.SAMPLINGS,
-    }
-)
-def test_speculation_under_a_bandit_is_lossless(selector, max_num_seqs, layout, sampling):
-    target, models = tiny_models.shared("llama")
-    record = serving.serve(
-        target, models, TRACE, selector=selector, max_num_seqs=max_num_seqs, layout=layout,
-        sampling=serving.SAMPLINGS[sampling],
-    )  # fmt: skip
-    assert serving.outputs(record) == _expected("llama", sampling)
-    assert len({part.drafter for part in record.rounds}) > 1
-
-
-@matrix(
-    {
-        "selector": serving.PLANNERS,
-        "max_num_seqs": (1, 3, 8),
-        "layout": serving.LAYOUTS,
-        "num_speculative_tokens": (1, 6),
-        "sampling": serving.SAMPLINGS,
-    }
-)
-def test_choosing_drafter_and_length_is_lossless(selector, max_num_seqs, layout, num_speculative_tokens, sampling):
-    target, models = tiny_models.shared("llama")
-    record = serving.serve(
-        target, models, TRACE, selector=selector, draft_length=num_speculative_tokens, max_num_seqs=max_num_seqs,
-        layout=layout, sampling=serving.SAMPLINGS[sampling],
-    )  # fmt: skip
-    assert serving.outputs(record) == _expected("llama", sampling)
-    assert record.rounds.drafted.sum() > 0
-
-
-@pytest.mark.parametrize("max_num_seqs", [1, 8])
-@pytest.mark.parametrize("selector", ["random", "fixed good+prompt_lookup"])
-@pytest.mark.parametrize("policy", serving.POLICIES)
-def test_draft_lengths_that_learn_are_lossless(policy, selector, max_num_seqs):
-    target, models = tiny_models.shared()
-    record = serving.serve(target, models, TRACE, selector=selector, policy=policy, max_num_seqs=max_num_seqs)
-    assert serving.outputs(record) == _expected("llama")
-    assert len(set(record.rounds.num_speculative_tokens.tolist())) > 1
-
-
-@matrix(
-    {
-        "selector": ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random", "joint", "hedge"),
-        "max_num_seqs": (1, 3, 8),
-        "sampling": serving.SAMPLINGS,
-    }
-)
-def test_drafting_from_an_ngram_table_is_lossless(selector, max_num_seqs, sampling):
-    target, models = recorded.models()
-    record = serving.serve(
-        target, [*models, recorded.ngrams()], recorded.TRACE, selector=selector, max_num_seqs=max_num_seqs,
-        draft_length=5, sampling=serving.SAMPLINGS[sampling],
-    )  # fmt: skip
-    assert serving.outputs(record) == serving.outputs(recorded.plain(sampling))
-    by = record.rounds.drafter >= len(record.rounds.drafters) - 2  # the table, alone and behind a lookup
-    assert record.rounds.accepted[by].sum() > 0
+    _serve(family, sampling, max_num_seqs, selector=selector, draft_length=num_speculative_tokens, layout=layout)
 
 
 class RaggedDraftLength:
@@ -128,29 +76,21 @@ class RaggedDraftLength:
 
 
 @pytest.mark.parametrize("layout", serving.LAYOUTS)
-@pytest.mark.parametrize("selector", ["random", "spin", "fixed small_vocabulary"])
+@pytest.mark.parametrize("selector", ["random", "fixed small_vocabulary"])
 def test_unequal_draft_lengths_in_one_round(selector, layout):
-    target, models = tiny_models.shared()
-    record = serving.serve(target, models, TRACE, selector=selector, draft_length=RaggedDraftLength(), layout=layout)
-    assert serving.outputs(record) == _expected("llama")
+    record = _serve(selector=selector, draft_length=RaggedDraftLength(), layout=layout)
     assert {part.num_speculative_tokens for part in record.rounds} == set(range(7))
 
 
 @pytest.mark.parametrize("layout", serving.LAYOUTS)
 @pytest.mark.parametrize("sampling", serving.SAMPLINGS)
 def test_preemption_is_lossless(layout, sampling):
-    target, models = tiny_models.shared("llama")
-    record = serving.serve(
-        target, models, TRACE, selector="random", max_num_seqs=8, layout=layout,
-        num_kv_blocks=20, sampling=serving.SAMPLINGS[sampling],
-    )  # fmt: skip
+    record = _serve("llama", sampling, 8, selector="random", layout=layout, num_kv_blocks=20)
     assert sum(request.num_preemptions for request in record.requests) > 0
-    assert serving.outputs(record) == _expected("llama", sampling)
 
 
 def test_drafters_are_switched_and_caught_up():
-    target, models = tiny_models.shared()
-    record = serving.serve(target, models, TRACE, selector="random")
+    record = _serve(selector="random")
     assert sum(part.catch_up_tokens for part in record.rounds) > 0
     accepted = {name: sum(p.accepted for p in record.rounds if p.drafter == name) for name in record.drafters}
     assert all(accepted[name] > 0 for name in ("good", "poor", "small_vocabulary")), accepted
@@ -170,9 +110,7 @@ def test_prompt_lookup_is_accepted_where_the_output_repeats():
 
 
 def test_lookup_then_model_uses_both():
-    target, models = tiny_models.shared()
-    record = serving.serve(target, models, TRACE, selector="fixed good+prompt_lookup")
-    assert serving.outputs(record) == _expected("llama")
+    record = _serve(selector="fixed good+prompt_lookup")
     copied = [part for part in record.rounds if part.lookup_match_order > 0 and part.drafted]
     modelled = [part for part in record.rounds if part.lookup_match_order == 0 and part.drafted]
     assert copied

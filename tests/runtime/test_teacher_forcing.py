@@ -23,7 +23,8 @@ from tests.runtime import recorded, serving, tiny_models
         "sampling": recorded.SAMPLINGS,
         "selector": (*(name for name in serving.SELECTORS if name.startswith("fixed")), "random"),
         "num_speculative_tokens": (1, 2, 4, 8),
-    }
+    },
+    apart=[("selector", "num_speculative_tokens")],  # a longer draft begins as a shorter one does
 )
 def test_every_round_of_a_run_accepts_what_the_table_says(sampling, selector, num_speculative_tokens):
     recorded.check_acceptance(sampling, selector, num_speculative_tokens)

@@ -1,7 +1,6 @@
 """A target shared by two processes over gloo: the same texts as in one, and the same decisions in both."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,8 @@ from spinbench.metrics.store import read_run
 from spinbench.models.tensor_parallel import check_share
 from spinbench.runtime.kv_pool import KvShape
 from tests.cli.conftest import TinyModels, tiny, tiny_overrides
-from tests.runtime import serving, tiny_models
+from tests.forked import Forked
+from tests.runtime import rank_worker, serving, tiny_models
 from tests.runtime.rank_worker import FAMILIES, SERVED, trace
 
 __all__ = ["tiny"]
@@ -26,16 +26,19 @@ def ranks(request: pytest.FixtureRequest, tiny: TinyModels, tmp_path_factory: py
     """What two processes of torch's launcher left: a file of each, and the folder of a run on the command line."""
     folder = tmp_path_factory.mktemp("ranks")
     overrides = [one for one in tiny_overrides(tiny, folder) if not one.startswith("models.drafters")]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [
-        sys.executable, *(torchrun if request.param == "torchrun" else ()), "-m", "tests.runtime.rank_worker", str(folder),
+    arguments = [
         "replay", *overrides, f"models.drafters=[{tiny.good_drafter},prompt_lookup]", f"trace.path={folder}/tiny.jsonl",
         f"hydra.run.dir={folder}/run", "engine.tensor_parallel=2", "selector=round_robin",
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout").write_text(done.stdout)
+    if request.param == "forked":
+        code, out, err = Forked(lambda: rank_worker.start(str(folder), arguments), Path.cwd()).end()
+    else:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command = [*torchrun, "-m", "tests.runtime.rank_worker", str(folder), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        code, out, err = done.returncode, done.stdout, done.stderr
+    assert code == 0, err
+    (folder / "stdout").write_text(out)
     return folder
 
 

@@ -1,6 +1,7 @@
 """Token trees, of one drafter or merged from several: lossless, and accepted off the first branch."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,8 +34,9 @@ def _plain(family: str, sampling: str) -> dict[str, tuple[int, ...]]:
 
 def _serve(family: str = "llama", sampling: str = "greedy", **decisions) -> RunRecord:
     target, models = tiny_models.shared(family)
-    record = serving.serve(target, models, TRACE, sampling=serving.SAMPLINGS[sampling], **decisions)
-    assert serving.outputs(record) == _plain(family, sampling)
+    trace, plain = serving.three_batches(TRACE, decisions.get("max_num_seqs", 3)), _plain(family, sampling)
+    record = serving.serve(target, models, trace, sampling=serving.SAMPLINGS[sampling], **decisions)
+    assert serving.outputs(record) == {request.id: plain[request.id] for request in trace}
     return record
 
 
@@ -45,7 +47,8 @@ def _serve(family: str = "llama", sampling: str = "greedy", **decisions) -> RunR
         "branching": (SPECINFER, (3, 2, 2, 1)),
         "max_num_seqs": (1, 3, 8),
         "sampling": serving.SAMPLINGS,
-    }
+    },
+    apart=[("family", "max_num_seqs")],
 )
 def test_trees_are_lossless(family, selector, branching, max_num_seqs, sampling):
     tree = TreeDraftLength(branching=list(branching))
@@ -59,7 +62,8 @@ def test_trees_are_lossless(family, selector, branching, max_num_seqs, sampling)
         "branching": (None, (2, 1, 2)),
         "max_num_seqs": (1, 3, 8),
         "sampling": serving.SAMPLINGS,
-    }
+    },
+    apart=[("family", "max_num_seqs")],
 )
 def test_merged_drafts_are_lossless(family, branching, max_num_seqs, sampling):
     drafting = 4 if branching is None else TreeDraftLength(branching=list(branching))
@@ -68,21 +72,24 @@ def test_merged_drafts_are_lossless(family, branching, max_num_seqs, sampling):
     assert record.drafters[-1] == "merged"
 
 
-@pytest.mark.parametrize(
-    "decisions",
-    [
-        {"num_kv_blocks": 26},
-        {"depth": 2},
-        {"depth": 3, "placement": "own_devices", "switching": "ahead"},
-    ],
-    ids=["preempted", "pipeline", "lanes"],
+SET_UPS: dict[str, dict[str, Any]] = {
+    "preempted": {"num_kv_blocks": 26},
+    "pipeline": {"depth": 2},
+    "lanes": {"depth": 3, "placement": "own_devices", "switching": "ahead"},
+}
+
+
+@matrix(
+    {
+        "selector": ("spin", "merged good,small_vocabulary,good+prompt_lookup"),
+        "set_up": SET_UPS,
+        "sampling": serving.SAMPLINGS,
+    }
 )
-@pytest.mark.parametrize("sampling", serving.SAMPLINGS)
-@pytest.mark.parametrize("selector", ["spin", "merged good,small_vocabulary,good+prompt_lookup"])
-def test_preemption_and_pipelines_are_lossless(selector, sampling, decisions):
+def test_preemption_and_pipelines_are_lossless(selector, set_up, sampling):
     tree = TreeDraftLength(branching=[2, 1, 2, 1])
-    record = _serve(sampling=sampling, selector=selector, draft_length=tree, max_num_seqs=8, **decisions)
-    if "num_kv_blocks" in decisions and selector == "spin":
+    record = _serve(sampling=sampling, selector=selector, draft_length=tree, max_num_seqs=8, **SET_UPS[set_up])
+    if set_up == "preempted" and selector == "spin":
         assert sum(request.num_preemptions for request in record.requests) > 0
 
 

@@ -1,7 +1,11 @@
-"""The simulator decides, drafts and accepts what the runtime did, request by request and round by round."""
+"""The simulator decides, drafts and accepts what the runtime did, request by request and round by round.
+
+Each run is made once for two questions: its answers are those of plain decoding as well.
+"""
 
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Literal
 
@@ -23,6 +27,7 @@ from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import simulated_loop
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
+from spinbench.workload.request import Request
 from tests.control.made_costs import cost_model
 from tests.covering import matrix
 from tests.runtime import recorded, serving
@@ -53,6 +58,21 @@ def _lane_times_of(run: RunRecord) -> RecordedTimes:
     return RecordedTimes(run.spans.kind, run.spans.start_s.tolist(), run.spans.end_s.tolist(), run.spans.lane)
 
 
+def _trace(max_num_seqs: int = 3, **_) -> Sequence[Request]:
+    return serving.three_batches(recorded.TRACE, max_num_seqs)
+
+
+def _serve(sampling: str = "greedy", ngrams: bool | Literal["alone"] = False, **decisions) -> RunRecord:
+    """A run on the runtime, whose answers are those of plain decoding."""
+    target, models = _models(ngrams)
+    trace = _trace(**decisions)
+    real = serving.serve(target, models, trace, sampling=recorded.SAMPLINGS[sampling], **decisions)
+    plain = serving.outputs(recorded.plain(sampling))
+    assert serving.outputs(real) == {request.id: plain[request.id] for request in trace}
+    assert {request.finish_reason for request in real.requests} == {"length", "stop"}
+    return real
+
+
 def _simulate(
     times: JobTimes,
     sampling: str = "greedy",
@@ -61,8 +81,9 @@ def _simulate(
     **decisions,
 ) -> RunRecord:
     target, models = _models(ngrams)
-    setting = serving.loop_setting(target, models, len(recorded.TRACE), **decisions)
-    queue = ArrivalQueue(recorded.TRACE, ArrivalPattern(kind="trace"))
+    trace = _trace(**decisions)
+    setting = serving.loop_setting(target, models, len(trace), **decisions)
+    queue = ArrivalQueue(trace, ArrivalPattern(kind="trace"))
     names = [drafter.name for drafter in setting.drafters]
     streams = streams_from_table(recorded.table(sampling), queue.requests, names)
     lengths = {request.id: len(request.prompt_token_ids or ()) for request in queue.requests}
@@ -91,8 +112,7 @@ def _models(ngrams: bool | Literal["alone"]):
 def _assert_everything_is_equal(
     sampling: str, ngrams: bool | Literal["alone"] = False, drafts_end_early: bool = True, **decisions
 ) -> RunRecord:
-    target, models = _models(ngrams)
-    real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
+    real = _serve(sampling, ngrams, **decisions)
     simulated = _simulate(_times_of(real), sampling, ngrams, drafts_end_early, **decisions)
     _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
     for name in TIMES:
@@ -114,12 +134,14 @@ def _assert_everything_is_equal(
         "max_num_seqs": (1, 3, 8),
         "draft_length": (1, 5),
         "sampling": recorded.SAMPLINGS,
-    }
+    },
+    apart=[("selector", "layout")],  # a layout does not know who chose
 )
 def test_with_the_runtimes_durations_everything_is_equal(selector, layout, max_num_seqs, draft_length, sampling):
-    _assert_everything_is_equal(
+    real = _assert_everything_is_equal(
         sampling, selector=selector, layout=layout, max_num_seqs=max_num_seqs, draft_length=draft_length
     )
+    assert (real.rounds.drafted.sum() > 0) == (selector != "plain")
 
 
 NGRAM_SELECTORS = ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random", "spin", "hedge", *serving.PLANNERS)
@@ -127,15 +149,18 @@ NGRAM_SELECTORS = ("fixed tiny-ngram", "fixed tiny-ngram+prompt_lookup", "random
 
 @matrix({"selector": NGRAM_SELECTORS, "max_num_seqs": (1, 8), "sampling": recorded.SAMPLINGS})
 def test_with_an_ngram_table_everything_is_equal(selector, max_num_seqs, sampling):
-    _assert_everything_is_equal(sampling, ngrams=True, selector=selector, max_num_seqs=max_num_seqs, draft_length=5)
+    real = _assert_everything_is_equal(
+        sampling, ngrams=True, selector=selector, max_num_seqs=max_num_seqs, draft_length=5
+    )
+    by = real.rounds.drafter >= len(real.rounds.drafters) - 2  # the table, alone and behind a lookup
+    assert real.rounds.accepted[by].sum() > 0
 
 
-@matrix({"max_num_seqs": (1, 8), "num_kv_blocks": (200, 26), "sampling": recorded.SAMPLINGS})
+@matrix({"max_num_seqs": (3, 8), "num_kv_blocks": (200, 26), "sampling": recorded.SAMPLINGS})
 def test_branches_of_two_drafters_are_lossless_and_simulated_exactly(max_num_seqs, num_kv_blocks, sampling):
     real = _assert_everything_is_equal(
         sampling, "alone", selector="both", draft_length=4, max_num_seqs=max_num_seqs, num_kv_blocks=num_kv_blocks
     )
-    assert serving.outputs(real) == serving.outputs(recorded.plain(sampling))
     rounds, table = real.rounds, recorded.table(sampling)
     drafters = serving.drafter_infos(_models("alone")[1])
     streams = streams_from_table(table, recorded.TRACE, [info.name for info in drafters])
@@ -159,7 +184,6 @@ def test_joint_branches_where_rows_are_cheap_and_is_simulated_exactly(sampling):
     costs = replace(costs, target=replace(costs.target, forward=CHEAP_ROWS, head=CHEAP_ROWS))
     decisions = {"selector": "joint", "draft_length": 4, "costs": costs, "max_num_seqs": 8}
     real = _assert_everything_is_equal(sampling, "alone", branches=True, **decisions)
-    assert serving.outputs(real) == serving.outputs(recorded.plain(sampling))
     assert (real.rounds.drafted > real.rounds.draft_depth).sum() > 3
     chains = _simulate(costs, sampling, "alone", **decisions).rounds
     assert (chains.drafted == chains.draft_depth).all()
@@ -171,7 +195,8 @@ def test_joint_branches_where_rows_are_cheap_and_is_simulated_exactly(sampling):
         "max_num_seqs": (1, 3, 8),
         "branching": ((1, 1, 3, 1, 1, 1, 1, 1), (3, 2, 2)),
         "sampling": recorded.SAMPLINGS,
-    }
+    },
+    apart=[("selector", "max_num_seqs")],  # drafts of any batch go through the same tree
 )
 def test_trees_are_simulated_exactly(selector, max_num_seqs, branching, sampling):
     tree = TreeDraftLength(branching=list(branching))
@@ -182,12 +207,11 @@ def test_trees_are_simulated_exactly(selector, max_num_seqs, branching, sampling
 @pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
 @pytest.mark.parametrize("branching", [[1] * 4, [2, 1, 2]], ids=["chains", "trees"])
 def test_merged_drafts_are_accepted_exactly(branching, sampling, num_kv_blocks):
-    target, models = _models(ngrams=True)
     decisions = {
         "selector": "merged good,poor,tiny-ngram,good+prompt_lookup", "draft_length": TreeDraftLength(branching=branching),
         "num_kv_blocks": num_kv_blocks, "max_num_seqs": 8,
     }  # fmt: skip
-    real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
+    real = _serve(sampling, ngrams=True, **decisions)
     simulated = _simulate(_times_of(real), sampling, ngrams=True, **decisions)
     _assert_same_rounds(simulated.rounds, real.rounds, [name for name in COUNTS if name != "drafted"])
     # where two drafters err alike their trees have more in common than is recorded
@@ -206,10 +230,17 @@ def test_merged_drafts_are_accepted_exactly(branching, sampling, num_kv_blocks):
         assert np.array_equal(ours, theirs), name
 
 
-@pytest.mark.parametrize("sampling", recorded.SAMPLINGS)
-@pytest.mark.parametrize("selector", serving.BANDITS)
-def test_with_the_runtimes_durations_bandits_decide_the_same(selector, sampling):
-    _assert_everything_is_equal(sampling, selector=selector, max_num_seqs=3)
+@matrix(
+    {
+        "selector": serving.BANDITS,
+        "max_num_seqs": (1, 3),
+        "layout": ("packed", "decomposed"),
+        "sampling": recorded.SAMPLINGS,
+    }
+)
+def test_with_the_runtimes_durations_bandits_decide_the_same(selector, max_num_seqs, layout, sampling):
+    real = _assert_everything_is_equal(sampling, selector=selector, max_num_seqs=max_num_seqs, layout=layout)
+    assert len({part.drafter for part in real.rounds}) > 1
 
 
 @matrix(
@@ -219,7 +250,8 @@ def test_with_the_runtimes_durations_bandits_decide_the_same(selector, sampling)
         "max_num_seqs": (1, 3, 8),
         "draft_length": (2, 4, 5),
         "sampling": recorded.SAMPLINGS,
-    }
+    },
+    apart=[("selector", "max_num_seqs"), ("selector", "draft_length")],  # each draft is ended by itself
 )
 def test_drafts_end_where_the_runtimes_end(policy, selector, max_num_seqs, draft_length, sampling):
     _assert_everything_is_equal(
@@ -262,14 +294,14 @@ def _assert_same_run(simulated: RunRecord, real: RunRecord) -> None:
         "depth": (2, 3, "adaptive"),
         "placement": ("shared", "drafters_together", "own_devices"),
         "num_kv_blocks": (200, 20),
-    }
+    },
+    apart=[("selector", "depth"), ("selector", "placement")],  # who chooses sees neither
 )
 def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, placement, num_kv_blocks):
-    target, models = recorded.models()
     decisions = {
         "selector": selector, "depth": depth, "placement": placement, "max_num_seqs": 8, "num_kv_blocks": num_kv_blocks,
     }  # fmt: skip
-    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    real = _serve(**decisions)
     simulated = _simulate(_lane_times_of(real), **decisions)
     _assert_same_run(simulated, real)
     starts, ends = real.spans.start_s, real.spans.end_s
@@ -284,7 +316,8 @@ def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, plac
         "depth": (1, 2),
         "placement": ("shared", "drafters_together", "own_devices"),
         "num_kv_blocks": (200, 20),
-    }
+    },
+    apart=[("selector", "placement")],
 )
 def test_prepared_switches_are_repeated_exactly(selector, depth, placement, num_kv_blocks, monkeypatch):
     catch_up, slow = ModelDrafter.catch_up, placement == "own_devices"
@@ -294,12 +327,11 @@ def test_prepared_switches_are_repeated_exactly(selector, depth, placement, num_
         catch_up(self, *job)
 
     monkeypatch.setattr(ModelDrafter, "catch_up", mutated)
-    target, models = recorded.models()
     decisions = {
         "selector": selector, "depth": depth, "placement": placement, "max_num_seqs": 8, "num_kv_blocks": num_kv_blocks,
         "switching": "ahead",
     }  # fmt: skip
-    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    real = _serve(**decisions)
     simulated = _simulate(_lane_times_of(real), **decisions)
     _assert_same_run(simulated, real)
     drafted_in = {index for index, kind in zip(real.spans.round_index, real.spans.kind, strict=True) if kind == "draft"}
@@ -324,9 +356,8 @@ def test_prepared_switches_are_repeated_exactly(selector, depth, placement, num_
     ],
 )
 def test_drafting_ahead_is_repeated_exactly(selector, placement, sampling, decisions):
-    target, models = recorded.models()
     decisions = {"selector": selector, "placement": placement, "depth": "draft_while_verify", **decisions}
-    real = serving.serve(target, models, recorded.TRACE, sampling=recorded.SAMPLINGS[sampling], **decisions)
+    real = _serve(sampling, **decisions)
     _assert_same_run(_simulate(_lane_times_of(real), sampling, **decisions), real)
     assert "draft_ahead" in real.spans.kind
     if "num_kv_blocks" in decisions:
@@ -371,13 +402,12 @@ def test_a_request_that_was_given_up_is_given_up_again(monkeypatch):
 @pytest.mark.parametrize("switching", ["on_demand", "ahead"])
 @pytest.mark.parametrize("placement", ["shared", "own_devices"])
 def test_ended_drafts_are_repeated_exactly_in_a_pipeline(placement, switching):
-    target, models = recorded.models()
     decisions = {
         "selector": "spin", "policy": serving.CONFIDENT[0], "depth": 2, "placement": placement, "max_num_seqs": 8,
         # two of more than half their length do not fit, however the lanes' threads are scheduled
         "num_kv_blocks": 14, "switching": switching,
     }  # fmt: skip
-    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    real = _serve(**decisions)
     assert sum(request.num_preemptions for request in real.requests) > 0
     assert (real.rounds.drafted < real.rounds.num_speculative_tokens).any()
     _assert_same_run(_simulate(_lane_times_of(real), **decisions), real)
@@ -391,30 +421,37 @@ def test_a_simulated_pipeline_is_repeated_exactly(depth):
     _assert_same_run(_simulate(_lane_times_of(first), **decisions), first)
 
 
-@pytest.mark.parametrize("known_costs", [False, True], ids=["costs_learned", "costs_known"])
-@pytest.mark.parametrize(
-    "decisions",
-    [
-        *({"selector": name, "max_num_seqs": 8} for name in serving.PLANNERS),
-        *({"selector": "random", "policy": name} for name in serving.POLICIES),
-        {"selector": "fixed good+prompt_lookup", "policy": "goodput"},
-    ],
-    ids=lambda decisions: "-".join(map(str, decisions.values())),
-)
-def test_who_weighs_costs_decides_the_same(decisions, known_costs):
-    target, models = recorded.models()
+def _assert_decided_alike(known_costs: bool, **decisions) -> RunRecord:
     if known_costs:
-        decisions = {**decisions, "costs": cost_model(serving.drafter_infos(models))}
-    real = serving.serve(target, models, recorded.TRACE, **decisions)
-    simulated = _simulate(_times_of(real), **decisions)
-    _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
+        decisions["costs"] = cost_model(serving.drafter_infos(_models(False)[1]))
+    real = _serve(**decisions)
+    _assert_same_rounds(_simulate(_times_of(real), **decisions).rounds, real.rounds, COUNTS)
+    return real
+
+
+@pytest.mark.parametrize("known_costs", [False, True], ids=["costs_learned", "costs_known"])
+@pytest.mark.parametrize("selector", serving.PLANNERS)
+def test_who_weighs_costs_decides_the_same(selector, known_costs):
+    _assert_decided_alike(known_costs, selector=selector, max_num_seqs=8)
+
+
+@matrix(
+    {
+        "policy": serving.POLICIES,
+        "selector": ("random", "fixed good+prompt_lookup"),
+        "max_num_seqs": (1, 8),
+        "known_costs": (False, True),
+    }
+)
+def test_draft_lengths_that_learn_are_the_same(policy, selector, max_num_seqs, known_costs):
+    real = _assert_decided_alike(known_costs, selector=selector, policy=policy, max_num_seqs=max_num_seqs)
+    assert len(set(real.rounds.num_speculative_tokens.tolist())) > 1
 
 
 @pytest.mark.parametrize("selector", ["random", "joint"])
 def test_preemption_is_simulated_too(selector):
-    target, models = recorded.models()
     decisions = {"selector": selector, "max_num_seqs": 8, "num_kv_blocks": 20}
-    real = serving.serve(target, models, recorded.TRACE, **decisions)
+    real = _serve(**decisions)
     simulated = _simulate(_times_of(real), **decisions)
     assert sum(request.num_preemptions for request in real.requests) > 0
     assert [r.num_preemptions for r in simulated.requests] == [r.num_preemptions for r in real.requests]
@@ -430,8 +467,7 @@ def _of_each_request(rounds: RoundColumns) -> dict[str, list[tuple]]:
 
 @pytest.mark.parametrize("selector", [name for name in BLIND if name != "random" and name != "round_robin"])
 def test_with_other_durations_policies_blind_to_time_accept_the_same(selector):
-    target, models = recorded.models()
-    real = serving.serve(target, models, recorded.TRACE, selector=selector)
+    real = _serve(selector=selector)
     assert _of_each_request(_simulate(EqualTimes(), selector=selector).rounds) == _of_each_request(real.rounds)
 
 
@@ -442,7 +478,6 @@ def test_the_same_seed_gives_the_same_records():
 
 
 def test_another_run_is_noticed():
-    target, models = recorded.models()
-    real = serving.serve(target, models, recorded.TRACE, selector="plain")
+    real = _serve(selector="plain")
     with pytest.raises(Diverged, match=r"job \d+ is (catch_up|draft) here and verify in the recorded run"):
         _simulate(_times_of(real), selector="fixed good")

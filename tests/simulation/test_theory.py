@@ -35,9 +35,9 @@ def serve_prefills(count: int, utilisation: float, seed: int) -> RunRecord:
     return simulate(trace, bernoulli(trace, {}), StatedTimes(prefill_s=SERVICE_S), pattern=pattern)
 
 
-@pytest.mark.parametrize("utilisation", [0.3, 0.6, 0.8])
-def test_waiting_is_that_of_an_m_d_1_queue(utilisation):
-    count, batches = 15_000, 30
+@pytest.mark.parametrize(("utilisation", "count"), [(0.3, 6000), (0.6, 6000), (0.8, 15_000)])
+def test_waiting_is_that_of_an_m_d_1_queue(utilisation, count):
+    batches = 30
     waits = waits_s(serve_prefills(count, utilisation, seed=1))
     # Pollaczek-Khinchine with a constant service time
     expected_s = utilisation * SERVICE_S / (2 * (1 - utilisation))
@@ -59,14 +59,16 @@ def test_each_wait_follows_from_the_one_before():
 
 
 @pytest.mark.parametrize(
-    ("rate", "k", "draft_token_s"), [(0.8, 4, 0.05), (0.5, 2, 0.3), (0.95, 8, 0.02), (0.0, 3, 0.1)]
+    ("rate", "k", "draft_token_s", "num_tokens"),
+    # where nothing is accepted, all rounds are alike
+    [(0.8, 4, 0.05, 6000), (0.5, 2, 0.3, 3000), (0.95, 8, 0.02, 6000), (0.0, 3, 0.1, 300)],
 )
-def test_speed_up_is_the_closed_form(rate, k, draft_token_s):
+def test_speed_up_is_the_closed_form(rate, k, draft_token_s, num_tokens):
     # Leviathan et al. (arXiv 2211.17192), theorem 3.8, with a verification as the unit of time
-    trace = requests(1, 6001)
+    trace = requests(1, num_tokens + 1)
     streams = bernoulli(trace, {"d": rate}, seed=4)
     record = simulate(trace, streams, StatedTimes(draft_token_s=draft_token_s), selector=fixed(), draft_length=k)
-    decoding_s, plain_s = record.end_s - 1.0, 6000.0  # the prefill takes 1 s and emits the first token
+    decoding_s, plain_s = record.end_s - 1.0, float(num_tokens)  # the prefill takes 1 s and emits the first token
     per_round = (1 - rate ** (k + 1)) / (1 - rate)
     expected = per_round / (k * draft_token_s + 1)
     emitted = np.arange(1, k + 2)

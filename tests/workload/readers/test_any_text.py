@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spinbench.errors import UserError
@@ -83,6 +83,7 @@ def test_any_text(format: TraceFormat, text: str) -> None:
 
 
 @pytest.mark.parametrize("format", list(HEADERS))
+@settings(max_examples=50)
 @given(data=st.data(), rows=st.lists(st.lists(fields, max_size=5).map(",".join), max_size=4))
 def test_any_csv(format: TraceFormat, data: st.DataObject, rows: list[str]) -> None:
     width = HEADERS[format].count(",") + 1
@@ -91,6 +92,7 @@ def test_any_csv(format: TraceFormat, data: st.DataObject, rows: list[str]) -> N
 
 
 @pytest.mark.parametrize("format", list(GOOD))
+@settings(max_examples=50)
 @given(data=st.data())
 def test_any_json(format: TraceFormat, data: st.DataObject) -> None:
     good = GOOD[format]
