@@ -1,6 +1,5 @@
 """The runtime's body: runs jobs on real models, one after another or on lanes side by side, and reads a real clock."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,6 +35,7 @@ from spinbench.runtime.out_of_memory import at_any_rate, if_it_fits
 from spinbench.runtime.proposals import Proposals
 from spinbench.runtime.ranks import Ranks, on_device, require_same
 from spinbench.runtime.sampler import Sampling
+from spinbench.runtime.sleeping import sleep_until
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.token_tree import KvMoves
 from spinbench.workload.acceptance.ngram_model import NgramModel
@@ -148,7 +148,7 @@ class TorchBody:
         if not self._queue:
             if deadline_s is None:
                 raise RuntimeError("no job in flight and nothing to wait for")
-            time.sleep(max(0.0, deadline_s - self.now()))
+            sleep_until(deadline_s, self.now)
             return None
         job, task = self._queue.popleft()
         start = self._clock.mark()

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from spinbench.runtime.sleeping import LONGEST_SLEEP_S
 from spinbench.runtime.streams import stream_of
 
 
@@ -60,7 +61,7 @@ class Lanes:
                         raise RuntimeError("no job in flight and nothing to wait for")
                     self._changed.wait()
                 elif (left_s := deadline_s - time.perf_counter()) > 0:
-                    self._changed.wait(left_s)
+                    self._changed.wait(min(left_s, LONGEST_SLEEP_S))
                 else:
                     return None
             # however late the host looks: what counts is which came first

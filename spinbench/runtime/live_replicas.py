@@ -16,6 +16,7 @@ from spinbench.control.router.load import ReplicaSnapshot
 from spinbench.control.router.progress import JoinedProgress
 from spinbench.errors import UserError
 from spinbench.runtime.live_replica import ReplicaReport
+from spinbench.runtime.sleeping import sleep_until
 from spinbench.workload.request import Request
 
 LOOK_S = 0.02
@@ -73,7 +74,7 @@ class WallClock:
     def next_event(self, deadline_s: float | None) -> JobDone | None:
         """Nothing ever ends here: sleeps until the deadline."""
         if deadline_s is not None:
-            time.sleep(max(0.0, deadline_s - self.now()))
+            sleep_until(deadline_s, self.now)
         return None
 
     def submit(self, job: Job) -> None:

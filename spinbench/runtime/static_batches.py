@@ -16,6 +16,7 @@ from spinbench.control.record import FinishReason, RequestRecord, RunRecord
 from spinbench.control.round_record import RoundColumns
 from spinbench.control.span_record import SpanColumns, SpanRecord
 from spinbench.runtime.huggingface import Answers, HuggingFaceGenerator
+from spinbench.runtime.sleeping import sleep_until
 from spinbench.workload.arrivals import ArrivalQueue
 from spinbench.workload.request import Request
 
@@ -54,7 +55,7 @@ class GenerateBody:
         if self._job is None:
             if deadline_s is None:
                 raise RuntimeError("no job in flight and nothing to wait for")
-            time.sleep(max(0.0, deadline_s - self.now()))
+            sleep_until(deadline_s, self.now)
             return None
         job, self._job = self._job, None
         requests = [self._requests[row] for row in job.spans.rows.tolist()]
