@@ -4,49 +4,33 @@ from collections.abc import Callable
 
 import numpy as np
 
-from spinbench.control.arrays import IntArray
 from spinbench.control.job import Body, DidNotFit, Job, JobDone, job_as_run
 from spinbench.control.span_chunk import kind_of
+from spinbench.control.wrapped_body import WrappedBody
 from spinbench.metrics.validation import JobsCompared
 
 
-class ExpectingBody:
+class ExpectingBody(WrappedBody[Body]):
     """A body that asks about every job that is done how long it should have taken, and changes nothing."""
 
     def __init__(self, body: Body, expected_s: Callable[[Job], float]) -> None:
         """`expected_s` gives a job's seconds, as `CostModel.job_s` does."""
-        self._body = body
+        super().__init__(body)
         self._ask = expected_s
         self._kind: list[str] = []
         self._lane: list[str] = []
         self._real_s: list[float] = []
         self._expected_s: list[float] = []
 
-    def now(self) -> float:
-        """Seconds on the body's clock."""
-        return self._body.now()
-
-    def submit(self, job: Job) -> None:
-        """Queue a job."""
-        self._body.submit(job)
-
     def next_event(self, deadline_s: float | None) -> JobDone | None:
         """The body's next event."""
-        done = self._body.next_event(deadline_s)
+        done = super().next_event(deadline_s)
         if done is not None and not isinstance(done.result, DidNotFit):
             self._kind.append(kind_of(done.job))
             self._lane.append(done.lane)
             self._real_s.append(done.end_s - done.start_s)
             self._expected_s.append(self._ask(job_as_run(done.job, done.result)))
         return done
-
-    def release(self, rows: IntArray) -> None:
-        """Free the requests' KV."""
-        self._body.release(rows)
-
-    def forget(self, rows: IntArray) -> None:
-        """Forget what was drafted for the requests."""
-        self._body.forget(rows)
 
     def compared(self) -> JobsCompared:
         """All jobs so far."""

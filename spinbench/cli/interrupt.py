@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from spinbench.control.arrays import IntArray
-from spinbench.control.job import Body, Job, JobDone
+from spinbench.control.job import Body, JobDone
+from spinbench.control.wrapped_body import WrappedBody
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, with what became of the run. Not an `Exception`, so that it ends a whole sweep."""
 
 
-class InterruptibleBody:
+class InterruptibleBody(WrappedBody[Body]):
     """A body that lets Ctrl-C through while a job runs or while it waits, never between the loop's bookkeeping steps.
 
     An interrupt in the middle of those would leave a request's tokens and its rounds out of step. With one raised in
@@ -22,17 +22,9 @@ class InterruptibleBody:
     """
 
     def __init__(self, body: Body) -> None:
-        self._body = body
+        super().__init__(body)
         self._in_event = False
         self._pending = False
-
-    def now(self) -> float:
-        """Seconds on the body's clock."""
-        return self._body.now()
-
-    def submit(self, job: Job) -> None:
-        """Queue a job."""
-        self._body.submit(job)
 
     def next_event(self, deadline_s: float | None) -> JobDone | None:
         """The body's next event. Raises KeyboardInterrupt if Ctrl-C came since the last one, or comes meanwhile."""
@@ -40,17 +32,9 @@ class InterruptibleBody:
         try:
             if self._pending:
                 raise KeyboardInterrupt
-            return self._body.next_event(deadline_s)
+            return super().next_event(deadline_s)
         finally:
             self._in_event = False
-
-    def release(self, rows: IntArray) -> None:
-        """Free the requests' KV."""
-        self._body.release(rows)
-
-    def forget(self, rows: IntArray) -> None:
-        """Forget what was drafted for the requests."""
-        self._body.forget(rows)
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spinbench.control.arrays import IntArray
-from spinbench.control.job import Job, JobDone, KnownTimes
+from spinbench.control.job import JobDone, KnownTimes
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.record import RunRecord
 from spinbench.control.router.load import ReplicaSnapshot
 from spinbench.control.router.replica import Replica
+from spinbench.control.wrapped_body import WrappedBody
 from spinbench.runtime.body import TorchBody
 from spinbench.runtime.live_inbox import LiveInbox
 from spinbench.runtime.session import live_loop_of
@@ -23,12 +23,12 @@ class ReplicaReport:
     snapshot: ReplicaSnapshot
 
 
-class _CommonClock:
+class _CommonClock(WrappedBody[TorchBody]):
     """A body whose clock reads that of all replicas, and that tells another what it sees pass by."""
 
     def __init__(self, body: TorchBody, zero_s: float, owner: "LiveReplica") -> None:
         """`zero_s`: what this process's `time.perf_counter` reads when the common clock reads 0."""
-        self._body = body
+        super().__init__(body)
         self._zero_s = zero_s
         self._owner = owner
 
@@ -37,20 +37,11 @@ class _CommonClock:
         return self._body.start_s - self._zero_s
 
     def now(self) -> float:
-        return self._body.now() + self._ahead_s
-
-    def submit(self, job: Job) -> None:
-        self._body.submit(job)
-
-    def release(self, rows: IntArray) -> None:
-        self._body.release(rows)
-
-    def forget(self, rows: IntArray) -> None:
-        self._body.forget(rows)
+        return super().now() + self._ahead_s
 
     def next_event(self, deadline_s: float | None) -> JobDone | None:
         self._owner.look()
-        done = self._body.next_event(None if deadline_s is None else deadline_s - self._ahead_s)
+        done = super().next_event(None if deadline_s is None else deadline_s - self._ahead_s)
         if done is None:
             return None
         done = done._replace(times=KnownTimes(done.start_s + self._ahead_s, done.end_s + self._ahead_s))

@@ -19,6 +19,7 @@ from spinbench.control.record import RunRecord
 from spinbench.control.selector.merged import MergedSelector
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.random import RandomSelector
+from spinbench.control.wrapped_body import WrappedBody
 from spinbench.errors import UserError
 from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import check_identities
@@ -187,11 +188,11 @@ class Draft:
 TEXT = -1
 
 
-class Audited:
+class Audited(WrappedBody[Body]):
     """A body that keeps books of what stands in each drafter's KV: the text, or tokens of a draft by its number."""
 
     def __init__(self, body: Body) -> None:
-        self._body = body
+        super().__init__(body)
         self._held: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
         """By request and drafter, by position."""
         self._draft: dict[int, Draft] = {}
@@ -204,9 +205,6 @@ class Audited:
         """By number: whether the guess was, if the draft was kept whole."""
         self._jobs: dict[int, list[tuple[int, Draft]]] = {}
         self._number = 0
-
-    def now(self) -> float:
-        return self._body.now()
 
     def submit(self, job: Job) -> None:
         spans = zip(*(c.tolist() for c in (job.spans.rows, job.spans.start, job.spans.stop)), strict=True)
@@ -234,7 +232,7 @@ class Audited:
                     assert self._right[behind.number], "a draft behind a wrong guess is used"
                     assert (behind.first + 1, behind.length - 1) == (start + 1, drafted)
                     self._draft[row] = Draft(behind.drafter, behind.number, start + 1, drafted)
-        self._body.submit(job)
+        super().submit(job)
 
     def _take_in(self, row: int, drafter: int, start: int, stop: int, length: int) -> None:
         held = self._held[row, drafter]
@@ -256,7 +254,7 @@ class Audited:
         return self._behind[row]
 
     def next_event(self, deadline_s: float | None) -> JobDone | None:
-        done = self._body.next_event(deadline_s)
+        done = super().next_event(deadline_s)
         if done is not None and isinstance(done.result, DraftResult) and id(done.job) in self._jobs:
             assert done.result.guesses is not None
             for (row, behind), guess in zip(self._jobs.pop(id(done.job)), done.result.guesses.tolist(), strict=True):
@@ -288,7 +286,7 @@ class Audited:
         for books in (self._draft, self._behind, self._whole):
             for row in rows.tolist():
                 books.pop(row, None)
-        self._body.release(rows)
+        super().release(rows)
 
 
 @settings(max_examples=40, deadline=None)

@@ -22,8 +22,8 @@ from spinbench.control.job import (
 from spinbench.control.loop import ServingLoop
 from spinbench.metrics.identities import check_identities
 from spinbench.workload.acceptance.synthetic import synthetic_streams
-from spinbench.workload.request import Request
 from tests.control.scarce_body import ScarceBody
+from tests.simulation.drawn_trace import BLOCK_SIZE, drawn_trace
 from tests.simulation.simulated import StatedTimes, loop_of, micro_batches
 from tests.simulation.test_draft_ahead import AHEAD
 from tests.simulation.test_switching import INFOS, LAW, PLACEMENTS, by_chance, by_turns, spin
@@ -104,19 +104,8 @@ class Audited(ScarceBody):
 
 def serve(data: st.DataObject, drafts_ahead: bool) -> None:
     """A run of random requests on a random device, most of whose larger jobs do not fit."""
-    count = data.draw(st.integers(1, 7))
-    lengths = [data.draw(st.integers(1, 25)) for _ in range(count)]
-    gaps_s = [data.draw(st.sampled_from([0.0, 0.7])) for _ in range(count)]
-    trace = [
-        Request(
-            f"r{index}", sum(gaps_s[:index]), length, ignore_eos=True, seed=index,
-            prompt_len_tokens=data.draw(st.integers(1, 40)),
-        )
-        for index, length in enumerate(lengths)
-    ]  # fmt: skip
-    largest = max(-(-((request.prompt_len_tokens or 0) + request.max_new_tokens) // 4) for request in trace)
-    num_kv_blocks = largest + data.draw(st.integers(0, 12))
-    doomed = data.draw(st.sampled_from([-1, -1, 0, count - 1]))
+    trace, num_kv_blocks = drawn_trace(data)
+    doomed = data.draw(st.sampled_from([-1, -1, 0, len(trace) - 1]))
     rng, share = np.random.default_rng(data.draw(st.integers(0, 99))), data.draw(st.sampled_from([0.2, 0.6, 1.0]))
     bodies: list[Audited] = []
 
@@ -132,7 +121,7 @@ def serve(data: st.DataObject, drafts_ahead: bool) -> None:
             trace, synthetic_streams(trace, names, LAW, seed=data.draw(st.integers(0, 99))),
             StatedTimes(0.5, 1, 0.2, catch_up_s=data.draw(st.sampled_from([0.1, 2.0, 9.0]))),
             infos=INFOS, selector=data.draw(st.sampled_from([spin, by_turns, by_chance])),
-            draft_length=data.draw(st.integers(0, 6)), max_num_seqs=data.draw(st.integers(1, 6)), block_size=4,
+            draft_length=data.draw(st.integers(0, 6)), max_num_seqs=data.draw(st.integers(1, 6)), block_size=BLOCK_SIZE,
             num_kv_blocks=num_kv_blocks, placement=data.draw(st.sampled_from(PLACEMENTS)),
             pipeline=AHEAD if drafts_ahead else micro_batches(depth),
             switching=data.draw(st.sampled_from(["on_demand", "ahead"])), interface=scarce,
@@ -146,7 +135,7 @@ def serve(data: st.DataObject, drafts_ahead: bool) -> None:
         if row == doomed:
             assert (one.finish_reason, one.output_tokens) == ("out_of_memory", 0)
         else:
-            assert (one.finish_reason, one.output_tokens) == ("length", lengths[row])
+            assert (one.finish_reason, one.output_tokens) == ("length", trace[row].max_new_tokens)
     assert record.spans.kind.count("out_of_memory") == bodies[0].num_unfit
     assert loop.scheduler._kv_budget.num_free_blocks == num_kv_blocks
 

@@ -14,11 +14,13 @@ from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.random import RandomSelector
 from spinbench.control.selector.round_robin import RoundRobinSelector
 from spinbench.control.selector.spin import SpinSelector
+from spinbench.control.wrapped_body import WrappedBody
 from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import check_identities
 from spinbench.metrics.tables import tables_from_record
 from spinbench.workload.acceptance.synthetic import DifficultyClass, LookupLaw, SyntheticLaw, synthetic_streams
 from spinbench.workload.request import Request
+from tests.simulation.drawn_trace import BLOCK_SIZE, drawn_trace
 from tests.simulation.simulated import StatedTimes, bernoulli, micro_batches, simulate
 
 INFOS = (
@@ -87,18 +89,15 @@ def test_a_catch_up_that_is_too_long_is_waited_for_in_part():
     assert summary_of(ahead)["mean_switch_stall_ms"] == pytest.approx(6000 / 3)
 
 
-class Audited:
+class Audited(WrappedBody[Body]):
     """A body that keeps books of the KV which each drafter's jobs leave behind, lane by lane in order."""
 
     def __init__(self, body: Body) -> None:
-        self._body = body
+        super().__init__(body)
         self._held: dict[tuple[int, int], int] = defaultdict(int)
         """By request and drafter."""
         self._drafts: dict[int, tuple[int, int, int]] = {}
         """Of each request in a round: drafter, first drafted position, drafted tokens fed back."""
-
-    def now(self) -> float:
-        return self._body.now()
 
     def submit(self, job: Job) -> None:
         if isinstance(job, CatchUpJob):
@@ -109,7 +108,7 @@ class Audited:
                 self._held[row, job.drafter] = stop
         elif isinstance(job, DraftJob):
             self._book(job)
-        self._body.submit(job)
+        super().submit(job)
 
     def _book(self, job: DraftJob) -> None:
         columns = (job.spans.rows, job.spans.start, job.spans.stop, job.num_speculative_tokens, job.by_lookup)
@@ -121,7 +120,7 @@ class Audited:
                 self._drafts[row] = job.drafter, stop, length - 1
 
     def next_event(self, deadline_s: float | None) -> JobDone | None:
-        done = self._body.next_event(deadline_s)
+        done = super().next_event(deadline_s)
         if done is not None and isinstance(done.job, VerifyJob) and isinstance(done.result, VerifyResult):
             for row, emitted in zip(done.job.spans.rows.tolist(), done.result.num_emitted.tolist(), strict=True):
                 if row in self._drafts:
@@ -133,33 +132,23 @@ class Audited:
         for row, drafter in list(self._held):
             if row in rows:
                 del self._held[row, drafter]
-        self._body.release(rows)
+        super().release(rows)
 
 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_no_drafter_relies_on_kv_that_is_not_there(data):
-    count = data.draw(st.integers(1, 7))
-    lengths = [data.draw(st.integers(1, 25)) for _ in range(count)]
-    gaps_s = [data.draw(st.sampled_from([0.0, 0.7])) for _ in range(count)]
-    trace = [
-        Request(
-            f"r{index}", sum(gaps_s[:index]), length, ignore_eos=True, seed=index,
-            prompt_len_tokens=data.draw(st.integers(1, 40)),
-        )
-        for index, length in enumerate(lengths)
-    ]  # fmt: skip
-    largest = max(-(-((request.prompt_len_tokens or 0) + request.max_new_tokens) // 4) for request in trace)
+    trace, num_kv_blocks = drawn_trace(data)
     record = simulate(
         trace, synthetic_streams(trace, tuple(info.name for info in INFOS), LAW, seed=data.draw(st.integers(0, 99))),
         # catch-ups that outlive rounds, and requests
         StatedTimes(0.5, 1, 0.2, catch_up_s=data.draw(st.sampled_from([0.1, 2.0, 9.0]))),
         infos=INFOS, selector=data.draw(st.sampled_from([spin, by_turns, by_chance])),
-        draft_length=data.draw(st.integers(0, 6)), max_num_seqs=data.draw(st.integers(1, 6)), block_size=4,
-        num_kv_blocks=largest + data.draw(st.integers(0, 12)), placement=data.draw(st.sampled_from(PLACEMENTS)),
+        draft_length=data.draw(st.integers(0, 6)), max_num_seqs=data.draw(st.integers(1, 6)),
+        block_size=BLOCK_SIZE, num_kv_blocks=num_kv_blocks, placement=data.draw(st.sampled_from(PLACEMENTS)),
         pipeline=micro_batches(data.draw(st.sampled_from([1, 2, 3, "adaptive"]))), switching="ahead", interface=Audited,
     )  # fmt: skip
     check_identities(record, [request.id for request in trace])
-    assert {one.request_id: one.output_tokens for one in record.requests} == dict(
-        zip((request.id for request in trace), lengths, strict=True)
-    )
+    assert {one.request_id: one.output_tokens for one in record.requests} == {
+        request.id: request.max_new_tokens for request in trace
+    }
