@@ -30,6 +30,7 @@ def profile_and_validate(scene: Scene, out: Path, allowance: Allowance) -> Itera
             ["record", *models, *requests, f"out={record}"],
             [
                 "validate", *models, *requests, "scheduler.max_num_seqs=8", "loads=[0.7]", "repeats=3",
+                "pace_check_s=1",
                 f"simulation.profile={profile}", f"simulation.source={record}", f"hydra.run.dir={folder}",
             ],
         ],

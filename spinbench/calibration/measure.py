@@ -104,7 +104,9 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
                     for job in group.jobs
                     if _is_wanted(partial, point_key(job), sweep, unsure, visit, visits(group))
                 ]
-                _time_group(bench, group, wanted, partial)
+                seconds = time_group(bench, group, wanted, lambda job: not partial.count(point_key(job)))
+                for job, job_s in zip(wanted, seconds, strict=True):
+                    partial.add(point_key(job), job_s)
                 report("jobs", len(wanted))
     _measure_loop(bench, plan, partial, report)
     return _tables(plan, partial)
@@ -115,17 +117,18 @@ def visits(group: JobGroup) -> int:
     return VISITS.get(group.jobs[0].kind, 1)
 
 
-def _time_group(bench: Bench, group: JobGroup, wanted: Sequence[JobPoint], partial: PartialProfile) -> None:
-    for job in wanted:
-        if not partial.count(point_key(job)):
-            # the first time a shape comes, kernels are chosen
-            for before in group.lead_in:
-                bench.job_s(before)
-            bench.job_s(job)
+def time_group(
+    bench: Bench, group: JobGroup, wanted: Sequence[JobPoint], is_new: Callable[[JobPoint], bool]
+) -> list[float]:
+    """Seconds of the `wanted` jobs of a group, behind what leads in to it; `is_new`: never run before."""
+    for job in filter(is_new, wanted):
+        # the first time a shape comes, kernels are chosen
+        for before in group.lead_in:
+            bench.job_s(before)
+        bench.job_s(job)
     for before in group.lead_in if wanted else ():
         bench.job_s(before)
-    for job in wanted:
-        partial.add(point_key(job), bench.job_s(job))
+    return [bench.job_s(job) for job in wanted]
 
 
 def _visit_s(bench: Bench, point: PassPoint) -> float:

@@ -7,11 +7,15 @@ from typing import Any
 
 import torch
 
+from spinbench.calibration.bench import Bench
+from spinbench.calibration.meta import ProfileMeta
+from spinbench.calibration.plan import ProfileLimits
 from spinbench.cli.assemble import Assembly, assemble, num_threads, runtime_section, sampling
 from spinbench.cli.decisions import check_decisions, drafter_infos
+from spinbench.cli.device_choice import choose_device
 from spinbench.cli.execution import attention_kind, execution_of, graph_mode
 from spinbench.cli.hardware import device_hardware
-from spinbench.cli.model_shelf import ModelShelf
+from spinbench.cli.model_shelf import ModelShelf, macs_of
 from spinbench.cli.progress import show_stage
 from spinbench.cli.run_costs import cost_warnings, run_costs
 from spinbench.cli.schema import ReplayConfig, RuntimeSection
@@ -71,6 +75,19 @@ class LiveEngine:
                     assembly.ranks.leave()
             finally:
                 assembly.body.close()
+
+    @contextmanager
+    def bench(self, config: ReplayConfig, profile: ProfileMeta) -> Iterator[Bench]:
+        """What times jobs of a profile on the models of a replay, with its threads. Raises UserError."""
+        engine = runtime_section(config)
+        with num_threads(engine.num_threads):
+            target = self._shelf.target(config.models.target, getattr(torch, engine.dtype), choose_device(engine))
+            models = self._shelf.drafters(config.models.drafters)
+            infos = drafter_infos(config.models, macs_of(models))
+            metas = [profile.drafter(info.name) for info in infos]
+            drafters = tuple(zip(metas, infos, models, strict=True))
+            limits = ProfileLimits(**profile.limits.model_dump())
+            yield Bench(target, drafters, sampling(config), limits, execution_of(engine))
 
 
 def _check_sharing(config: ReplayConfig, engine: RuntimeSection) -> None:

@@ -31,7 +31,7 @@ from spinbench.metrics.drift import time_factors
 from spinbench.metrics.metric import MetricValue
 from spinbench.metrics.store import Run
 from spinbench.metrics.tables import tables_from_record
-from spinbench.metrics.validation import DecidedAgain, RoundsCompared, compare_rounds
+from spinbench.metrics.validation import DecidedAgain, JobsCompared, RoundsCompared, compare_rounds
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.replicas import simulated_replicas
 from spinbench.simulation.scaled_times import ScaledTimes
@@ -107,10 +107,10 @@ class SimulatedEngine:
             rounds = RoundsCompared(len(run.rounds), 0, str(error))
         return DecidedAgain(rounds, bodies[0].compared())
 
-    def rescaled(self, config: ReplayConfig, runs: Sequence[DecidedAgain]) -> Mapping[str, MetricValue]:
-        """The summary of a run whose jobs take what the profile says, times what it was off by in these runs."""
+    def rescaled(self, config: ReplayConfig, jobs: Sequence[JobsCompared]) -> Mapping[str, MetricValue]:
+        """The summary of a run whose jobs take what the profile says, times what it was off by in these jobs."""
         costs = self._files.costs(simulation_section(config), tuple(config.models.drafters))
-        times = ScaledTimes(costs, time_factors([run.jobs for run in runs]), drafter_infos(config.models))
+        times = ScaledTimes(costs, time_factors(jobs), drafter_infos(config.models))
         record = self.make_session(config, times).make_loop(None, lambda body: body).run()
         return summarise(tables_from_record(record))
 

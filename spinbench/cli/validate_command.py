@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,14 @@ from pydantic import Field
 from rich.console import Console
 from rich.markup import escape
 
+from spinbench.calibration.pace_check import PaceCheck
 from spinbench.calibration.profile_file import Profile
 from spinbench.calibration.score import score_profile
 from spinbench.cli.device_choice import with_known_dtype
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.live_engine import LiveEngine
 from spinbench.cli.out_folder import require_empty
+from spinbench.cli.paced_runs import PacedRuns
 from spinbench.cli.provenance import CodeFacts, command_line
 from spinbench.cli.replay_command import print_saved, save, serve
 from spinbench.cli.schema import (
@@ -35,7 +38,7 @@ from spinbench.report.figures.validation import LoadResult
 from spinbench.report.validation_page import write_validation
 
 ENGINES = ("runtime", "simulation")
-OWN_KEYS = (*ENGINES, "loads", "repeats")
+OWN_KEYS = (*ENGINES, "loads", "repeats", "pace_check_s")
 """Keys that a replay does not have."""
 
 
@@ -46,6 +49,7 @@ class ValidateConfig(ServingConfig):
     simulation: SimulationSection
     loads: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
     repeats: Annotated[int, Field(ge=1)]
+    pace_check_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -97,15 +101,28 @@ class Validate:
     def _at_load(self, point: Point, config: ValidateConfig, load: float, rate_rps: float) -> LoadResult:
         name = f"load-{load:g}"
         simulated = self._run(_replay(point, "simulation", point.folder / "simulation" / name, rate_rps))
-        real = [
-            self._run(_replay(point, "runtime", point.folder / "runtime" / name / f"repeat-{repeat}", rate_rps))
+        replays = [
+            _replay(point, "runtime", point.folder / "runtime" / name / f"repeat-{repeat}", rate_rps)
             for repeat in range(config.repeats)
         ]
+        paced = self._paced_runs(config, replays[0].config, simulated)
+        both = [paced.run(replay.point.folder, partial(self._run, replay)) for replay in replays]
+        real, paces = [run for run, _ in both], [jobs for _, jobs in both]
         exact = _replay(point, "simulation", point.folder, rate_rps)
+        at_pace = [self._simulated.rescaled(exact.config, jobs) for jobs in paces] if all(paces) else []
         again = [self._simulated.decide_again(exact.config, run) for run in real]
         others = [again[:place] + again[place + 1 :] for place in range(len(again))] if len(again) > 1 else []
-        rescaled = [self._simulated.rescaled(exact.config, runs) for runs in others]
-        return LoadResult(load, rate_rps, real, simulated, again, rescaled)
+        rescaled = [self._simulated.rescaled(exact.config, [one.jobs for one in runs]) for runs in others]
+        return LoadResult(
+            load, rate_rps, real, simulated, again, rescaled, [job for jobs in paces for job in jobs], at_pace
+        )
+
+    def _paced_runs(self, config: ValidateConfig, replay: ReplayConfig, simulated: Run) -> PacedRuns:
+        """What makes the real runs: the jobs that the simulated one has are those to check the pace by."""
+        profile = self._simulated.profile(config.simulation)
+        wanted = set(simulated.spans[["kind", "lane"]].itertuples(index=False, name=None))
+        check = PaceCheck(profile, wanted)
+        return PacedRuns(check, config.pace_check_s, lambda: self._live.bench(replay, profile.meta))
 
     def _run(self, replay: _Replay) -> Run:
         """The run in the replay's folder, made unless it is there from a run of the same config."""

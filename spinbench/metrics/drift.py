@@ -1,4 +1,4 @@
-"""How much of a simulation's error in time is the machine's drift: other real runs say what jobs take by now."""
+"""How much of a simulation's error in time is the machine's drift: other timings say what jobs take by now."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def time_factors(runs: Sequence[JobsCompared]) -> dict[tuple[str, str], float]:
 
 
 def rescaled_errors(real: Sequence[Run], rescaled: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Per metric, the relative errors of simulations that took their times from the other runs: median and largest.
+    """Per metric, the relative errors of simulations that took their times from elsewhere: median and largest.
 
     `rescaled` has the summary that belongs to each real run. A metric that some run does not have is left out.
     """
@@ -32,8 +32,8 @@ def rescaled_errors(real: Sequence[Run], rescaled: Sequence[Mapping[str, Any]]) 
         rows.append(
             {
                 "metric": key,
-                "rescaled_error": float(np.median(errors)),
-                "rescaled_worst": float(errors[np.abs(errors).argmax()]),
+                "error": float(np.median(errors)),
+                "worst": float(errors[np.abs(errors).argmax()]),
             }
         )
-    return pd.DataFrame(rows, columns=["metric", "rescaled_error", "rescaled_worst"])
+    return pd.DataFrame(rows, columns=["metric", "error", "worst"])

@@ -47,6 +47,15 @@ class JobsCompared:
     real_s: FloatArray
     expected_s: FloatArray
 
+    def followed_by(self, later: "JobsCompared") -> "JobsCompared":
+        """These and later ones."""
+        return JobsCompared(
+            self.kind + later.kind,
+            self.lane + later.lane,
+            np.concatenate([self.real_s, later.real_s]),
+            np.concatenate([self.expected_s, later.expected_s]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DecidedAgain:

@@ -26,6 +26,7 @@ from spinbench.report.verdict import (
     is_within,
     metric_cells,
     run_jobs,
+    signed_percent,
 )
 from spinbench.text_file import write_text
 
@@ -62,11 +63,14 @@ HELD_OUT = (
     "predictions are held against are unsure themselves."
 )
 RESCALED = (
-    "For each real run the simulation once more, with the profile's times of every kind of job and lane scaled to what "
-    "these jobs took in the *other* real runs at that load: what is off then is the simulator, and no longer the "
-    "profile or the drift of the machine. Median error over the runs, and the worst of them; by the limits above "
-    "{within} of {judged} judged figures are within."
+    "For each real run the simulation once more, with the profile's times of every kind of job and lane scaled to the "
+    "machine's pace of that hour: to what jobs of the profile took when they were timed again right before and after "
+    "that run, and to what these jobs took in the *other* real runs at that load. What is off by the latter is the "
+    "simulator, and no longer the profile or the drift of the machine. Median error over the runs, and the worst of "
+    "them."
 )
+SCALED = {"pace": "at the pace around each run", "rescaled": "by the other runs' times"}
+"""How times were scaled: columns of the table by how they begin, and what they are called."""
 
 
 def write_validation(
@@ -82,10 +86,7 @@ def write_validation(
     ]
     errors = [request_errors(result.real, result.simulated).assign(load=result.load) for result in results]
     everything = pd.concat(tables, ignore_index=True)
-    jobs = pd.concat(
-        [job_errors([again.jobs for again in result.decided_again]).assign(load=result.load) for result in results],
-        ignore_index=True,
-    )
+    jobs = pd.concat([_jobs(result) for result in results], ignore_index=True)
     rescaled = _rescaled(results, tables)
     simulated = results[0].simulated
     exactness = AGAIN + (NEAR_TIES if simulated.meta["dtype"] == "bfloat16" else "")
@@ -98,7 +99,7 @@ def write_validation(
         if len(rescaled):
             write_csv(folder / RESCALED_FILE, rescaled)
         shelf = Shelf(folder)
-        answer = Items([*headlines(everything), _jobs_headline(job_scores)])
+        answer = Items([*headlines(everything), *_rescaled_verdicts(rescaled), _jobs_headline(job_scores)])
         parts = [
             Part("", (answer, Text(JUDGED_BY.format(capacity=capacity_rps)))),
             *(_load_part(*both) for both in zip(results, tables, errors, strict=True)),
@@ -128,36 +129,58 @@ def write_validation(
     return page
 
 
+def _jobs(result: LoadResult) -> pd.DataFrame:
+    """Errors of jobs at a load, with those of the profile's own jobs as timed again, where they were."""
+    errors = job_errors([again.jobs for again in result.decided_again]).assign(load=result.load)
+    if not result.pace:
+        return errors
+    again = job_errors(result.pace)[["job", "lane", "error"]].rename(columns={"error": "pace_error"})
+    return errors.merge(again, on=["job", "lane"], how="left")
+
+
 def _rescaled(results: Sequence[LoadResult], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Judged metrics, their error as profiled and with rescaled times; no rows where each load has one real run."""
-    columns = ["load", "metric", "noise", "error", "rescaled_error", "rescaled_worst"]
-    both = [
-        table.merge(rescaled_errors(result.real, result.rescaled), on="metric")
-        for result, table in zip(results, tables, strict=True)
-        if result.rescaled
-    ]
-    if not both:
-        return pd.DataFrame(columns=columns)
-    everything = pd.concat(both, ignore_index=True)
-    return everything.loc[everything["metric"].isin(JUDGED), columns]
+    """Judged metrics, their error as profiled and with rescaled times; no rows where no times were rescaled."""
+    rows = []
+    for result, table in zip(results, tables, strict=True):
+        judged = table.loc[table["metric"].isin(JUDGED), ["load", "metric", "noise", "error"]]
+        for name, summaries in (("pace", result.at_pace), ("rescaled", result.rescaled)):
+            if summaries:
+                errors = rescaled_errors(result.real, summaries)
+                judged = judged.merge(errors.set_index("metric").add_prefix(f"{name}_").reset_index(), on="metric")
+        rows.append(judged)
+    everything = pd.concat(rows, ignore_index=True)
+    return everything if len(everything.columns) > 4 else everything.iloc[:0]
 
 
 def _rescaled_blocks(rescaled: pd.DataFrame) -> list[Text | Table]:
     if not len(rescaled):
         return []
-    judged = [row for row in rescaled.to_dict("records") if is_judged(row["load"], row["metric"])]
-    within = sum(is_within(row["metric"], row["noise"], row["rescaled_error"]) for row in judged)
     shown = pd.DataFrame(
         {
             "metric": rescaled["metric"],
             "load": rescaled["load"].map("{:g}".format),
             "noise floor": rescaled["noise"].map("±{:.1%}".format),
-            "error by the profile": rescaled["error"].map("{:+.1%}".format),
-            "error by the other runs' times": rescaled["rescaled_error"].map("{:+.1%}".format),
-            "the worst of them": rescaled["rescaled_worst"].map("{:+.1%}".format),
+            "error by the profile": rescaled["error"].map(signed_percent),
         }
     )
-    return [Text(RESCALED.format(within=within, judged=len(judged))), _table(shown, RESCALED_FILE)]
+    for name, label in SCALED.items():
+        if f"{name}_error" in rescaled:
+            shown[label] = rescaled[f"{name}_error"].map(signed_percent)
+            shown[f"{label}, worst"] = rescaled[f"{name}_worst"].map(signed_percent)
+    return [Text(RESCALED), _table(shown, RESCALED_FILE)]
+
+
+def _rescaled_verdicts(rescaled: pd.DataFrame) -> list[str]:
+    """How many judged figures are within their limits by each scaling that there is."""
+    verdicts = []
+    for name, label in SCALED.items():
+        column = f"{name}_error"
+        if column in rescaled:
+            known = rescaled[rescaled[column].notna()].to_dict("records")
+            judged = [row for row in known if is_judged(row["load"], row["metric"])]
+            within = sum(is_within(row["metric"], row["noise"], row[column]) for row in judged)
+            verdicts.append(f"{label}: {within} of {len(judged)} judged figures are within their limits")
+    return verdicts
 
 
 def _origins(results: Sequence[LoadResult]) -> Items:

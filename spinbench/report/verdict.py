@@ -129,7 +129,7 @@ def find_validation(folders: Sequence[Path]) -> Path | None:
 
 def run_jobs(errors: pd.DataFrame) -> pd.DataFrame:
     """Every kind of job of real runs as texts: what it took, and the error of the profile."""
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "job": errors["job"].str.replace("_", "-"),
             "lane": errors["lane"],
@@ -138,9 +138,17 @@ def run_jobs(errors: pd.DataFrame) -> pd.DataFrame:
             "share of time": errors["share_of_time"].map("{:.1%}".format),
             "real (ms)": errors["real_mean_ms"].map("{:.2f}".format),
             "by the profile (ms)": errors["expected_mean_ms"].map("{:.2f}".format),
-            "error": errors["error"].map("{:+.1%}".format),
+            "error": errors["error"].map(signed_percent),
         }
     )
+    if "pace_error" in errors:
+        shown["of its own jobs, timed again"] = errors["pace_error"].map(signed_percent)
+    return shown
+
+
+def signed_percent(share: float) -> str:
+    """A share as a percentage with its sign; empty where it is not known."""
+    return "" if math.isnan(share) else f"{share:+.1%}"
 
 
 def _kept(path: Path) -> pd.DataFrame | None:

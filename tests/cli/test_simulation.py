@@ -202,7 +202,7 @@ def test_a_validation_holds_both_engines_against_each_other(
     folder = spinbench.folder / "validation"
     command = [
         "validate", *given, "runtime.dtype=float64", "runtime.num_threads=1", "simulation.profile=profile",
-        "simulation.source=table", "loads=[0.5,2]", "repeats=2", f"hydra.run.dir={folder}",
+        "simulation.source=table", "loads=[0.5,2]", "repeats=2", "pace_check_s=0.1", f"hydra.run.dir={folder}",
     ]  # fmt: skip
     done = spinbench(*command)
     assert done.code == 0, done.err
@@ -223,6 +223,10 @@ def test_a_validation_holds_both_engines_against_each_other(
     rescaled = pd.read_csv(folder / "rescaled.csv")
     assert set(rescaled["load"]) == {0.5, 2.0}
     assert "output_throughput" in set(rescaled["metric"])
+    assert rescaled[["pace_error", "rescaled_error"]].notna().all(axis=None)
+    assert jobs.loc[jobs["job"] == "verify", "pace_error"].notna().all()
+    assert (folder / "runtime" / "load-2" / "pace-repeat-1.csv").is_file()
+    assert "at the pace around each run: " in page
     assert "the drift of the machine" in page
     for figure in ("latencies", "timelines"):
         assert f"figures/{figure}.png" in page

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from spinbench.metrics.metric import MetricValue
 from spinbench.metrics.store import Run
 from spinbench.metrics.timeline import lane_order
-from spinbench.metrics.validation import DecidedAgain, request_latency_ms
+from spinbench.metrics.validation import DecidedAgain, JobsCompared, request_latency_ms
 from spinbench.report.colours import SPAN_KINDS
 from spinbench.report.figures.plot import (
     Plot,
@@ -41,6 +41,11 @@ class LoadResult:
     rescaled: list[Mapping[str, MetricValue]]
     """Per real run, the summary of a simulation whose job times are the profile's, scaled to those of the other real
     runs; none where there is only one."""
+    pace: list[JobsCompared]
+    """Jobs of the profile, timed again around the real runs; none where that was not done."""
+    at_pace: list[Mapping[str, MetricValue]]
+    """Per real run, the summary of a simulation whose job times are the profile's, scaled to what was found around that
+    run; none where `pace` lacks one."""
 
 
 def cdf_plot(results: Sequence[LoadResult]) -> Plot:

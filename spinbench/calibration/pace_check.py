@@ -1,0 +1,90 @@
+"""Jobs of a profile timed once more: how much slower or faster the machine is than when it was profiled."""
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from spinbench.calibration.bench import Bench
+from spinbench.calibration.job_plan import JobGroup, job_groups
+from spinbench.calibration.measure import time_group
+from spinbench.calibration.plan import ProfileLimits
+from spinbench.calibration.point import JobPoint
+from spinbench.calibration.profile_file import Profile
+from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.layout import LayoutKind
+from spinbench.errors import UserError
+from spinbench.metrics.validation import JobsCompared
+from spinbench.text_file import write_text
+
+COLUMNS = ("kind", "lane", "real_s", "expected_s")
+
+
+class PaceCheck:
+    """Goes through jobs of a profile, in turns one of each kind."""
+
+    def __init__(self, profile: Profile, wanted: Collection[tuple[str, str]]) -> None:
+        """`wanted`: kinds and lanes of the jobs that matter."""
+        self._mean_s = {point: timing.mean_s for point, timing in profile.tables.jobs}
+        meta = profile.meta
+        limits = ProfileLimits(**meta.limits.model_dump())
+        # the profile's own, in its order: by them it drew its jobs
+        layouts: list[LayoutKind] = [*dict.fromkeys(job.layout for job in self._mean_s if job.layout)]
+        lanes = {TARGET_LANE, *(lane for _, lane in wanted)}
+        by_kind: dict[str, list[JobGroup]] = defaultdict(list)
+        for group in job_groups(meta.drafters, layouts, limits):
+            jobs = tuple(job for job in group.jobs if (job.kind, job.lane) in wanted and job in self._mean_s)
+            if jobs:
+                lead_in = tuple(job for job in group.lead_in if job.lane in lanes)
+                by_kind[jobs[0].kind].append(replace(group, jobs=jobs, lead_in=lead_in))
+        rng = np.random.default_rng(0)
+        self._kinds = [cycle([groups[place] for place in rng.permutation(len(groups))]) for groups in by_kind.values()]
+        self._timed: set[JobPoint] = set()
+
+    def run(self, bench: Bench, seconds: float) -> JobsCompared:
+        """Jobs for about `seconds`, each beside its mean in the profile; goes on where the last call stopped.
+
+        Every kind has its turn at least once.
+        """
+        rows: list[tuple[JobPoint, float]] = []
+        bench.begin()
+        end_s = time.perf_counter() + seconds
+        while not rows or time.perf_counter() < end_s:
+            for groups in self._kinds:
+                rows += self._visit(bench, next(groups))
+            if not self._kinds:
+                break
+        return JobsCompared(
+            tuple(job.kind for job, _ in rows),
+            tuple(job.lane for job, _ in rows),
+            np.array([real_s for _, real_s in rows]),
+            np.array([self._mean_s[job] for job, _ in rows]),
+        )
+
+    def _visit(self, bench: Bench, group: JobGroup) -> Iterator[tuple[JobPoint, float]]:
+        seconds = time_group(bench, group, group.jobs, lambda job: job not in self._timed)
+        self._timed.update(group.jobs)
+        return zip(group.jobs, seconds, strict=True)
+
+
+def write_pace(path: Path, jobs: JobsCompared) -> None:
+    """Keep what a check found. Raises UserError if it cannot be written."""
+    columns = (jobs.kind, jobs.lane, jobs.real_s, jobs.expected_s)
+    write_text(path, pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))).to_csv(index=False))
+
+
+def read_pace(path: Path) -> JobsCompared | None:
+    """What `write_pace` kept; None where it kept nothing. Raises UserError for another file."""
+    try:
+        table = pd.read_csv(path)
+        kinds, lanes, real_s, expected_s = (table[name].tolist() for name in COLUMNS)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read as what a pace check found: {error}; delete it") from error
+    return JobsCompared(tuple(kinds), tuple(lanes), np.array(real_s, float), np.array(expected_s, float))
