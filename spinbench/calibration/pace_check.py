@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -26,39 +26,41 @@ COLUMNS = ("kind", "lane", "real_s", "expected_s")
 
 
 class PaceCheck:
-    """Goes through jobs of a profile, in turns one of each kind."""
+    """Goes through jobs of a profile, each kind for its share of the time."""
 
-    def __init__(self, profile: Profile, wanted: Collection[tuple[str, str]]) -> None:
-        """`wanted`: kinds and lanes of the jobs that matter."""
+    def __init__(self, profile: Profile, drafters: Iterable[str], shares: Mapping[tuple[str, str], float]) -> None:
+        """`drafters` that there are to time; `shares` of time, in any unit, of the kinds and lanes that matter."""
         self._mean_s = {point: timing.mean_s for point, timing in profile.tables.jobs}
         meta = profile.meta
         limits = ProfileLimits(**meta.limits.model_dump())
         # the profile's own, in its order: by them it drew its jobs
         layouts: list[LayoutKind] = [*dict.fromkeys(job.layout for job in self._mean_s if job.layout)]
-        lanes = {TARGET_LANE, *(lane for _, lane in wanted)}
+        lanes = {TARGET_LANE, *drafters}
         by_kind: dict[str, list[JobGroup]] = defaultdict(list)
         for group in job_groups(meta.drafters, layouts, limits):
-            jobs = tuple(job for job in group.jobs if (job.kind, job.lane) in wanted and job in self._mean_s)
-            if jobs:
-                lead_in = tuple(job for job in group.lead_in if job.lane in lanes)
-                by_kind[jobs[0].kind].append(replace(group, jobs=jobs, lead_in=lead_in))
+            jobs = tuple(job for job in group.jobs if (job.kind, job.lane) in shares and job in self._mean_s)
+            if jobs and all(job.lane in lanes for job in group.lead_in):
+                by_kind[jobs[0].kind].append(replace(group, jobs=jobs))
         rng = np.random.default_rng(0)
-        self._kinds = [cycle([groups[place] for place in rng.permutation(len(groups))]) for groups in by_kind.values()]
+        self._groups = {
+            kind: cycle([groups[place] for place in rng.permutation(len(groups))]) for kind, groups in by_kind.items()
+        }
+        self._share = {kind: sum(share for (of, _), share in shares.items() if of == kind) for kind in by_kind}
         self._timed: set[JobPoint] = set()
 
     def run(self, bench: Bench, seconds: float) -> JobsCompared:
         """Jobs for about `seconds`, each beside its mean in the profile; goes on where the last call stopped.
 
-        Every kind has its turn at least once.
+        Every kind is there at least once.
         """
         rows: list[tuple[JobPoint, float]] = []
         bench.begin()
-        end_s = time.perf_counter() + seconds
-        while not rows or time.perf_counter() < end_s:
-            for groups in self._kinds:
-                rows += self._visit(bench, next(groups))
-            if not self._kinds:
-                break
+        spent_s = dict.fromkeys(self._groups, 0.0)
+        while spent_s and (0.0 in spent_s.values() or sum(spent_s.values()) < seconds):
+            kind = min(spent_s, key=lambda kind: spent_s[kind] / self._share[kind])
+            start_s = time.perf_counter()
+            rows += self._visit(bench, next(self._groups[kind]))
+            spent_s[kind] += time.perf_counter() - start_s
         return JobsCompared(
             tuple(job.kind for job, _ in rows),
             tuple(job.lane for job, _ in rows),

@@ -120,8 +120,9 @@ class Validate:
     def _paced_runs(self, config: ValidateConfig, replay: ReplayConfig, simulated: Run) -> PacedRuns:
         """What makes the real runs: the jobs that the simulated one has are those to check the pace by."""
         profile = self._simulated.profile(config.simulation)
-        wanted = set(simulated.spans[["kind", "lane"]].itertuples(index=False, name=None))
-        check = PaceCheck(profile, wanted)
+        spans = simulated.spans
+        shares = (spans["end_s"] - spans["start_s"]).groupby([spans["kind"], spans["lane"]]).sum()
+        check = PaceCheck(profile, config.models.drafters, shares.to_dict())
         return PacedRuns(check, config.pace_check_s, lambda: self._live.bench(replay, profile.meta))
 
     def _run(self, replay: _Replay) -> Run:

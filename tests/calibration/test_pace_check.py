@@ -12,7 +12,7 @@ from spinbench.errors import UserError
 from spinbench.metrics.drift import time_factors
 from spinbench.metrics.validation import JobsCompared
 from spinbench.runtime.sampler import Sampling
-from tests.calibration.made_profile import DRAFTERS, LIMITS, made_profile
+from tests.calibration.made_profile import DRAFTERS, LIMITS, NAMES, made_profile
 from tests.runtime.tiny_models import drafters, target
 
 
@@ -28,24 +28,36 @@ def bench() -> Bench:
 
 
 def test_only_jobs_that_matter_are_timed_and_all_of_these_in_the_end(bench: Bench) -> None:
-    wanted = {("verify", "target"), ("draft", "small"), ("draft", "prompt_lookup"), ("catch_up", "small")}
+    drafts = {("draft", "small"): 1.0, ("draft", "prompt_lookup"): 1.0}
+    wanted = {("verify", "target"): 1.0, **drafts, ("catch_up", "small"): 1.0}
     profile = made_profile(lambda point: 1e3)  # every job takes seconds
-    check = PaceCheck(profile, wanted)
+    check = PaceCheck(profile, NAMES, wanted)
     first = check.run(bench, 1e-9)
-    assert {*first.kind} == {"verify", "draft", "catch_up"}  # a turn
+    assert {*first.kind} == {"verify", "draft", "catch_up"}  # each once
     assert 3 <= len(first.real_s) <= 5
     both = first.followed_by(check.run(bench, 1.0))
-    assert {*zip(both.kind, both.lane, strict=True)} == wanted
+    assert {*zip(both.kind, both.lane, strict=True)} == wanted.keys()
     known = {timing.mean_s for _, timing in profile.tables.jobs}
     assert known.issuperset(both.expected_s.tolist())
     assert (both.real_s > 0).all()
     factors = time_factors([both])
-    assert factors.keys() == wanted
+    assert factors.keys() == wanted.keys()
     assert max(factors.values()) < 1  # none does
 
 
+def test_a_kind_gets_its_share_of_the_time(bench: Bench) -> None:
+    found = PaceCheck(made_profile(), NAMES, {("verify", "target"): 1.0, ("draft", "small"): 1e-9}).run(bench, 0.5)
+    assert found.kind.count("draft") <= 2  # the first group
+    assert found.kind.count("verify") > 2
+
+
+def test_verifications_of_drafts_that_nobody_makes_are_left_out(bench: Bench) -> None:
+    found = PaceCheck(made_profile(), ["tiny"], {("verify", "target"): 1.0}).run(bench, 0.3)
+    assert {*found.kind} == {"verify"}  # steps of plain decoding
+
+
 def test_a_profile_of_other_jobs_has_none_to_check(bench: Bench) -> None:
-    assert not PaceCheck(made_profile(), {("verify", "another")}).run(bench, 1.0).kind
+    assert not PaceCheck(made_profile(), NAMES, {("verify", "another"): 1.0}).run(bench, 1.0).kind
 
 
 def test_what_was_found_is_kept(tmp_path: Path) -> None:
