@@ -1,6 +1,7 @@
 """What `spinbench validate` does: loads from the simulated capacity, runs on both engines, a report."""
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -120,9 +121,10 @@ class Validate:
     def _paced_runs(self, config: ValidateConfig, replay: ReplayConfig, simulated: Run) -> PacedRuns:
         """What makes the real runs: the jobs that the simulated one has are those to check the pace by."""
         profile = self._simulated.profile(config.simulation)
-        spans = simulated.spans
-        shares = (spans["end_s"] - spans["start_s"]).groupby([spans["kind"], spans["lane"]]).sum()
-        check = PaceCheck(profile, config.models.drafters, shares.to_dict())
+        spans, shares = simulated.spans, defaultdict[tuple[str, str], float](float)
+        for kind, lane, seconds in zip(spans["kind"], spans["lane"], spans["end_s"] - spans["start_s"], strict=True):
+            shares[kind, lane] += seconds
+        check = PaceCheck(profile, config.models.drafters, shares)
         return PacedRuns(check, config.pace_check_s, lambda: self._live.bench(replay, profile.meta))
 
     def _run(self, replay: _Replay) -> Run:
