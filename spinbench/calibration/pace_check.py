@@ -13,6 +13,7 @@ import pandas as pd
 from spinbench.calibration.bench import Bench
 from spinbench.calibration.job_plan import JobGroup, job_groups
 from spinbench.calibration.measure import time_group
+from spinbench.calibration.meta import ProfileMeta
 from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import JobPoint
 from spinbench.calibration.profile_file import Profile
@@ -36,11 +37,17 @@ class PaceCheck:
         # the profile's own, in its order: by them it drew its jobs
         layouts: list[LayoutKind] = [*dict.fromkeys(job.layout for job in self._mean_s if job.layout)]
         lanes = {TARGET_LANE, *drafters}
+        lasting = [of for of, share in shares.items() if share > 0]
+        self._stands_for: dict[JobPoint, list[str]] = {}
         by_kind: dict[str, list[JobGroup]] = defaultdict(list)
         for group in job_groups(meta.drafters, layouts, limits):
-            jobs = tuple(job for job in group.jobs if (job.kind, job.lane) in shares and job in self._mean_s)
+            jobs: list[JobPoint] = []
+            for job in group.jobs:
+                self._stands_for[job] = [lane for kind, lane in lasting if kind == job.kind and _alike(meta, job, lane)]
+                if self._stands_for[job] and job in self._mean_s:
+                    jobs.append(job)
             if jobs and all(job.lane in lanes for job in group.lead_in):
-                by_kind[jobs[0].kind].append(replace(group, jobs=jobs))
+                by_kind[jobs[0].kind].append(replace(group, jobs=tuple(jobs)))
         rng = np.random.default_rng(0)
         self._groups = {
             kind: cycle([groups[place] for place in rng.permutation(len(groups))]) for kind, groups in by_kind.items()
@@ -53,7 +60,7 @@ class PaceCheck:
 
         Every kind is there at least once.
         """
-        rows: list[tuple[JobPoint, float]] = []
+        rows: list[tuple[str, str, float, float]] = []
         bench.begin()
         spent_s = dict.fromkeys(self._groups, 0.0)
         while spent_s and (0.0 in spent_s.values() or sum(spent_s.values()) < seconds):
@@ -61,17 +68,23 @@ class PaceCheck:
             start_s = time.perf_counter()
             rows += self._visit(bench, next(self._groups[kind]))
             spent_s[kind] += time.perf_counter() - start_s
-        return JobsCompared(
-            tuple(job.kind for job, _ in rows),
-            tuple(job.lane for job, _ in rows),
-            np.array([real_s for _, real_s in rows]),
-            np.array([self._mean_s[job] for job, _ in rows]),
-        )
+        kinds, lanes, real_s, expected_s = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return JobsCompared(kinds, lanes, np.array(real_s), np.array(expected_s))
 
-    def _visit(self, bench: Bench, group: JobGroup) -> Iterator[tuple[JobPoint, float]]:
+    def _visit(self, bench: Bench, group: JobGroup) -> Iterator[tuple[str, str, float, float]]:
+        """Kind, lane, seconds now and seconds in the profile of each job, once for every lane that it stands for."""
         seconds = time_group(bench, group, group.jobs, lambda job: job not in self._timed)
         self._timed.update(group.jobs)
-        return zip(group.jobs, seconds, strict=True)
+        for job, real_s in zip(group.jobs, seconds, strict=True):
+            for lane in self._stands_for[job]:
+                yield job.kind, lane, real_s, self._mean_s[job]
+
+
+def _alike(meta: ProfileMeta, job: JobPoint, lane: str) -> bool:
+    """Whether the job takes what it would on `lane`: a model behind a lookup catches up as the model by itself does."""
+    if job.kind != "catch_up":
+        return job.lane == lane
+    return meta.drafter(job.lane).model == meta.drafter(lane).model
 
 
 def write_pace(path: Path, jobs: JobsCompared) -> None:

@@ -29,7 +29,7 @@ def bench() -> Bench:
 
 def test_only_jobs_that_matter_are_timed_and_all_of_these_in_the_end(bench: Bench) -> None:
     drafts = {("draft", "small"): 1.0, ("draft", "prompt_lookup"): 1.0}
-    wanted = {("verify", "target"): 1.0, **drafts, ("catch_up", "small"): 1.0}
+    wanted = {("verify", "target"): 1.0, **drafts, ("catch_up", "small+prompt_lookup"): 1.0}
     profile = made_profile(lambda point: 1e3)  # every job takes seconds
     check = PaceCheck(profile, NAMES, wanted)
     first = check.run(bench, 1e-9)
