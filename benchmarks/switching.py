@@ -21,9 +21,9 @@ from benchmarks.entry import run_main
 from benchmarks.simulations import Simulations
 from benchmarks.switching_report import page_table, write_page
 from benchmarks.switching_set_ups import SWITCHING, SetUp, set_ups
-from spinbench.metrics.definitions import summarise
 from spinbench.metrics.metric import MetricValue
 from spinbench.metrics.store import read_run
+from spinbench.metrics.summary import summarise
 from spinbench.metrics.switching import switch_stalls_ms
 from spinbench.metrics.tables import RunTables, tables_from_record
 

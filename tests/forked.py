@@ -1,6 +1,6 @@
 """Processes of their own that have all imported already: forks of the one that runs the tests.
 
-What is started anew imports for seconds before it does what a test is about. One test of each kind starts anew.
+What is started anew imports for seconds before it does what a test is about. One test of each kind starts anew, some of them with the full matrix alone.
 """
 
 import logging

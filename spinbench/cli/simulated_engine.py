@@ -26,10 +26,10 @@ from spinbench.control.job import Body
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.record import RunRecord
-from spinbench.metrics.definitions import summarise
 from spinbench.metrics.drift import time_factors
 from spinbench.metrics.metric import MetricValue
 from spinbench.metrics.store import Run
+from spinbench.metrics.summary import summarise
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import DecidedAgain, JobsCompared, RoundsCompared, compare_rounds
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes

@@ -7,6 +7,7 @@ from spinbench.control.batch_limits import BatchLimits
 from spinbench.control.committer import Committer
 from spinbench.control.draft_ahead import DraftAhead
 from spinbench.control.draft_series import DraftsAtOnce
+from spinbench.control.drafter_poll import DrafterPoll
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation, LearnsFromAll
 from spinbench.control.job import (
@@ -77,23 +78,22 @@ class ServingLoop:
         self._last_event: JobTimes = KnownTimes(0.0, 0.0)
         self._rounds: dict[int, Round] = {}
         """Those in flight, by index."""
-        self._full: FullInformation | None = None
+        full: FullInformation | None = None
         if isinstance(setting.selector, LearnsFromAll):
             most = setting.draft_length.max_num_speculative_tokens
-            self._full = FullInformation(table, text, setting.drafters, most)
-        self._num_scoring = 0
-        """Drafters that are still asked about the newest tokens."""
+            full = FullInformation(table, text, setting.drafters, most)
         self._ahead: CatchUpAhead | None = None
         if setting.switching == "ahead" and setting.drafters:
             self._ahead = CatchUpAhead(table, setting.drafters, setting.selector)
         self._draft_ahead: DraftAhead | None = None
         if setting.drafts_ahead:
             self._draft_ahead = DraftAhead(table, setting.drafters, self._scheduler)
-        of_rounds, beside, limits = setting.of_rounds, (self._full, self._draft_ahead), self._limits
+        of_rounds, beside, limits = setting.of_rounds, (full, self._draft_ahead), self._limits
         self._starter = RoundStarter(setting, of_rounds, body, table, text, self._scheduler, *beside)
         self._closer = RoundCloser(
             setting, of_rounds, table, text, ends, self._scheduler, self._recorder, committer, body, limits, *beside
         )
+        self._poll = DrafterPoll(full, body, self._closer) if full else None
 
     def run(self) -> RunRecord:
         """Serve until every request is finished. Ctrl-C ends the run early with an incomplete record."""
@@ -113,7 +113,7 @@ class ServingLoop:
     def advance(self) -> float | None:
         """Take in what has arrived and start what can start; gives the time of the next arrival, if one is known."""
         self._take_arrivals()
-        if not self._num_scoring:
+        if not self._poll or not self._poll.num_open:
             self._start_work()
         return self._arrivals.next_due_s(self._scheduler.num_outstanding)
 
@@ -182,19 +182,11 @@ class ServingLoop:
             idle = running[self._table.in_round[running] == IDLE] if overlaps else running
             share = min(share_of_batch(len(running), depth), limits.round_requests)
             rows = next_to_start(idle, self._table.last_round, places * share)
-            if len(rows) and not self._asks_all(rows):
+            if len(rows) and not (self._poll and self._poll.ask(rows)):
                 most = max(num_parts(len(rows), len(running), depth), -(-len(rows) // share))
                 self._start_rounds(rows, min(places, most))
                 if not self._rounds and not self._prefills.under_way:
                     self._start_work()  # all of these were preempted, others were not
-
-    def _asks_all(self, rows: IntArray) -> bool:
-        """Ask all drafters about the newest tokens, where the selector learns from that; whether any was asked."""
-        jobs = self._full.jobs(rows) if self._full else []
-        self._num_scoring = len(jobs)
-        for job in jobs:
-            self._body.submit(job)
-        return bool(jobs)
 
     def _start_rounds(self, rows: IntArray, most: int) -> None:
         """Choose for these requests, and start them in at most `most` rounds."""
@@ -237,16 +229,14 @@ class ServingLoop:
             return
         # all requests of a job are in the same round, or in none while all drafters are asked for the one that follows
         round_ = self._rounds.get(int(self._table.in_round[job.spans.rows[0]]))
-        self._recorder.add_span(done, round_.index if round_ else self._starter.num_rounds if self._num_scoring else -1)
+        following = self._starter.num_rounds if self._poll and self._poll.num_open else -1
+        self._recorder.add_span(done, round_.index if round_ else following)
         if round_:
             self._handle_round(round_, done)
         elif isinstance(job, PrefillJob) and isinstance(result, PrefillResult | DidNotFit):
             self._prefills.end(done, job, result, has_company=bool(self._rounds))
-        elif isinstance(job, CatchUpJob) and isinstance(result, ScoreResult | DidNotFit) and self._full:
-            self._num_scoring -= 1
-            unfit = self._full.scored(job, result)
-            if unfit is not None and not self._num_scoring:
-                self._closer.back_off(unfit, self._full.asked_rows, done.end_s, has_company=False)
+        elif isinstance(job, CatchUpJob) and isinstance(result, ScoreResult | DidNotFit) and self._poll:
+            self._poll.answered(done, job, result)
         else:
             raise _unexpected(done)
 

@@ -1,7 +1,5 @@
 """Every metric of a run: its key, unit, formula and function. Keys as in `vllm bench serve` where it has one."""
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from spinbench.control.span_chunk import OUT_OF_MEMORY
@@ -16,11 +14,9 @@ from spinbench.metrics.lanes import (
     verify_mean,
 )
 from spinbench.metrics.latency import LATENCIES
-from spinbench.metrics.measured import Measured, measure
-from spinbench.metrics.metric import Metric, MetricValue, statistic
-from spinbench.metrics.replicas import output_imbalance, target_occupancy
+from spinbench.metrics.measured import Measured
+from spinbench.metrics.metric import Metric, statistic
 from spinbench.metrics.slo import requests_within_slo
-from spinbench.metrics.tables import RunTables
 
 
 def _latency_metric(name: str, latency: str) -> Metric:
@@ -221,40 +217,3 @@ METRICS: tuple[Metric, ...] = (
         for name in ("mean", "p99")
     ),
 )
-
-
-def _per_replica(key: str) -> Metric:
-    """A metric of `METRICS` as each replica has it."""
-    metric = next(metric for metric in METRICS if metric.key == key)
-
-    def compute(m: Measured) -> MetricValue:
-        found = {str(index): metric.compute(own) for index, own in enumerate(m.by_replica)}
-        return {index: value for index, value in found.items() if isinstance(value, int | float)}
-
-    return Metric(f"{key}_per_replica", metric.unit, f"{metric.formula}; by replica", compute)
-
-
-REPLICA_METRICS: tuple[Metric, ...] = (
-    *map(_per_replica, ("num_prompts", "total_output_tokens", "output_throughput", "request_goodput")),
-    *map(_per_replica, ("mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_tpot_ms", "max_concurrent_requests")),
-    Metric(
-        "target_occupancy_per_replica",
-        "share",
-        "busy time of the target / duration; by replica",
-        lambda m: {str(index): target_occupancy(own) for index, own in enumerate(m.tables.by_replica)},
-    ),
-    Metric(
-        "output_imbalance",
-        "ratio",
-        "output tokens of the replica with most / mean over replicas",
-        lambda m: output_imbalance(m.tables),
-    ),
-)
-"""Of runs on several replicas only. All other metrics are of the replicas together."""
-
-
-def summarise(tables: RunTables, slo_ms: Mapping[str, float] | None = None) -> dict[str, MetricValue]:
-    """Every metric of the run by key, in the order of `METRICS`; None where a metric has nothing to measure."""
-    measured = measure(tables, slo_ms)
-    metrics = METRICS if tables.num_replicas == 1 else (*METRICS, *REPLICA_METRICS)
-    return {metric.key: metric.compute(measured) for metric in metrics}

@@ -58,11 +58,9 @@ def _check_requests(requests: pd.DataFrame, complete: bool, expected_request_ids
     _refuse(requests, too_long, "request {request_id}: {output_tokens} output tokens, limit {max_new_tokens}")
     num_ids = requests["output_token_ids"].map(len)
     miscounted = (num_ids > 0) & (num_ids != requests["output_tokens"])  # a simulated run may keep no ids
-    _refuse(
-        requests.assign(num_ids=num_ids),
-        miscounted,
-        "request {request_id}: {output_tokens} output tokens, but {num_ids} ids",
-    )
+    if miscounted.any():
+        counted = requests.assign(num_ids=num_ids)
+        _refuse(counted, miscounted, "request {request_id}: {output_tokens} output tokens, but {num_ids} ids")
 
 
 def _check_rounds(tables: RunTables) -> None:
@@ -101,14 +99,14 @@ def _check_spans(spans: pd.DataFrame) -> None:
     overused = spans["used_tokens"] > spans["num_tokens"].where(spans["kind"] == "draft_ahead", 0)
     _refuse(spans, overused, where + "{used_tokens} tokens used of {num_tokens} that were drafted ahead")
     # replicas have lanes of the same names
-    keys = [name for name in (REPLICA, "lane") if name in spans]
-    ordered = spans.sort_values([*keys, "start_s", "end_s"], kind="stable")
-    same_lane = (ordered[keys] == ordered[keys].shift()).all(axis=1).to_numpy(dtype=bool)
-    previous_end_s = ordered["end_s"].shift().to_numpy(dtype=float)
-    overlaps = same_lane & (ordered["start_s"].to_numpy(dtype=float) < previous_end_s - CLOCK_TOLERANCE_S)
-    _refuse(
-        ordered.assign(previous_end_s=previous_end_s), overlaps, where + "the job before it ends at {previous_end_s} s"
-    )
+    keys = [pd.factorize(spans[name], sort=True)[0] for name in (REPLICA, "lane") if name in spans]
+    start_s, end_s = (spans[name].to_numpy(dtype=float) for name in ("start_s", "end_s"))
+    order = np.lexsort((end_s, start_s, *reversed(keys)))
+    same_lane = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
+    overlaps = same_lane & (start_s[order][1:] < end_s[order][:-1] - CLOCK_TOLERANCE_S)
+    if overlaps.any():
+        later = spans.iloc[order[1:]].assign(previous_end_s=end_s[order][:-1])
+        _refuse(later, overlaps, where + "the job before it ends at {previous_end_s} s")
 
 
 def _refuse(table: pd.DataFrame, bad: "pd.Series | np.ndarray", message: str) -> None:

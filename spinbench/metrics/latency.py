@@ -78,6 +78,8 @@ def _emission_gaps_s(tables: RunTables, done: pd.DataFrame) -> np.ndarray:
 def _repeated_prefills(tables: RunTables, done: pd.DataFrame) -> "tuple[pd.Series[str], pd.Series[float]]":
     """Requests and times."""
     again = done.loc[done["num_prefill_emitted_tokens"] > 1, ["request_id", "first_token_s"]]
+    if again.empty:  # as in most runs
+        return again["request_id"], again["first_token_s"]
     prefills = tables.spans.loc[tables.spans["kind"] == "prefill", ["request_ids", "start_s", "end_s"]]
     rows = prefills.explode("request_ids").merge(again, left_on="request_ids", right_on="request_id")
     rows = rows[rows["start_s"] >= rows["first_token_s"]]

@@ -17,8 +17,8 @@ from yaml import YAMLError
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.json_file import read_json, write_json
-from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import check_tables
+from spinbench.metrics.summary import summarise
 from spinbench.metrics.tables import (
     REQUEST_SCHEMA,
     ROUND_SCHEMA,

@@ -31,7 +31,7 @@ from spinbench.runtime.graphs.capture import Captured
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.sampler import Sampling
 from tests.calibration.made_profile import LAYOUTS, meta
-from tests.runtime.tiny_models import drafters, target
+from tests.runtime.tiny_models import QUICK, drafters, target
 
 LIMITS = ProfileLimits(3, 64, 64, 2)
 METAS = (
@@ -40,13 +40,13 @@ METAS = (
     DrafterMeta(name="prompt_lookup", kind="prompt_lookup", model=None),
     DrafterMeta(name="good+prompt_lookup", kind="lookup_then_model", model="good"),
 )
-MODELS = ("llama", "good", "small_vocabulary")
+MODELS = (QUICK, "good", "small_vocabulary")
 INFOS = tuple(DrafterInfo(meta.name, meta.kind, min_match_tokens=1) for meta in METAS)
 
 
 @pytest.fixture(scope="module")
 def tiny_target() -> TargetModel:
-    return target("llama")
+    return target()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def bench(tiny_target: TargetModel) -> Bench:
 
 @pytest.fixture(scope="module")
 def plan() -> MeasurePlan:
-    passes = [pass_points(name, name == "llama", LAYOUTS, LIMITS) for name in MODELS]
+    passes = [pass_points(name, name == QUICK, LAYOUTS, LIMITS) for name in MODELS]
     groups = job_groups(METAS, LAYOUTS, LIMITS)
     return MeasurePlan(tuple(tuple(points) for points in passes), tuple(groups), INFOS, LIMITS, repeats=2)
 
@@ -74,7 +74,7 @@ def test_every_point_is_timed_and_the_model_fits(bench: Bench, plan: MeasurePlan
     kinds = {(point.kind, point.next_kind) for point, _ in tables.gaps}
     assert {("prefill", "draft"), ("draft", "verify"), ("verify", "draft")} <= kinds
     assert {label for label, _, _ in told} == {
-        "passes of llama",
+        f"passes of {QUICK}",
         "passes of good",
         "passes of small_vocabulary",
         "jobs",
@@ -84,7 +84,7 @@ def test_every_point_is_timed_and_the_model_fits(bench: Bench, plan: MeasurePlan
 
     about = meta(tables).model_copy(
         update={
-            "target": "llama",
+            "target": QUICK,
             "models": tuple(meta(tables).models[0].model_copy(update={"name": name}) for name in MODELS),
             "drafters": METAS,
         }
@@ -165,7 +165,7 @@ def test_a_pass_without_attention_is_the_model_itself_afterwards(bench: Bench, t
 
     bench.job_s(JobPoint("prefill", "target", "", "fit", (0,), (10,), (), ()))
     before = result()
-    assert bench.pass_s(PassPoint("llama", "none", "fit", (0,), (5,), 1)) > 0
+    assert bench.pass_s(PassPoint(QUICK, "none", "fit", (0,), (5,), 1)) > 0
     np.testing.assert_array_equal(result(), before)
 
 
@@ -240,7 +240,7 @@ def test_passes_that_are_replayed_are_captured_once(tiny_target: TargetModel, mo
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     timed = Bench(tiny_target, [], Sampling(), LIMITS, Execution(graphs="cuda"))
     timed.begin()
-    points = pass_points("llama", True, ("packed", "padded"), LIMITS)
+    points = pass_points(QUICK, True, ("packed", "padded"), LIMITS)
     chosen = [next(point for point in points if point.attention == kind) for kind in ("none", "packed", "padded")]
     for _ in range(2):
         assert all(timed.pass_s(point) > 0 for point in chosen)
@@ -257,7 +257,7 @@ def test_what_has_too_many_rows_for_a_graph_is_timed_as_it_is_launched(
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     timed = Bench(tiny_target, [], Sampling(), LIMITS, Execution(graphs="cuda"))
     timed.begin()
-    assert timed.pass_s(pass_points("llama", True, ("packed",), LIMITS)[0]) > 0
+    assert timed.pass_s(pass_points(QUICK, True, ("packed",), LIMITS)[0]) > 0
 
 
 def test_a_slow_spell_is_taken_out_of_what_was_timed_in_it(

@@ -14,6 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from spinbench.cli import model_shelf
 from spinbench.cli.main import main
 from tests.cli.loaded_once import LoadedOnce
+from tests.undrawn import undrawn
+
+__all__ = ["undrawn"]
 
 VOCAB = 259
 """256 bytes, and the tokens below."""

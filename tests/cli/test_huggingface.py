@@ -13,6 +13,7 @@ PEER = ("engine=huggingface", "engine.dtype=float64", "engine.num_threads=1")
 ONE = "scheduler.max_num_seqs=1"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_peer_leaves_the_same_files_and_texts(spinbench: CommandLine) -> None:
     good = spinbench.models.good_drafter
     assert spinbench.replay("selector=plain", "hydra.run.dir=runs/ours").code == 0

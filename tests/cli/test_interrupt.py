@@ -4,12 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import pytest
 
@@ -17,9 +14,12 @@ from spinbench.cli import model_shelf
 from spinbench.cli.interrupt import InterruptibleBody
 from spinbench.cli.main import main
 from spinbench.control.job import Job, JobDone
+from spinbench.control.recorder import Recorder
 from spinbench.metrics.store import read_run
 from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides, trace_lines, write_trace
 from tests.forked import DEADLINE_S, Forked
+
+ROOT = str(Path(__file__).parents[2])
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -30,49 +30,53 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@contextmanager
-def ended_in_time(process: subprocess.Popen[str]) -> Iterator[IO[str]]:
-    """Its output; what is waited for and never said ends the test, not the day."""
-    assert process.stdout is not None
-    timer = threading.Timer(DEADLINE_S, process.kill)
-    timer.start()
-    try:
-        yield process.stdout
-    finally:
-        timer.cancel()
+def replay_watched(arguments: list[str]) -> int:
+    """The command, telling when it is in the middle of its work."""
+    add_request = Recorder.add_request
+
+    def watched(self: Any, row: int, finish_s: float | None, reason: Any) -> None:
+        add_request(self, row, finish_s, reason)
+        # the warm-up's request of this name is shorter
+        if self._requests[-1].request_id == "r0" and finish_s is not None and self._requests[-1].output_tokens == 12:
+            print("first request finished", flush=True)
+
+    Recorder.add_request = watched  # type: ignore[method-assign]
+    return main(arguments)
 
 
-WATCHED = """
-import sys
-from spinbench.control.recorder import Recorder
-add_request = Recorder.add_request
-def watched(self, row, finish_s, reason):
-    add_request(self, row, finish_s, reason)
-    if self._requests[-1].request_id == "r0" and finish_s is not None and self._requests[-1].output_tokens == 12:
-        print("first request finished", flush=True)
-Recorder.add_request = watched
-from spinbench.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
-"""The command, telling when it is in the middle of its work."""
+class Started:
+    """`replay_watched` in a process that is started anew, which imports everything again; else as `Forked`."""
+
+    def __init__(self, arguments: list[str], folder: Path) -> None:
+        program = (
+            "import sys; from tests.cli.test_interrupt import replay_watched as main; sys.exit(main(sys.argv[1:]))"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments], cwd=folder, text=True, env=os.environ | {"PYTHONPATH": ROOT},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        self.stdout = self._process.stdout
+        self.send_signal = self._process.send_signal
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self._process.communicate(timeout=DEADLINE_S)
+        return self._process.returncode, out, err
 
 
-def test_ctrl_c_in_mid_run_leaves_what_is_finished(tmp_path: Path, tiny: TinyModels) -> None:
+@pytest.mark.parametrize("anew", [False, pytest.param(True, marks=pytest.mark.full_matrix)], ids=["forked", "anew"])
+def test_ctrl_c_in_mid_run_leaves_what_is_finished(tmp_path: Path, tiny: TinyModels, anew: bool) -> None:
     lines = trace_lines(3)
     lines[1]["arrival_s"] = 3600.0  # so that the run is surely not over
     lines[2]["arrival_s"] = 3600.0
     write_trace(tmp_path, lines)
     command = ["replay", *tiny_overrides(tiny, tmp_path), "arrivals=trace", "selector=plain"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", WATCHED, *command], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    with ended_in_time(process) as said:
-        # the warm-up's request of this name is shorter
-        assert said.readline() == "first request finished\n"
+    process = Started(command, tmp_path) if anew else Forked(lambda: replay_watched(command), tmp_path)
+    while "first request finished" not in (line := process.stdout.readline()):
+        assert line, f"it ended before its first request: {process.end()}"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 2
+    code, _, err = process.end()
+    assert code == 2
     assert err.splitlines() == ["interrupted: 1 of 3 requests were finished; their results, marked partial, are in run"]
     run = read_run(tmp_path / "run")
     assert not run.complete

@@ -142,7 +142,11 @@ def test_given_again_or_killed_half_way_it_gives_the_same_bytes(here: Path) -> N
 
 
 def test_an_slo_is_sought_instead_where_one_is_given(here: Path) -> None:
-    assert ask("slo", "slo='e2el:400'", "arrivals=poisson", "arrivals.request_rate=40", "what_if.categories=false") == 0
+    # three set-ups, and only what differs from the search above is asked beside them
+    few = [SET_UPS[0], SET_UPS[1].replace("${each:${models.drafters}}", "small-shape"), SET_UPS[-1]]
+    changed = [f"search.set_ups={override_value(few)}", "what_if.max_num_seqs=[]", "what_if.categories=false"]
+    asked = ["slo='e2el:400'", "arrivals=poisson", "arrivals.request_rate=40", "hydra.run.dir=slo"]
+    assert main(["recommend", *with_overrides(ASKED, changed), *asked]) == 0
     answer = json.loads(Path("slo/answer.json").read_text())
     table = pd.read_csv("slo/candidates.csv")
     assert (answer["objective"], answer["slo"]) == ("request_goodput", "e2el:400")
@@ -291,6 +295,7 @@ def test_tiny_models_confirm_it(spinbench: CommandLine, prepared_for_real: list[
 def prepared_for_real(spinbench: CommandLine) -> list[str]:
     """Overrides that ask about the tiny models, with a profile and a table of them."""
     given = [word for word in spinbench.overrides() if not word.startswith(("hydra", "arrivals", "engine"))]
+    given.append(f"models.drafters=[{spinbench.models.good_drafter},prompt_lookup]")
     models = [word for word in given if word.startswith("models")]
     engine = ["engine.dtype=float64", "engine.num_threads=1"]
     sizes = [

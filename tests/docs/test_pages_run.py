@@ -11,12 +11,16 @@ from spinbench.cli.main import main
 from spinbench.metrics.store import Run, read_run
 from tests.docs.conftest import Reader
 from tests.docs.page import DOCS, PAGES, commands
+from tests.undrawn import undrawn
+
+__all__ = ["undrawn"]
 
 
 def texts(run: Run) -> dict[str, list[int]]:
     return {row.request_id: list(row.output_token_ids) for row in run.requests.itertuples()}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_reader_gets_from_own_models_to_own_parts(reader: Reader) -> None:
     reader.follow(DOCS / "tutorial.md")
     reader.follow(DOCS / "extend.md")

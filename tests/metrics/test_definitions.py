@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from spinbench.control.record import RunRecord
 from spinbench.metrics.acceptance import position_rates
-from spinbench.metrics.definitions import METRICS, summarise
+from spinbench.metrics.definitions import METRICS
 from spinbench.metrics.identities import check_identities
 from spinbench.metrics.lanes import union_length_s
 from spinbench.metrics.latency import latency_samples
+from spinbench.metrics.summary import summarise
 from spinbench.metrics.tables import tables_from_record
 
 from .records import request, round_, rounds, span, spans

@@ -8,9 +8,9 @@ import pytest
 from spinbench.control.record import RunRecord
 from spinbench.errors import UserError
 from spinbench.metrics import store
-from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import IdentityError
 from spinbench.metrics.store import find_runs, read_run, write_run
+from spinbench.metrics.summary import summarise
 from spinbench.metrics.tables import tables_from_record
 
 from .records import rounds

@@ -7,8 +7,11 @@ from spinbench.control.record import RunRecord
 from spinbench.control.round_record import RoundColumns
 from spinbench.control.span_record import SpanColumns
 from spinbench.report.page import write_report
+from tests.undrawn import undrawn
 
 from .made_runs import made_record, with_other_output, write_made_run, write_made_runs, write_made_sweep
+
+__all__ = ["undrawn"]
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return paths
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_of_old_and_new(tmp_path: Path, opened: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     older(tmp_path / "plain", "plain")
     older(tmp_path / "spin", "spin")

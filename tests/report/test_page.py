@@ -64,12 +64,14 @@ def test_the_same_runs_give_the_same_bytes(runs: Path, page: Path, tmp_path: Pat
         assert (page.parent / path).read_bytes() == (again.parent / path).read_bytes(), path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_difference_is_shown_with_its_request(lossy_runs: Path, tmp_path: Path) -> None:
     text = write_report([lossy_runs], tmp_path).read_text()
     assert "**1 of 24 outputs differ**" in text
     assert re.search(r"\| spin +\| batch 4 +\| +0 \| q003 +\| +7 \|", text)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_that_must_not_be_compared_are_said_to_be_so(tmp_path: Path) -> None:
     write_made_run(tmp_path / "runs" / "a", "plain", 1, 0)
     write_made_run(tmp_path / "runs" / "b", "plain", 1, 0, dtype="float32")

@@ -53,6 +53,7 @@ def test_the_headlines_count_and_name_what_is_outside() -> None:
     assert [line.split(":")[0] for line in loads] == ["load 0.7", "load 1", "load 1.5"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_shows_the_verdict_and_leads_to_the_validation(validation: Path, tmp_path: Path) -> None:
     page = write_report([write_made_run(tmp_path / "run", "plain", 1, 0)], tmp_path / "report", validation)
     text = page.read_text()

@@ -121,7 +121,7 @@ def ancestral_law(sampling: Sampling) -> dict[tuple[int, ...], float]:
 
 def serve_alike(selector: str, sampling: Sampling = MODEL_SAMPLING, num_requests: int = 1200) -> RunRecord:
     """Serves requests that differ in their seeds alone, on a tiny model with drafters that are right now and then."""
-    target, models = tiny_models.shared()
+    target, models = tiny_models.shared("llama")
     trace = [
         Request(str(row), 0.0, NUM_TOKENS, prompt_token_ids=PROMPT, ignore_eos=True, seed=row)
         for row in range(num_requests)

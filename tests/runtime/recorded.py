@@ -26,36 +26,51 @@ ROLLOUT_TOKENS = 5
 SAMPLINGS = serving.SAMPLINGS
 
 
-@functools.cache
-def models() -> tuple[TargetModel, list[DrafterModel]]:
+def models(family: str = tiny_models.QUICK) -> tuple[TargetModel, list[DrafterModel]]:
     """The target ends at tokens that it says in the midst of some answers, and its drafters."""
-    target, drafters = tiny_models.shared()
+    return _models(family)
+
+
+@functools.cache
+def _models(family: str) -> tuple[TargetModel, list[DrafterModel]]:
+    target, drafters = tiny_models.shared(family)
     ends = set()
     for sampling in SAMPLINGS.values():
         answers = serving.outputs(serving.serve(target, [], TRACE, selector="plain", sampling=sampling))
-        ends |= {answers["r1"][9], answers["r5"][7]}
+        for name, place in (("r1", 9), ("r5", 7)):
+            answer = answers[name]
+            # one that repeats itself would end at once at what it says there: at what it says first last of all instead
+            ends.add(max(answer[:-1], key=answer.index) if family == tiny_models.QUICK else answer[place])
     return replace(target, eos_token_ids=frozenset(ends)), drafters
 
 
-@functools.cache
-def ngrams() -> NgramModel:
+def ngrams(family: str = tiny_models.QUICK) -> NgramModel:
     """Counted from every second answer, so that it is right and sure for some, wrong or without a word for others."""
+    return _ngrams(family)
+
+
+@functools.cache
+def _ngrams(family: str) -> NgramModel:
     lines = []
     for sampling in SAMPLINGS:
-        answers = serving.outputs(plain(sampling))
+        answers = serving.outputs(plain(sampling, family))
         for request in TRACE[::2]:
             prompt = request.prompt_token_ids or ()
             lines.append(SelfPlayLine(len(prompt), np.array([*prompt, *answers[request.id]])))
     return NgramModel("tiny-ngram", count_ngrams(lines, np.arange(len(lines)), 3), "4" * 64)
 
 
+def plain(sampling: str, family: str = tiny_models.QUICK) -> RunRecord:
+    return _plain(sampling, family)
+
+
 @functools.cache
-def plain(sampling: str) -> RunRecord:
-    return serving.serve(models()[0], [], TRACE, selector="plain", sampling=SAMPLINGS[sampling])
+def _plain(sampling: str, family: str) -> RunRecord:
+    return serving.serve(models(family)[0], [], TRACE, selector="plain", sampling=SAMPLINGS[sampling])
 
 
-def texts(sampling: str) -> WrittenTexts:
-    answers = serving.outputs(plain(sampling))
+def texts(sampling: str, family: str = tiny_models.QUICK) -> WrittenTexts:
+    answers = serving.outputs(plain(sampling, family))
     lengths = [len(answers[request.id]) for request in TRACE]
     return WrittenTexts(
         [request.prompt_token_ids or () for request in TRACE],
@@ -66,13 +81,19 @@ def texts(sampling: str) -> WrittenTexts:
     )
 
 
+def table(sampling: str, family: str = tiny_models.QUICK) -> AcceptanceTable:
+    return _table(sampling, family)
+
+
 @functools.cache
-def table(sampling: str) -> AcceptanceTable:
-    written, drafters = texts(sampling), models()[1]
-    reasons = {request.request_id: request.finish_reason for request in plain(sampling).requests}
+def _table(sampling: str, family: str) -> AcceptanceTable:
+    written, drafters, ngram_model = texts(sampling, family), models(family)[1], ngrams(family)
+    reasons = {request.request_id: request.finish_reason for request in plain(sampling, family).requests}
     lookup = lookup_columns(written.prompts, written.token_ids.astype(np.int32), written.offsets)
     return AcceptanceTable(
-        meta([*(model.name for model in drafters), ngrams().name], rollout_tokens=ROLLOUT_TOKENS, lookup_agreed=True),
+        meta(
+            [*(model.name for model in drafters), ngram_model.name], rollout_tokens=ROLLOUT_TOKENS, lookup_agreed=True
+        ),
         RecordedRequests(
             tuple(request.id for request in TRACE),
             np.array([len(prompt) for prompt in written.prompts]),
@@ -90,14 +111,21 @@ def table(sampling: str) -> AcceptanceTable:
             model.name: score_texts(model, written, SAMPLINGS[sampling], rollout_tokens=ROLLOUT_TOKENS)
             for model in drafters
         }
-        | {ngrams().name: ngram_columns(ngrams(), written, ROLLOUT_TOKENS)},
+        | {ngram_model.name: ngram_columns(ngram_model, written, ROLLOUT_TOKENS)},
         lookup_agreed=lookup.lookup_agreed,
     )
 
 
-def check_acceptance(sampling: str, selector: str, draft_length: int | TreeDraftLength, **decisions: Any) -> None:
+def check_acceptance(
+    sampling: str,
+    selector: str,
+    draft_length: int | TreeDraftLength,
+    family: str = tiny_models.QUICK,
+    **decisions: Any,
+) -> None:
     """Every round of a run drafts and accepts what the table says of its drafter at its place."""
-    target, drafters = models()
+    target, drafters = models(family)
+    told = table(sampling, family)
     record = serving.serve(
         target, drafters, TRACE, selector=selector, draft_length=draft_length, sampling=SAMPLINGS[sampling],
         **decisions,
@@ -105,11 +133,12 @@ def check_acceptance(sampling: str, selector: str, draft_length: int | TreeDraft
     tree = draft_length.tree if isinstance(draft_length, TreeDraftLength) else None
     most = draft_length if isinstance(draft_length, int) else draft_length.max_num_speculative_tokens
     infos = serving.drafter_infos(drafters)
-    streams = streams_from_table(table(sampling), TRACE, [info.name for info in infos])
+    streams = streams_from_table(told, TRACE, [info.name for info in infos])
     row_of = {request.id: row for row, request in enumerate(TRACE)}
     rounds = record.rounds
     rows = np.array([row_of[rounds.request_ids[row]] for row in rounds.row.tolist()])
-    emitted = rounds.context_tokens - table(sampling).requests.prompt_tokens[rows]
+    emitted = rounds.context_tokens - told.requests.prompt_tokens[rows]
+    assert (emitted < np.diff(told.requests.offsets)[rows]).all(), "more is said than was recorded"
     order = streams.match_order_at(rows, emitted)
     assert order.tolist() == rounds.lookup_match_order.tolist()
     # what is drafted ahead comes from the model, also where a drafter would have copied

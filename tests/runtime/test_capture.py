@@ -104,7 +104,7 @@ def test_what_a_graph_can_hold_is_let_through():
 def test_all_that_is_captured_could_be_a_graph(monkeypatch, decisions):
     """Every run of each captured function does the same, on the same memory, and asks the host for nothing."""
     runs = linted_loops(monkeypatch.setattr)
-    target, models = tiny_models.shared()
+    target, models = tiny_models.shared("llama")
     serving.serve(target, models, TRACE, execution=Execution(graphs="eager"), **{"max_num_seqs": 2, **decisions})
     kinds = {type(static) for static in runs}
     drafts = StaticTreeLoop if decisions.get("draft_length") is TREE else StaticDraftLoop
@@ -161,7 +161,7 @@ def test_a_round_waits_for_the_device_once(monkeypatch, decisions):
             return outcome
 
         monkeypatch.setattr(JobWork, kind, counted)
-    target, models = tiny_models.shared()
+    target, models = tiny_models.shared("llama")
     serving.serve(target, models, TRACE[:2], execution=Execution(graphs="eager"), **decisions)
     assert counts == {"draft": {0}, "verify": {1}}
 
@@ -275,7 +275,7 @@ def test_what_is_merged_between_lanes_is_handed_over(monkeypatch):
     real = Proposals.join
     monkeypatch.setattr(Proposals, "join", lambda self, *rest: (joined.append(1), real(self, *rest))[1])
     monkeypatch.setattr(Lanes, "hand_over", lambda self: handed.append(len(joined)))
-    target, models = tiny_models.shared()
+    target, models = tiny_models.shared("llama")
     merged = {"selector": "merged good,poor", "draft_length": 2}
     serving.serve(target, models, TRACE[:3], placement="own_devices", **merged)  # type: ignore[arg-type]
     assert handed == list(range(1, len(joined) + 1))

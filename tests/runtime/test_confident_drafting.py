@@ -28,7 +28,7 @@ def _plain(family: str, sampling: str) -> dict[str, tuple[int, ...]]:
     return serving.outputs(serving.serve(target, [], TRACE, selector="plain", sampling=serving.SAMPLINGS[sampling]))
 
 
-def _serve(family: str = "llama", **decisions) -> RunRecord:
+def _serve(family: str = tiny_models.QUICK, **decisions) -> RunRecord:
     target, models = tiny_models.shared(family)
     return serving.serve(target, models, serving.three_batches(TRACE, decisions.get("max_num_seqs", 3)), **decisions)
 
@@ -63,12 +63,12 @@ def test_ending_drafts_is_lossless_under_preemption_and_in_a_pipeline(placement)
         selector="random", policy=serving.CONFIDENT[0], max_num_seqs=8, num_kv_blocks=20, depth=2, placement=placement
     )
     assert sum(request.num_preemptions for request in record.requests) > 0
-    assert serving.outputs(record) == _plain("llama", "greedy")
+    assert serving.outputs(record) == _plain(tiny_models.QUICK, "greedy")
 
 
 @pytest.mark.parametrize("policy", serving.CONFIDENT)
 def test_drafts_end_at_different_lengths_none_included(policy):
-    rounds = _serve(selector="fixed good", policy=policy, draft_length=5, max_num_seqs=8).rounds
+    rounds = _serve("llama", selector="fixed good", policy=policy, draft_length=5, max_num_seqs=8).rounds
     assert set(rounds.drafted.tolist()) >= {0, 1, 2, 3}
     assert (rounds.num_speculative_tokens >= rounds.drafted).all()
     assert (rounds.accepted <= rounds.drafted).all()

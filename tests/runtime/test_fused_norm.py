@@ -48,7 +48,7 @@ def test_a_norm_that_does_something_else_is_left_alone() -> None:
 
 def test_runs_with_them_are_lossless(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU models keep their own: these serve as they would on a GPU."""
-    target = tiny_models.target()
+    target = tiny_models.target("llama")
     trace = serving.requests(3, max_new_tokens=8)
     expected = serving.hf_outputs(target, trace)
     fuse_norms(target.model)

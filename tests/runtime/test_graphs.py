@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def served(
-    family: str = "llama", execution: Execution | None = None, **decisions: object
+    family: str = tiny_models.QUICK, execution: Execution | None = None, **decisions: object
 ) -> dict[str, tuple[int, ...]]:
     target, models = tiny_models.shared(family)
     return serving.outputs(serving.serve(target, models, TRACE, execution=execution, **decisions))  # type: ignore[arg-type]

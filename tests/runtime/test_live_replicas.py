@@ -15,8 +15,8 @@ from spinbench.control.router.protocol import Router
 from spinbench.control.router.round_robin import RoundRobinRouter
 from spinbench.control.router.shortest_predicted_wait import ShortestPredictedWaitRouter
 from spinbench.errors import UserError
-from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import check_tables
+from spinbench.metrics.summary import summarise
 from spinbench.metrics.tables import tables_from_record
 from spinbench.runtime.body import TorchBody, make_body
 from spinbench.runtime.live_replica import LiveReplica, ReplicaReport

@@ -26,7 +26,7 @@ LONGEST = "r2"
 
 @functools.cache
 def _plain(sampling: str) -> dict[str, tuple[int, ...]]:
-    target, _ = tiny_models.shared()
+    target, _ = tiny_models.shared("llama")
     return serving.outputs(serving.serve(target, [], TRACE, selector="plain", sampling=serving.SAMPLINGS[sampling]))
 
 
@@ -39,7 +39,7 @@ def texts() -> None:
 
 def _serve(patch: pytest.MonkeyPatch, sampling: str = "greedy", **decisions) -> RunRecord:
     """Serve the trace; all blocks and slots are free at the end."""
-    target, models = tiny_models.shared()
+    target, models = tiny_models.shared("llama")
     made = []
     for name in ("make_body", "live_loop"):
         real = getattr(serving, name)

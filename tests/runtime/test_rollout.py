@@ -83,7 +83,7 @@ def test_passes_of_any_size_give_the_same(limits, chains, monkeypatch):
     np.testing.assert_array_equal(columns.rollout, whole.rollout[:2])
 
 
-@pytest.mark.parametrize("family", ["qwen3", "opt", "gpt_neox", "gpt2"])
+@pytest.mark.parametrize("family", [family for family in tiny_models.FAMILIES if family != tiny_models.QUICK])
 def test_rollouts_work_in_every_family(family):
     model = tiny_models.drafters(tiny_models.target(family))[1]
     texts = recorded.texts("greedy")

@@ -32,7 +32,7 @@ def _plain(family: str, sampling: str) -> dict[str, tuple[int, ...]]:
     return serving.outputs(record)
 
 
-def _serve(family: str = "llama", sampling: str = "greedy", **decisions) -> RunRecord:
+def _serve(family: str = tiny_models.QUICK, sampling: str = "greedy", **decisions) -> RunRecord:
     target, models = tiny_models.shared(family)
     trace, plain = serving.three_batches(TRACE, decisions.get("max_num_seqs", 3)), _plain(family, sampling)
     record = serving.serve(target, models, trace, sampling=serving.SAMPLINGS[sampling], **decisions)

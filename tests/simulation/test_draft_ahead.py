@@ -21,8 +21,8 @@ from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.random import RandomSelector
 from spinbench.control.wrapped_body import WrappedBody
 from spinbench.errors import UserError
-from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import check_identities
+from spinbench.metrics.summary import summarise
 from spinbench.metrics.tables import tables_from_record
 from spinbench.simulation.answers import WRONG_TOKEN
 from spinbench.workload.acceptance.synthetic import DifficultyClass, SyntheticLaw, synthetic_streams

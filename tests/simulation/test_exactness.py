@@ -131,7 +131,7 @@ def _assert_everything_is_equal(
     {
         "selector": (*serving.SELECTORS, *serving.PLANNERS),
         "layout": serving.LAYOUTS,
-        "max_num_seqs": (1, 3, 8),
+        "max_num_seqs": (1, 3),  # all eight at once below: with n-gram tables, in pipelines, and where memory is scarce
         "draft_length": (1, 5),
         "sampling": recorded.SAMPLINGS,
     },
@@ -315,7 +315,7 @@ def test_lanes_that_really_overlapped_are_repeated_exactly(selector, depth, plac
         "selector": ("round_robin", "spin", "exp3spec", "joint"),
         "depth": (1, 2),
         "placement": ("shared", "drafters_together", "own_devices"),
-        "num_kv_blocks": (200, 20),
+        "num_kv_blocks": (200, 16),
     },
     apart=[("selector", "placement")],
 )
@@ -336,7 +336,7 @@ def test_prepared_switches_are_repeated_exactly(selector, depth, placement, num_
     _assert_same_run(simulated, real)
     drafted_in = {index for index, kind in zip(real.spans.round_index, real.spans.kind, strict=True) if kind == "draft"}
     assert drafted_in
-    if num_kv_blocks == 20:
+    if num_kv_blocks == 16:
         assert sum(request.num_preemptions for request in real.requests) > 0
 
 

@@ -21,8 +21,9 @@ from spinbench.control.router.round_robin import RoundRobinRouter
 from spinbench.control.router.shortest_predicted_wait import ShortestPredictedWaitRouter
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.round_robin import RoundRobinSelector
-from spinbench.metrics.definitions import METRICS, summarise
+from spinbench.metrics.definitions import METRICS
 from spinbench.metrics.identities import check_tables
+from spinbench.metrics.summary import summarise
 from spinbench.metrics.tables import RunTables, tables_from_record
 from spinbench.metrics.timeline import chrome_trace
 from spinbench.simulation.replicas import simulated_replicas

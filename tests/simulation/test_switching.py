@@ -15,8 +15,8 @@ from spinbench.control.selector.random import RandomSelector
 from spinbench.control.selector.round_robin import RoundRobinSelector
 from spinbench.control.selector.spin import SpinSelector
 from spinbench.control.wrapped_body import WrappedBody
-from spinbench.metrics.definitions import summarise
 from spinbench.metrics.identities import check_identities
+from spinbench.metrics.summary import summarise
 from spinbench.metrics.tables import tables_from_record
 from spinbench.workload.acceptance.synthetic import DifficultyClass, LookupLaw, SyntheticLaw, synthetic_streams
 from spinbench.workload.request import Request

@@ -35,7 +35,7 @@ def serve_prefills(count: int, utilisation: float, seed: int) -> RunRecord:
     return simulate(trace, bernoulli(trace, {}), StatedTimes(prefill_s=SERVICE_S), pattern=pattern)
 
 
-@pytest.mark.parametrize(("utilisation", "count"), [(0.3, 6000), (0.6, 6000), (0.8, 15_000)])
+@pytest.mark.parametrize(("utilisation", "count"), [(0.3, 3000), (0.7, 9000)])
 def test_waiting_is_that_of_an_m_d_1_queue(utilisation, count):
     batches = 30
     waits = waits_s(serve_prefills(count, utilisation, seed=1))

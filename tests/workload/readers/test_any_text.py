@@ -83,7 +83,7 @@ def test_any_text(format: TraceFormat, text: str) -> None:
 
 
 @pytest.mark.parametrize("format", list(HEADERS))
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(data=st.data(), rows=st.lists(st.lists(fields, max_size=5).map(",".join), max_size=4))
 def test_any_csv(format: TraceFormat, data: st.DataObject, rows: list[str]) -> None:
     width = HEADERS[format].count(",") + 1
@@ -92,7 +92,7 @@ def test_any_csv(format: TraceFormat, data: st.DataObject, rows: list[str]) -> N
 
 
 @pytest.mark.parametrize("format", list(GOOD))
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_json(format: TraceFormat, data: st.DataObject) -> None:
     good = GOOD[format]
