@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from spinbench.cli.composer import compose_sweep, compose_sweeps
-from spinbench.cli.counted import counted
+from spinbench.cli.count_display import counted
 from spinbench.cli.hydra_error import explain_hydra_error, explain_omegaconf_error
 from spinbench.cli.hydra_session import argument_parser, hydra_session, parse_arguments, relative_to_here
 from spinbench.cli.main import USER_ERROR, one_line, tell
