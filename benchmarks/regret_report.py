@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from scipy.optimize import isotonic_regression
 
 from benchmarks.regret_runs import MAX_NUM_SPECULATIVE_TOKENS
 from spinbench.report.colours import PLAIN, SPIN
 from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
 
 BAND = (0.05, 0.95)
+NAMES_AT = 1.05
+"""Where the names of curves stand, as a multiple of the requests at their ends."""
 HINDSIGHT = ("oracle", "best_fixed")
 """Selectors that know the texts."""
 PAGE = """# Regret of the selectors
@@ -90,17 +93,21 @@ def plot(table: pd.DataFrame, ranked: pd.DataFrame) -> Plot:
 
 
 def write_ends(axes: Axes, table: pd.DataFrame, methods: list[str], colours: Mapping[str, Any]) -> None:
-    """Each method's name to the right of its curve's end, moved apart where they would overlap."""
+    """Each method's name to the right of its curve's end, moved apart where they would overlap, and a line to it."""
     last = table[table["requests"] == table["requests"].max()].groupby("method")["regret_s"].mean()
     step = last.max() / 26
-    heights = np.array([last[name] for name in methods])  # rising: methods are ranked
-    for index in range(1, len(heights)):
-        heights[index] = max(heights[index], heights[index - 1] + step)
+    lines = np.array([1 + name.startswith("best fixed") for name in methods])
+    # rising, as methods are ranked; each as far from the one before as half of both names is high
+    least = np.cumsum(np.concatenate(([0.0], step * (lines[1:] + lines[:-1]) / 2)))
+    own = np.array([last[name] for name in methods])
+    heights = isotonic_regression(own - least).x + least
     right = table["requests"].max()
     for name, height in zip(methods, heights, strict=True):
         axes.annotate(
-            name.replace("best fixed ", "best fixed:\n"), (right, height), xytext=(6, 0), textcoords="offset points",
+            name.replace("best fixed ", "best fixed:\n"), (right, last[name]), xytext=(NAMES_AT * right, height),
             va="center", fontsize=10, color=colours[name], annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colours[name], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0,
+                        "relpos": (0, 0.5)},
         )  # fmt: skip
 
 

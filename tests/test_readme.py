@@ -12,22 +12,25 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
-REPLAYS = [
-    command for command in COMMANDS
-    if command.startswith("spinbench replay") and "--config-dir" not in command  # a folder that another command makes
+COMPOSED = [
+    command.partition("spinbench ")[2] for command in COMMANDS
+    # not those of other commands' arguments, or of a folder that another command makes
+    if re.search(r"spinbench (replay|record|profile|validate|recommend|capacity) ", command) and "--config-dir" not in command
 ]  # fmt: skip
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(REPLAYS) >= 3
+    assert len(COMPOSED) >= 12
 
 
-@pytest.mark.parametrize("command", REPLAYS)
-def test_a_replay_composes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", COMPOSED)
+def test_a_command_composes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     # a sweep's points are composed one by one when it runs; here each override's first value
-    words = [re.sub(r"=([^\[,]+),.*", r"=\1", word) for word in shlex.split(command)[1:] if word != "-m"]
+    words = [re.sub(r"=([^\[,]+),.*", r"=\1", word) for word in shlex.split(command) if word != "-m"]
     assert main([*words, "--cfg", "job"]) == 0, capsys.readouterr().err
-    assert "selector:" in capsys.readouterr().out
+    config = capsys.readouterr().out
+    assert "models:" in config
+    assert "???" not in config  # a key that has to be given
 
 
 def test_the_commands_of_sweeps_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from spinbench.errors import UserError
 from spinbench.json_file import write_json
 from spinbench.report.compared_run import Comparison, load_side, pair_sides
 from spinbench.report.difference import Difference, differences, metrics_of
-from spinbench.report.fail_if import Condition, parse_condition
+from spinbench.report.fail_if import Condition, parse_condition, unknown_metric
 
 FAILS = 1
 """Exit code when a condition of --fail-if holds."""
@@ -35,10 +35,10 @@ def main(arguments: list[str]) -> int:
     metrics = list(dict.fromkeys((*(args.metrics or SHOWN_METRICS), *(one.metric for one in conditions))))
     for metric in args.metrics or ():
         if metric not in known:
-            raise UserError(f"--metrics: no metric {metric!r}; metrics are {', '.join(sorted(known))}")
+            raise UserError(f"--metrics: {unknown_metric(metric, known)}")
     found = [one for pair in comparison.pairs for one in differences(pair, metrics)]
     failed = _failed(conditions, found)
-    _print(comparison, found)
+    _print(args.a, args.b, comparison, found)
     for condition, one in failed:
         print(f"fails: {condition.text}{_where(one)}: A {_number(one.before)}, B {_number(one.after)}")
     write_json(args.output, _content(args, comparison, found, conditions, failed))
@@ -60,13 +60,15 @@ def _where(difference: Difference) -> str:
     return f" at {difference.setting}" if difference.setting else ""
 
 
-def _print(comparison: Comparison, found: Sequence[Difference]) -> None:
+def _print(before: Path, after: Path, comparison: Comparison, found: Sequence[Difference]) -> None:
     console = Console(soft_wrap=True)
     pairs = comparison.pairs
     repeats = sorted({len(pair.before) for pair in pairs})
+    console.print(f"A is {escape(str(before))}, B is {escape(str(after))}", highlight=False)
     console.print(
         f"{len(pairs)} {'setting' if len(pairs) == 1 else 'settings'} in common, "
-        f"{' to '.join(dict.fromkeys(map(str, (repeats[0], repeats[-1]))))} repeats each; "
+        f"{' to '.join(dict.fromkeys(map(str, (repeats[0], repeats[-1]))))} "
+        f"{'repeat' if repeats[-1] == 1 else 'repeats'} each; "
         f"only in A: {comparison.only_before}, only in B: {comparison.only_after}",
         highlight=False,
     )

@@ -19,9 +19,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from spinbench.cli.compositions import Compositions
+from spinbench.cli.composition_cache import CompositionCache
 from spinbench.cli.config_loader import is_choice
-from spinbench.cli.counted import counted
+from spinbench.cli.count_display import counted
 from spinbench.cli.folder_names import FolderNames
 from spinbench.cli.swept_config import SweptConfig, can_be_set_anew, lie_apart
 
@@ -88,7 +88,7 @@ class _Composer:
         self._parsed: dict[str, _Parsed] = {}
         self._known: dict[tuple[str, ...], _Chosen] = {}
         """By choices, as is the next."""
-        self._blanks = Compositions()
+        self._blanks = CompositionCache()
         self._swept: dict[tuple[tuple[str, ...], tuple[str, ...]], SweptConfig] = {}
         """By choices, and keys of values."""
 

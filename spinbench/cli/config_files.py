@@ -8,13 +8,13 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 
-from spinbench.cli.compositions import Compositions
+from spinbench.cli.composition_cache import CompositionCache
 
 
 class ConfigFiles(ConfigRepository):
     """Hydra's own, which would read the same files anew for every combination of choices."""
 
-    def __init__(self, config_search_path: ConfigSearchPath, kept: Mapping[str, Compositions]) -> None:
+    def __init__(self, config_search_path: ConfigSearchPath, kept: Mapping[str, CompositionCache]) -> None:
         self._kept = kept
         """By the provider of a folder, as Hydra calls whoever named it; files of others are read whenever asked for."""
         super().__init__(config_search_path)

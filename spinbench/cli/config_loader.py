@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from spinbench.cli.compositions import Compositions
+from spinbench.cli.composition_cache import CompositionCache
 from spinbench.cli.config_files import ConfigFiles
 
 
@@ -26,7 +26,7 @@ class ComposedOnce(ConfigLoaderImpl):
     """Keeps what it composed in `kept`, and files in `kept_files`, by their provider: see `ConfigFiles`."""
 
     def __init__(
-        self, config_search_path: ConfigSearchPath, kept: Compositions, kept_files: Mapping[str, Compositions]
+        self, config_search_path: ConfigSearchPath, kept: CompositionCache, kept_files: Mapping[str, CompositionCache]
     ) -> None:
         super().__init__(config_search_path)
         self.repository = ConfigFiles(config_search_path, kept_files)

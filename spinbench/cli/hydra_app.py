@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from spinbench.cli.composer import compose_sweep, compose_sweeps
-from spinbench.cli.counted import counted
+from spinbench.cli.count_display import counted
 from spinbench.cli.hydra_error import explain_hydra_error, explain_omegaconf_error
 from spinbench.cli.hydra_session import argument_parser, hydra_session, parse_arguments, relative_to_here
 from spinbench.cli.main import USER_ERROR, one_line, tell
@@ -86,6 +86,7 @@ def run_hydra_app(
             if args.info:
                 hydra.show_info(args.info, name, overrides)
                 return 0
+            _require_folder_of_mode(overrides, several)
             HydraConfig.instance().set_config(master)  # for ${hydra:...} in the folder's name
             if several and sweep is not None:
                 _require_own(master.hydra, command_name)
@@ -126,6 +127,15 @@ def compose_points(command_name: str, sweeps: Sequence[Sequence[str]]) -> list[l
             return found
     finally:
         Singleton.set_state(state)
+
+
+def _require_folder_of_mode(overrides: Sequence[str], several: bool) -> None:
+    """Hydra passes over the folder of the other mode, and results would lie where nobody looks."""
+    wrong, right = ("run", "sweep") if several else ("sweep", "run")
+    given = {override.lstrip("+").partition("=")[0] for override in overrides}
+    if f"hydra.{wrong}.dir" in given and f"hydra.{right}.dir" not in given:
+        which = "a sweep (-m)" if several else "a single run (no -m)"
+        raise UserError(f"hydra.{wrong}.dir has no effect on {which}; give hydra.{right}.dir=...")
 
 
 def _composed(hydra: Hydra, name: str, overrides: list[str], multirun: bool) -> tuple[bool, DictConfig]:

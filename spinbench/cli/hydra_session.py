@@ -17,7 +17,7 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from spinbench.cli.compositions import Compositions
+from spinbench.cli.composition_cache import CompositionCache
 from spinbench.cli.config_loader import ComposedOnce
 from spinbench.cli.locations import shipped_folder
 from spinbench.cli.override_value import override_value
@@ -29,12 +29,12 @@ class _OwnChoices:
     """The folder of --config-dir, for what is composed within a command."""
 
     folder: Path
-    kept: Compositions
+    kept: CompositionCache
     """What was composed with it."""
 
 
 _own_choices: ContextVar[_OwnChoices | None] = ContextVar("own_choices", default=None)
-_of_shipped: ContextVar[Compositions | None] = ContextVar("of_shipped", default=None)
+_of_shipped: ContextVar[CompositionCache | None] = ContextVar("of_shipped", default=None)
 
 
 def relative_to_here(path: Path) -> Path:
@@ -56,14 +56,14 @@ def hydra_session(task_name: str, args: argparse.Namespace) -> Iterator[Hydra]:
         raise UserError(f"--config-dir {args.config_dir}: no such folder")
     own = _own_choices.get()
     if args.config_dir is not None:
-        own = _OwnChoices(Path(args.config_dir).absolute(), Compositions())
+        own = _OwnChoices(Path(args.config_dir).absolute(), CompositionCache())
     if own is not None:
         search_path.prepend("command-line", f"file://{own.folder}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     try:
         with _importable(own), composed_once() as of_shipped:
             # files that came with the package never change, others may be others when the next command is given
-            kept = Compositions() if args.config_path else own.kept if own else of_shipped
+            kept = CompositionCache() if args.config_path else own.kept if own else of_shipped
             main = kept if args.config_path else of_shipped
             files = {"command-line": kept, "main": main, "hydra": of_shipped, "schema": of_shipped}
             hydra = Hydra(task_name, ComposedOnce(search_path, kept, files))
@@ -74,9 +74,9 @@ def hydra_session(task_name: str, args: argparse.Namespace) -> Iterator[Hydra]:
 
 
 @contextmanager
-def composed_once() -> Iterator[Compositions]:
+def composed_once() -> Iterator[CompositionCache]:
     """What sessions inside compose of files that came with the package alone, each composition once."""
-    kept = _of_shipped.get() or Compositions()
+    kept = _of_shipped.get() or CompositionCache()
     outer = _of_shipped.set(kept)
     try:
         yield kept

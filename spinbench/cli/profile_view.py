@@ -55,7 +55,15 @@ def print_scores(console: Console, folder: Path, meta: ProfileMeta, scores: Sequ
             highlight=False,
             soft_wrap=True,
         )
-    table = Table("job", "lane", "held-out jobs", "MAPE %", "p90 error %", "bias %", "noise %", "floor %", box=None)
+    if meta.kind != "measured":
+        console.print(
+            "The errors below say how well the fitted model repeats the roofline, and nothing of the device itself.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    # a roofline has no noise to set the errors beside
+    of_noise = ("noise %", "floor %") if meta.kind == "measured" else ()
+    table = Table("job", "lane", "held-out jobs", "MAPE %", "p90 error %", "bias %", *of_noise, box=None)
     for column in table.columns[2:]:
         column.justify = "right"
     for score in scores:
@@ -64,8 +72,7 @@ def print_scores(console: Console, folder: Path, meta: ProfileMeta, scores: Sequ
                 score.mape_percent,
                 score.p90_percent,
                 score.bias_percent,
-                score.noise_percent,
-                score.floor_percent,
+                *((score.noise_percent, score.floor_percent) if of_noise else ()),
             )
             style = "bold" if score.lane == "all" else None
             table.add_row(

@@ -27,7 +27,7 @@ from spinbench.report.answer import (
     RungRow,
 )
 from spinbench.report.answer_cells import gain_text
-from spinbench.report.answer_page import write_page
+from spinbench.report.answer_page import answer_sentences, write_page
 from spinbench.report.paired import paired_ratios
 from spinbench.workload.acceptance.drafter_name import models_of
 
@@ -37,10 +37,10 @@ TRAFFIC = ("trace", "arrivals", "slo", "seed", "sampling")
 
 def write_answer(
     question: Question, found: Found, gains: Gains, cases: Sequence[Case], runs: pd.DataFrame | None, reason: str | None
-) -> Path:
+) -> tuple[Path, list[str]]:
     """Leave the page (answer.md, answer.html), answer.json, candidates.csv and the experiment file in the folder.
 
-    Gives the path of answer.md. Raises UserError when they cannot be written.
+    Gives the path of answer.md, and its first words as lines. Raises UserError when they cannot be written.
     """
     measured = _measured(question, found, gains, runs)
     chosen = chosen_of(question, found, runs)
@@ -98,7 +98,8 @@ def write_answer(
         ),
         warnings=tuple(chosen.run().meta["warnings"]),
     )  # fmt: skip
-    return write_page(question.folder, answer, _candidates(question, found, gains, measured))
+    page = write_page(question.folder, answer, _candidates(question, found, gains, measured))
+    return page, answer_sentences(answer)
 
 
 def _finding(question: Question) -> list[str]:

@@ -42,7 +42,7 @@ class Recommend:
 
         simulations = Simulations(question, self._replay)
         found = search(question, simulations, tell)
-        tell(f"best of {len(question.set_ups)}: {found.best.set_up.name}")
+        tell(f"best of {len(question.set_ups)} in simulation: {found.best.set_up.name}")
         cases = what_if(question, found, simulations)
         reason = check_confirmation(question)
         runs = None
@@ -50,5 +50,7 @@ class Recommend:
             count, repeats = len(found.confirmed), question.config.repeats
             tell(f"{count} set-ups on real models, {repeats} times in turns (in {question.folder / CONFIRM_FOLDER})")
             runs = run_confirmation(question, found, self._replay)
-        page = write_answer(question, found, Gains(question), cases, runs, reason)
+        page, sentences = write_answer(question, found, Gains(question), cases, runs, reason)
+        for sentence in sentences:
+            tell(sentence)
         tell(f"answer in {page}")

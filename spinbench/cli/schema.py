@@ -139,12 +139,12 @@ class KvSection(Section):
 
 
 class SamplingSection(Section):
-    """How tokens are drawn; the ranges are those of `spinbench.runtime.law.Sampling`."""
+    """How tokens are drawn; the ranges are those of `spinbench.runtime.law.Sampling`, which needs torch."""
 
     kind: SamplingKind
-    temperature: float
-    top_p: float
-    top_k: int
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    top_k: Annotated[int, Field(ge=0)]
 
     def of_texts(self) -> SamplingMeta:
         """What decides a text beside the target, for acceptance tables.

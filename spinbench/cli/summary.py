@@ -19,8 +19,9 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any], me
             *((meta["verification"],) if meta["verification"] else ()),  # a peer has none
         )
     )
+    simulated = ", simulated" if meta["engine"] == "simulation" else ""
     lines = (
-        f"[bold]{escape(meta['method'])}[/]  {setting}, {meta['dtype']} on {meta['hardware']['device']}: "
+        f"[bold]{escape(meta['method'])}[/]  {setting}, {meta['dtype']} on {meta['hardware']['device']}{simulated}: "
         f"{summary['completed']} requests, {summary['total_output_tokens']} tokens in {summary['duration']:.1f} s",
         f"  [bold]{_number(summary['output_throughput'], 1)} tokens/s[/]"
         f"   acceptance length {_number(summary['acceptance_length'], 2)}"

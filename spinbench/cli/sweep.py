@@ -12,6 +12,7 @@ from rich.table import Table
 from spinbench.cli.one_line_parser import OneLineParser
 from spinbench.errors import UserError
 from spinbench.sweep.folder import TABLE_FILE, SweepFolder
+from spinbench.sweep.point import points_text
 from spinbench.sweep.status import SweepStatus, sweep_status
 from spinbench.sweep.table import FIRST_COLUMNS, varying_columns, write_table
 
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
 def _print_status(path: Path, status: SweepStatus) -> None:
     left = "" if status.left_s is None else f"; about {_duration(status.left_s)} left"
     print(
-        f"{path}: {status.total} points: {status.done} done, {status.failed} failed, {status.running} running, "
+        f"{path}: {points_text(status.total)}: {status.done} done, {status.failed} failed, {status.running} running, "
         f"{status.missing} missing{left}"
     )
     for kind in status.failures:

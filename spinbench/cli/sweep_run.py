@@ -18,7 +18,7 @@ from spinbench.cli.sweep_points import PointKeys, PointSettings, do_points
 from spinbench.cli.sweep_sink import send_points
 from spinbench.errors import UserError
 from spinbench.sweep.folder import TABLE_FILE, SweepFolder
-from spinbench.sweep.point import MAX_LABEL_BYTES, SweepPoint
+from spinbench.sweep.point import MAX_LABEL_BYTES, SweepPoint, points_text
 from spinbench.sweep.status import failure_kinds
 from spinbench.sweep.worker import forget_failure
 
@@ -107,6 +107,6 @@ def _conclude(folder: SweepFolder, listed: Sequence[SweepPoint], before: int) ->
     for kind in failure_kinds(folder, listed, failed):
         print(f"failed: {kind}", file=sys.stderr)
     already = f", {before} of them before" if before else ""
-    text = f"{len(listed)} points: {len(listed) - len(failed)} done, {len(failed)} failed{already}; table in "
+    text = f"{points_text(len(listed))}: {len(listed) - len(failed)} done, {len(failed)} failed{already}; table in "
     Console().print(text + escape(str(folder.path / TABLE_FILE)), highlight=False, soft_wrap=True)
     return SOME_FAILED if failed else 0

@@ -45,6 +45,11 @@ def write_page(folder: Path, answer: Answer, candidates: Sequence[Mapping[str, A
     return page
 
 
+def answer_sentences(answer: Answer) -> list[str]:
+    """The page's first words, for a terminal: what to run, and what that gains over what."""
+    return [f"run {answer.chosen}", *(f"  {one.headline().replace('**', '')}" for one in _baselines(answer))]
+
+
 def answer_document(answer: Answer) -> Document:
     """What the page says."""
     parts = {

@@ -114,12 +114,6 @@ def headline(section: Section, load: Load) -> str:
     return text + ("." if told_apart else ", and the repeats of the two overlap: they cannot be told apart.")
 
 
-def headlines(section: Section) -> list[str]:
-    """The answer first: per load the fastest setting, and what choosing among drafters gave."""
-    lines = [headline(section, load) for load in section.loads]
-    return lines + [line for load in section.loads if (line := selector_sentence(section, load))]
-
-
 def best_fixed(section: Section, load: Load) -> Setting | None:
     """In hindsight, the fastest setting of the load that drafts with one drafter; None when there is none.
 
@@ -169,22 +163,20 @@ def category_table(section: Section, load: Load) -> pd.DataFrame:
 
 
 def fastest_by_category(section: Section, load: Load) -> pd.DataFrame:
-    """Per category: the fastest fixed drafter, the fastest of all, and both as a multiple of plain."""
+    """Per category: the fastest fixed drafter, the fastest of all, and both as a multiple of plain.
+
+    Without a run with one drafter the columns of the first are left out.
+    """
     speeds = category_table(section, load)
     plain = next((setting.label for setting in section.at(load) if setting.is_baseline), None)
     fixed = [s.label for s in section.at(load) if len(s.drafters_used) == 1 and s.label in speeds]
     rows = []
     for category, row in speeds.iterrows():
-        best_fixed = str(row[fixed].idxmax()) if fixed else ""
         best = str(row.idxmax())
-        rows.append(
-            {
-                "category": category,
-                "plain_tokens_per_s": row[plain] if plain else float("nan"),
-                "best_fixed_drafter": best_fixed,
-                "best_fixed_speedup": row[best_fixed] / row[plain] if best_fixed and plain else float("nan"),
-                "best_method": best,
-                "best_speedup": row[best] / row[plain] if plain else float("nan"),
-            }
-        )
+        of_plain = row[plain] if plain else float("nan")
+        found: dict[str, object] = {"category": category, "plain_tokens_per_s": of_plain}
+        if fixed:
+            best_fixed = str(row[fixed].idxmax())
+            found |= {"best_fixed_drafter": best_fixed, "best_fixed_speedup": row[best_fixed] / of_plain}
+        rows.append({**found, "best_method": best, "best_speedup": row[best] / of_plain})
     return pd.DataFrame(rows)

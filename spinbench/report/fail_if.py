@@ -2,8 +2,9 @@
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from spinbench.errors import UserError
@@ -45,6 +46,14 @@ class Condition:
         return OPERATORS[self.comparison](ratio, limit)
 
 
+def unknown_metric(metric: str, known: Iterable[str]) -> str:
+    """What is said of a metric that is none of the `known` ones: the nearest of them, and all."""
+    names = sorted(known)
+    near = get_close_matches(metric, names, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"no metric {metric!r}; {hint}metrics are {', '.join(names)}"
+
+
 def parse_condition(text: str, known: Mapping[str, object]) -> Condition:
     """The condition that `text` states of one of the `known` metrics. Raises UserError."""
     found = CONDITION.fullmatch(text)
@@ -52,7 +61,7 @@ def parse_condition(text: str, known: Mapping[str, object]) -> Condition:
         raise UserError(f"--fail-if {text!r} cannot be read; write {FORM}")
     metric, comparison, number, unit = found.groups()
     if metric not in known:
-        raise UserError(f"--fail-if {text!r}: no metric {metric!r}; metrics are {', '.join(sorted(known))}")
+        raise UserError(f"--fail-if {text!r}: {unknown_metric(metric, known)}")
     if unit == "x" and float(number) <= 0:
         raise UserError(f"--fail-if {text!r}: the factor is {number}; it must be > 0")
     return Condition(text.strip(), metric, comparison, float(number), "x" if unit == "x" else "%" if unit else "")

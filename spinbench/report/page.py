@@ -8,8 +8,8 @@ from spinbench.errors import UserError
 from spinbench.report.document import Block, Document, Items, Part, Text
 from spinbench.report.html import html_page
 from spinbench.report.markdown import markdown_page
-from spinbench.report.parts import SectionParts
 from spinbench.report.section import Loaded, failures, load_sections
+from spinbench.report.section_parts import SectionParts
 from spinbench.report.shelf import Shelf
 from spinbench.report.verdict import metric_cells, read_verdict
 from spinbench.text_file import write_text

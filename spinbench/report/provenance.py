@@ -39,6 +39,10 @@ def model_table(section: Section) -> pd.DataFrame:
     for run in section.runs:
         for drafter in run.meta["models"].get("drafters", []):
             seen.setdefault((drafter["name"], str(drafter.get("sha256"))), _model_row("drafter", drafter))
+    described = {name for name, _ in seen}
+    for name in section.drafters:  # copying needs no network, and in a simulation a table needs none either
+        if name not in described:
+            seen[name, ""] = _model_row("drafter", {"name": name, "kind": "no network"})
     order = {name: place for place, name in enumerate(section.drafters)}
     return pd.DataFrame(
         rows + [row for _, row in sorted(seen.items(), key=lambda item: (order.get(item[0][0], 99), item[0]))]

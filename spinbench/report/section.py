@@ -27,6 +27,20 @@ REQUIRED_META = (
     "models.target.name",
     "models.target.sha256",
 )
+HARDWARE_TEXTS = {
+    "simulated_from": "simulated from a {}",
+    "device": "{}",
+    "gpu": "{}",
+    "cpu": "{}",
+    "cores": "cores: {}",
+    "threads": "threads: {}",
+    "memory_gb": "{} GB of memory",
+    "count": "{} devices",
+    "tensor_parallel": "{} processes share the target",
+}
+"""How the hardware of meta.json is worded; other keys are followed by their values."""
+ONE_BY_DEFAULT = ("count", "tensor_parallel")
+"""Said only where there are more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +64,11 @@ class Section:
     def runs(self) -> tuple[Run, ...]:
         """Every run of the section."""
         return tuple(run for setting in self.settings for run in setting.runs)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether no run of it had real models."""
+        return all(setting.engine == "simulation" for setting in self.settings)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -145,7 +164,11 @@ def hardware_label(meta: dict[str, Any] | Any) -> str:
     """The hardware in one line, from a text or from keys and values."""
     hardware = meta.get("hardware")
     if isinstance(hardware, dict):
-        return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in hardware.items() if value is not None)
+        return ", ".join(
+            HARDWARE_TEXTS.get(key, f"{key.replace('_', ' ')} {{}}").format(value)
+            for key, value in hardware.items()
+            if value is not None and not (key in ONE_BY_DEFAULT and value == 1)
+        )
     return str(hardware) if hardware else "hardware not recorded"
 
 

@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from spinbench.report.cells import ABSENT
-from spinbench.report.compare import comparison_table, fastest, headlines
+from spinbench.report.compare import comparison_table, fastest
 from spinbench.report.focus import at_few_loads, focus
+from spinbench.report.headlines import headlines
 from spinbench.report.lossless import check_outputs
 from spinbench.report.section import Loaded
 
@@ -28,7 +29,8 @@ def print_table(loaded: Loaded, console: Console | None = None) -> None:
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
     sections, interrupted = loaded
     for section in sections:
-        what = f"{section.target}, trace {section.trace}, {section.dtype}"
+        simulated = ", simulated" if section.is_simulated else ""
+        what = f"{section.target}, trace {section.trace}, {section.dtype}{simulated}"
         shown = focus(section)
         for load in shown.loads:
             left_out = len(section.at(load)) - len(shown.at(load))

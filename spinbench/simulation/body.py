@@ -14,8 +14,8 @@ from spinbench.control.overlap import Overlap
 from spinbench.control.placement import SHARED, Placement
 from spinbench.simulation.answers import Answers
 from spinbench.simulation.lane import Lane
+from spinbench.simulation.overlapping_lanes import OverlappingLanes
 from spinbench.simulation.recorded_times import RecordedTimes
-from spinbench.simulation.streams import Streams
 
 
 class JobTimes(Protocol):
@@ -66,7 +66,7 @@ class SimulatedBody:
         self._environment = environment or Environment(initial_time=start_s)
         self._on_end = on_end
         self._lanes = [Lane(self._environment) for _ in range(placement.num_devices(len(self._drafters)))]
-        self._shared = Streams(self._environment, overlap) if overlap and len(self._lanes) == 2 else None
+        self._shared = OverlappingLanes(self._environment, overlap) if overlap and len(self._lanes) == 2 else None
         """In the lanes' place where they are of one device."""
         self._queue: deque[Job] = deque()
         """Jobs that the host has not handed out yet; empty where there are several lanes."""

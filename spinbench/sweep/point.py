@@ -65,6 +65,11 @@ def point_key(config: Mapping[str, Any], code: Mapping[str, Any], inputs: Mappin
     return digest({"config": config, "code": code, "inputs": inputs})
 
 
+def points_text(count: int) -> str:
+    """So many points, in words."""
+    return f"{count} point" if count == 1 else f"{count} points"
+
+
 def digest(content: Mapping[str, Any]) -> str:
     """Hex digest of plain values, whatever the order of their keys."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

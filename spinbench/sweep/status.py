@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spinbench.json_file import read_json
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, Session, SweepFolder, reason_of
-from spinbench.sweep.point import SweepPoint
+from spinbench.sweep.point import SweepPoint, points_text
 from spinbench.sweep.reason import by_reason
 
 
@@ -26,7 +26,7 @@ class FailureKind:
     def __str__(self) -> str:
         """In one line."""
         example = f" (e.g. {self.example})" if self.example else ""
-        return f"{self.count} {'point' if self.count == 1 else 'points'}: {self.reason}{example}"
+        return f"{points_text(self.count)}: {self.reason}{example}"
 
 
 @dataclass(frozen=True)

@@ -223,8 +223,8 @@ MISTAKES = {
     "number for a truth value": Mistake(
         overrides("models.use_chat_template=3"), ("models.use_chat_template is 3", "true or false")
     ),
-    "nucleus above one": Mistake(overrides("sampling.top_p=2"), ("sampling.top_p is 2", "at most 1")),
-    "temperature below zero": Mistake(overrides("sampling.temperature=-1"), ("sampling.temperature is -1",)),
+    "nucleus above one": Mistake(overrides("sampling.top_p=2"), ("sampling.top_p is 2", "<= 1")),
+    "temperature below zero": Mistake(overrides("sampling.temperature=-1"), ("sampling.temperature is -1", ">= 0")),
     "unknown dtype": Mistake(overrides("engine.dtype=int4"), ("engine.dtype is int4", "auto, float32, bfloat16, float64")),
     "negative seed": Mistake(overrides("seed=-1"), ("seed is -1", ">= 0")),
     "a pool too small for one request": Mistake(
@@ -326,7 +326,8 @@ def test_a_point_that_fails_late_does_not_stop_the_others(spinbench: CommandLine
 )
 def test_a_sweep_that_cannot_be_run_so(spinbench: CommandLine, overrides: list[str], said: str) -> None:
     before = files_in(spinbench.folder) | {"tiny.jsonl"}
-    outcome = spinbench("replay", "-m", *spinbench.overrides(), "selector=plain,random", *overrides)
+    base = [*spinbench.overrides(), "hydra.sweep.dir=sweep"]
+    outcome = spinbench("replay", "-m", *base, "selector=plain,random", *overrides)
     assert_refused(outcome, said)
     assert files_in(spinbench.folder) == before
 
@@ -334,6 +335,16 @@ def test_a_sweep_that_cannot_be_run_so(spinbench: CommandLine, overrides: list[s
 def test_what_is_of_sweeps_is_refused_in_a_run(spinbench: CommandLine) -> None:
     assert_refused(spinbench.replay("sweep.retry_failed=true"), "sweep.retry_failed is of sweeps", "add -m")
     assert_refused(spinbench.replay("launcher=processes"), "launcher is of sweeps", "add -m")
+
+
+def test_a_folder_of_the_other_mode_is_refused(spinbench: CommandLine) -> None:
+    before = files_in(spinbench.folder) | {"tiny.jsonl"}
+    base = [text for text in spinbench.overrides() if not text.startswith("hydra.")]
+    swept = spinbench("replay", "-m", *base, "seed=0,1", "hydra.run.dir=there")
+    assert_refused(swept, "hydra.run.dir has no effect on a sweep (-m); give hydra.sweep.dir=...")
+    single = spinbench("replay", *base, "hydra.sweep.dir=there")
+    assert_refused(single, "hydra.sweep.dir has no effect on a single run (no -m); give hydra.run.dir=...")
+    assert files_in(spinbench.folder) == before
 
 
 def test_report_on_folders_without_a_run(spinbench: CommandLine) -> None:

@@ -71,7 +71,7 @@ def test_plain_decoding_is_simulated_once_and_compared_whatever_k_is(capsys: pyt
     for other in ("b", "c"):
         code, out, content = compared(capsys, "a", other, "--metrics", "output_throughput")
         assert code == 0
-        assert "2 settings in common, 1 repeats each; only in A: 1, only in B: 1" in out
+        assert "2 settings in common, 1 repeat each; only in A: 1, only in B: 1" in out
         assert {one["verdict"] for one in content["differences"]} == {"equal"}
 
 

@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from spinbench.cli.compositions import Compositions
+from spinbench.cli.composition_cache import CompositionCache
 from spinbench.cli.config_loader import ComposedOnce
 from spinbench.cli.hydra_session import hydra_session, parse_arguments
 
@@ -24,8 +24,8 @@ class Loaders:
 def loaders() -> Iterator[Loaders]:
     with hydra_session("replay", parse_arguments("replay", [])) as hydra:
         path = hydra.config_loader.get_search_path()
-        files = dict.fromkeys(("main", "hydra", "schema"), Compositions())
-        yield Loaders(ConfigLoaderImpl(path), ComposedOnce(path, Compositions(), files))
+        files = dict.fromkeys(("main", "hydra", "schema"), CompositionCache())
+        yield Loaders(ConfigLoaderImpl(path), ComposedOnce(path, CompositionCache(), files))
 
 
 def said(config: DictConfig) -> tuple[str, list[object], bool | None]:

@@ -123,10 +123,12 @@ def test_the_override_file_gives_the_recommended_run_again(here: Path, capsys: p
     assert asked in [one["config"] for one in done.values()]
 
 
-def test_given_again_or_killed_half_way_it_gives_the_same_bytes(here: Path) -> None:
+def test_given_again_or_killed_half_way_it_gives_the_same_bytes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = outputs(here / "undisturbed")
     points = {path: path.stat().st_mtime_ns for path in Path("undisturbed/points").glob("*/point.json")}
     assert ask("undisturbed") == 0
+    said = capsys.readouterr().out
+    assert f"run {json.loads(Path('undisturbed/answer.json').read_text())['chosen']}\n  " in said
     assert outputs(here / "undisturbed") == before
     assert points == {path: path.stat().st_mtime_ns for path in Path("undisturbed/points").glob("*/point.json")}
     process = Forked(lambda: ask("killed"), here)

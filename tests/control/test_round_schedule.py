@@ -9,7 +9,7 @@ from simpy import Environment
 from spinbench.control.overlap import NOT_SLOWED, Overlap
 from spinbench.control.placement import Placement
 from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
-from spinbench.simulation.streams import Streams
+from spinbench.simulation.overlapping_lanes import OverlappingLanes
 from tests.control.contexts import outcome
 
 SLOWED = Overlap(target_alone=1.0, target_beside=1.5, drafter_alone=1.0, drafter_beside=2.0)
@@ -25,7 +25,7 @@ def test_both_lanes_are_done_when_they_are(factors, drafter_s, target_s):
     target_alone, target_more, drafter_alone, drafter_more = factors
     overlap = Overlap(target_alone, target_alone * target_more, drafter_alone, drafter_alone * drafter_more)
     environment = Environment()
-    streams = Streams(environment, overlap)
+    streams = OverlappingLanes(environment, overlap)
     for lane, duration_s in enumerate((target_s, drafter_s)):
         streams.submit(lane, duration_s, 0.0)
     environment.run()

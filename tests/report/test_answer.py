@@ -7,7 +7,7 @@ import pytest
 
 from spinbench.report.answer import Answer, CaseRow, FinalistRow, MemoryRow, RungRow
 from spinbench.report.answer_cells import megabytes_text, number_text
-from spinbench.report.answer_page import write_page
+from spinbench.report.answer_page import answer_sentences, write_page
 from spinbench.report.gain import Gain
 
 NO_ROOM = "UserError: request '{}' needs {} KV blocks, there are 9"
@@ -37,6 +37,14 @@ ANSWER = Answer(
 
 def page(tmp_path: Path, answer: Answer) -> list[str]:
     return write_page(tmp_path, answer, [{"set_up": "a"}]).read_text().splitlines()
+
+
+def test_a_terminal_says_what_to_run_and_what_it_gains() -> None:
+    assert answer_sentences(ANSWER) == [
+        "run a",
+        "  1.30x plain decoding in simulation, between 1.10x and 1.50x.",
+        "  It is the best single drafter with a fixed K: nothing else that was tried is better.",
+    ]
 
 
 def test_what_fails_for_one_reason_is_one_line(tmp_path: Path) -> None:

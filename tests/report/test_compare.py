@@ -115,6 +115,11 @@ def test_categories_name_the_fastest_fixed_drafter(runs: Path) -> None:
     assert len(table) == 8
 
 
+def test_categories_without_a_fixed_drafter_name_none(measured) -> None:
+    table = fastest_by_category(measured(plain=[10], spin=[20]), Load(4))
+    assert list(table.columns) == ["category", "plain_tokens_per_s", "best_method", "best_speedup"]
+
+
 def test_changes_of_drafter_are_compared_where_they_differ(tmp_path: Path) -> None:
     for switching, stall_ms in (("on_demand", 8.0), ("ahead", 8.0)):
         run = write_made_run(tmp_path / switching, "spin", 4, 0, switching=switching)

@@ -9,7 +9,7 @@ from spinbench.report.colours import colour_map
 from spinbench.report.factors import Factors, factors_of, staircase, worth
 from spinbench.report.figures.heat_map import heat_map_plot
 from spinbench.report.figures.load_curve import load_plot
-from spinbench.report.figures.pareto import DEVICE, USER, pareto_plot, pareto_table
+from spinbench.report.figures.pareto import DEVICE, USER, number_labels, pareto_plot, pareto_table
 from spinbench.report.figures.regret import regret_plot
 from spinbench.report.figures.staircase import staircase_plot
 from spinbench.report.section import load_sections
@@ -90,6 +90,13 @@ def test_nothing_beats_the_frontier_in_both(factors: Factors) -> None:
                   & ((table[USER] > row[USER]) | (table[DEVICE] > row[DEVICE]))).any()  # fmt: skip
         twin = ((frontier[USER] == row[USER]) & (frontier[DEVICE] == row[DEVICE])).any()
         assert twin == (not beaten)
+
+
+def test_numbers_that_would_hide_each_other_are_written_as_one() -> None:
+    places = [(10.0, 50.0), (10.2, 49.0), (10.1, 20.0), (40.0, 19.0)]
+    assert number_labels(places, right=50, top=60) == [
+        ("1, 2", places[1]), ("3", places[2]), ("4", places[3]),
+    ]  # fmt: skip
 
 
 def test_a_heat_map_has_the_best_of_everything_else(factors: Factors) -> None:

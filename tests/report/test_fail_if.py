@@ -38,7 +38,8 @@ def test_a_condition(text: str, before: float | None, after: float, holds: bool)
         ("output_throughput == 1", "cannot be read"),
         ("output_throughput < 1 y", "cannot be read"),
         ("output_throughput < __import__('os')", "cannot be read"),
-        ("throughput < 1", "no metric 'throughput'; metrics are lane_occupancy.a+b, output_throughput, p99_ttft_ms"),
+        ("speed < 1", "no metric 'speed'; metrics are lane_occupancy.a+b, output_throughput, p99_ttft_ms"),
+        ("output_througput < 1", "no metric 'output_througput'; did you mean output_throughput? metrics are lane"),
         ("output_throughput < -1x", "the factor is -1; it must be > 0"),
     ],
 )

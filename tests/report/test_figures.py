@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from spinbench.metrics.store import open_run
+from spinbench.report.colours import colour_map
 from spinbench.report.figures.acceptance import acceptance_plot, drafter_rounds
 from spinbench.report.figures.padding import padding_plot, padding_table
 from spinbench.report.figures.plot import legend_below, new_figure, plot_style
@@ -10,7 +12,7 @@ from spinbench.report.figures.timeline import NUM_ROUNDS, first_rounds, timeline
 from spinbench.report.load import Load
 from spinbench.report.section import load_sections
 
-from .made_runs import write_made_run
+from .made_runs import DRAFTERS, made_record, write_made_run
 
 
 @pytest.fixture(scope="session")
@@ -27,13 +29,38 @@ def test_shares_of_drafters_add_up_to_one(section) -> None:
 
 
 def test_drafters_are_compared_on_runs_that_do_not_choose(section) -> None:
-    assert set(drafter_rounds(section)["drafter"]) == {"smollm2-d256-code", "prompt-lookup"}
+    found = drafter_rounds(section)
+    assert set(found.rounds["drafter"]) == {"smollm2-d256-code", "prompt-lookup"}
+    assert found.is_fair
+
+
+def test_a_page_says_where_only_selectors_compare_drafters(section) -> None:
+    selecting = section.only([one for one in section.settings if len(one.drafters_used) != 1])
+    fair, unfair = (acceptance_plot(one) for one in (section, selecting))
+    assert fair is not None
+    assert unfair is not None
+    assert "From runs with one drafter." in fair.caption
+    assert "each saw other requests" in unfair.caption
+    assert unfair.title.startswith("As selectors chose: ")
+
+
+def test_no_panel_is_cut_where_another_run_is_shorter(tmp_path: Path) -> None:
+    lengths = {}
+    for method in ("spin", "epsilon-greedy"):
+        few = 6 if method == "spin" else 24
+        path = write_made_run(tmp_path / method, method, 4, 0, made_record(method, 4, 0, num_requests=few))
+        lengths[method] = int(open_run(path).rounds["round_index"].max())
+    plot = selection_plot(load_sections([tmp_path])[0][0], colour_map(("spin", "epsilon-greedy"), DRAFTERS))
+    assert plot is not None
+    longest = plot.data["round_index"].max()
+    assert lengths["epsilon-greedy"] > lengths["spin"]
+    assert all(axes.get_xlim()[1] >= longest for axes in plot.figure.axes)
 
 
 def test_the_heat_map_holds_the_means_of_its_rounds(section) -> None:
     plot = acceptance_plot(section)
     assert plot is not None
-    rounds = drafter_rounds(section)
+    rounds = drafter_rounds(section).rounds
     cell = rounds[(rounds["drafter"] == "prompt-lookup") & (rounds["category"] == "code")]
     row = plot.data.set_index(["drafter", "category"]).loc[("prompt-lookup", "code")]
     assert row.tolist() == pytest.approx([cell["emitted"].mean(), len(cell)])

@@ -35,6 +35,17 @@ def test_a_differing_output_is_named(lossy_runs: Path) -> None:
     assert "q003 in spin at batch 4, from output token 7 on" in result.sentence
 
 
+def test_simulated_answers_prove_nothing(tmp_path: Path) -> None:
+    for method in ("plain", "spin"):
+        write_made_run(tmp_path / method, method, 4, 0, engine="simulation")
+    (section,), _ = load_sections([tmp_path])
+    sentence = check_outputs(section).sentence
+    assert sentence.startswith("All 24 outputs equal those of plain decoding at the same load, as they must")
+    write_made_run(tmp_path / "real", "spin", 4, 0)
+    (section,), _ = load_sections([tmp_path])
+    assert check_outputs(section).sentence.startswith("Lossless: all 48 outputs")
+
+
 def test_without_plain_nothing_is_claimed(tmp_path: Path) -> None:
     write_made_run(tmp_path, "spin", 4, 0)
     (section,), _ = load_sections([tmp_path])

@@ -70,7 +70,7 @@ def test_merged_drafts_are_no_drafters_own(tmp_path: Path) -> None:
     assert [setting.drafts_trees for setting in settings.values()] == [False, True, False]
     # drafters are compared by chains of their own
     chain = settings["fixed smollm2-d256-code K=4"].runs[0]
-    assert len(drafter_rounds(section)) == len(chain.rounds)
+    assert len(drafter_rounds(section).rounds) == len(chain.rounds)
 
 
 @pytest.mark.parametrize(

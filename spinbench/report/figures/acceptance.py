@@ -1,5 +1,7 @@
 """How well each drafter guesses each category of request, and each position of a draft."""
 
+from dataclasses import dataclass
+
 import pandas as pd
 import seaborn as sns
 
@@ -8,11 +10,34 @@ from spinbench.report.colours import PAPER
 from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 from spinbench.report.section import Section
 
+OF_ONE = "From runs with one drafter."
+OF_SEVERAL = (
+    "From the rounds that selectors gave to each drafter, since no run has a single one: each saw other requests, "
+    "namely those that it was thought good at, so this does not compare drafters fairly (`selector=fixed` would)."
+)
 MIN_REACHED = 10
 """Drafts that must have reached a position for its conditional rate to be drawn: less is noise."""
 
 
-def drafter_rounds(section: Section) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False)
+class DrafterRounds:
+    """Rounds by which drafters are compared."""
+
+    rounds: pd.DataFrame
+    is_fair: bool
+    """Whether each drafter drafted for every request, as in runs with one drafter; else selectors chose for which."""
+
+    @property
+    def note(self) -> str:
+        """Whose rounds they are."""
+        return OF_ONE if self.is_fair else OF_SEVERAL
+
+    def title(self, finding: str) -> str:
+        """The finding, with a word of warning where drafters are not compared on the same requests."""
+        return finding if self.is_fair else f"As selectors chose: {finding}"
+
+
+def drafter_rounds(section: Section) -> DrafterRounds:
     """The rounds that compare drafters fairly: chains of runs with a single drafter, which see every request.
 
     A selector gives a drafter the requests it is good at; such rounds, and those of trees, are used only where no run
@@ -22,12 +47,13 @@ def drafter_rounds(section: Section) -> pd.DataFrame:
     single = [run for setting in alone for run in setting.runs]
     rounds = [with_category(run.tables) for run in single or section.runs]
     pooled = pd.concat(rounds, ignore_index=True)
-    return pooled[pooled["drafter"].isin(section.drafters)]
+    return DrafterRounds(pooled[pooled["drafter"].isin(section.drafters)], is_fair=bool(single))
 
 
 def acceptance_plot(section: Section) -> Plot | None:
     """A heat map of acceptance length, drafter by category; None when there are no drafts or no categories."""
-    rounds = drafter_rounds(section).dropna(subset=["category"])
+    found = drafter_rounds(section)
+    rounds = found.rounds.dropna(subset=["category"])
     if rounds.empty:
         return None
     means = rounds.groupby(["drafter", "category"])["emitted"].agg(["mean", "size"])
@@ -53,7 +79,7 @@ def acceptance_plot(section: Section) -> Plot | None:
         axes.set(xlabel="category of the request", ylabel="")
         axes.set_xticks(axes.get_xticks(), list(grid.columns), rotation=30, ha="right", rotation_mode="anchor")
         axes.tick_params(axis="y", rotation=0)
-        title = _finding(grid)
+        title = found.title(_finding(grid))
         set_title(figure, title)
     data = means.rename(columns={"mean": "acceptance_length", "size": "rounds"}).reset_index()
     return Plot(
@@ -62,7 +88,7 @@ def acceptance_plot(section: Section) -> Plot | None:
         data=data,
         title=title,
         alt=f"Heat map of acceptance length for {len(order)} drafters and {len(grid.columns) - 1} categories.",
-        caption="Tokens emitted per round, the target's own included; 1.00 is plain decoding. Runs with one drafter.",
+        caption=f"Tokens emitted per round, the target's own included; 1.00 is plain decoding. {found.note}",
     )
 
 
@@ -80,7 +106,8 @@ def _finding(grid: pd.DataFrame) -> str:
 
 def positions_plot(section: Section, colours: dict[str, str]) -> Plot | None:
     """Marginal and conditional acceptance by position in the draft, a line per drafter; None without drafts."""
-    rounds = drafter_rounds(section)
+    found = drafter_rounds(section)
+    rounds = found.rounds
     rows = []
     for name in section.drafters:
         rates = position_rates(rounds[rounds["drafter"] == name])
@@ -112,7 +139,7 @@ def positions_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         names = list(dict.fromkeys(data["drafter"]))
         handles = [panels[0].plot([], [], color=colours[name], marker="o", linewidth=2.5)[0] for name in names]
         legend_below(figure, handles, names)
-        title = _position_finding(data)
+        title = found.title(_position_finding(data))
         set_title(figure, title)
     return Plot(
         name="acceptance_by_position",
@@ -121,7 +148,7 @@ def positions_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         title=title,
         alt=f"Lines of acceptance by draft position for {len(names)} drafters.",
         caption="Marginal divides by all drafts (as vLLM does), conditional by drafts that reached the position; where "
-        f"fewer than {MIN_REACHED} did, only the CSV has it. From runs with one drafter.",
+        f"fewer than {MIN_REACHED} did, only the CSV has it. {found.note}",
     )
 
 

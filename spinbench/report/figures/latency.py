@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from spinbench.metrics.latency import latency_samples
 from spinbench.report.colours import shade_by_setting
@@ -51,6 +51,7 @@ def latency_plot(section: Section, colours: dict[str, str]) -> Plot:
                 axes.set(title=load.label, xlabel=axis_label, ylim=(0, 1.01))
                 axes.set_xlim(left=0)
                 axes.xaxis.set_major_locator(MaxNLocator(5))
+                axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
             panels[line, 0].set_ylabel("share of requests")
         labels = [label for label in section.labels if label in handles]
         legend_below(figure, [handles[label] for label in labels], labels)

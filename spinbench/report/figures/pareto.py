@@ -1,5 +1,7 @@
 """What a user gets against what a device gives: the settings that nothing beats in both."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from spinbench.report.colours import GRID, INK, PAPER
@@ -7,6 +9,10 @@ from spinbench.report.factors import Factors
 from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 
 MAX_NAMED = 8
+LABEL_WIDTH, LABEL_HEIGHT = 0.03, 0.06
+"""Of a number on the figure, as shares of its axes."""
+ROOM_RIGHT, ROOM_ABOVE = 1.06, 1.12
+"""Where the axes end, as multiples of the largest value, so that labels are inside."""
 USER, DEVICE = "tokens_per_s_per_user", "tokens_per_s_per_device"
 
 
@@ -46,14 +52,15 @@ def pareto_plot(factors: Factors, colours: dict[str, str]) -> Plot | None:
             frontier[USER], frontier[DEVICE], s=90, zorder=4, edgecolors=INK, linewidths=1.6,
             color=[colours[method] for method in frontier["method"]],
         )  # fmt: skip
-        for number, (_, row) in enumerate(named.iterrows(), start=1):
+        right, top = ROOM_RIGHT * float(data[USER].max()), ROOM_ABOVE * float(data[DEVICE].max())
+        places = [(float(x), float(y)) for x, y in zip(named[USER], named[DEVICE], strict=True)]
+        for text, place in number_labels(places, right, top):
             axes.annotate(
-                str(number), (row[USER], row[DEVICE]), xytext=(7, 7), textcoords="offset points", fontsize=12, zorder=5,
+                text, place, xytext=(7, 7), textcoords="offset points", fontsize=12, zorder=5,
                 bbox={"facecolor": PAPER, "edgecolor": GRID, "pad": 1.5},
             )  # fmt: skip
         axes.set(xlabel="output tokens/s per user (1000 / median TPOT)", ylabel="output tokens/s per device")
-        axes.set_xlim(left=0)
-        axes.set_ylim(0, 1.12 * float(data[DEVICE].max()))
+        axes.set(xlim=(0, right), ylim=(0, top))
         dots = [axes.plot([], [], "o", color=colours[method], markersize=8)[0] for method in methods]
         legend_below(figure, dots, methods)
         title = _finding(data, frontier)
@@ -68,6 +75,23 @@ def pareto_plot(factors: Factors, colours: dict[str, str]) -> Plot | None:
         caption=f"All loads together; right and up is better, and nothing is better in both than what is on the line. "
         f"On it: {numbers}.",
     )
+
+
+def number_labels(
+    places: Sequence[tuple[float, float]], right: float, top: float
+) -> list[tuple[str, tuple[float, float]]]:
+    """Numbers of places, from 1, and where each stands: neighbours so close that one would hide the other share one.
+
+    `places` are (x, y) on axes that end at `right` and `top`, in the order of their numbers.
+    """
+    groups: list[list[int]] = []
+    for number, (x, y) in enumerate(places):
+        first = places[groups[-1][0]] if groups else None
+        if first and abs(x - first[0]) < LABEL_WIDTH * right and abs(y - first[1]) < LABEL_HEIGHT * top:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return [(", ".join(str(number + 1) for number in group), places[group[-1]]) for group in groups]
 
 
 def _finding(data: pd.DataFrame, frontier: pd.DataFrame) -> str:

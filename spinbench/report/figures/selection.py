@@ -20,7 +20,8 @@ def selection_plot(section: Section, colours: dict[str, str]) -> Plot | None:
     if not selecting:
         return None
     labels = list(dict.fromkeys(setting.label for setting in selecting))
-    if len(labels) > MAX_SELECTORS:
+    are_all = len(labels) <= MAX_SELECTORS
+    if not are_all:
         best = {label: max(s.median("output_throughput") for s in selecting if s.label == label) for label in labels}
         labels = sorted(labels, key=lambda label: best[label], reverse=True)[:MAX_SELECTORS]
         selecting = [setting for setting in selecting if setting.label in labels]
@@ -31,8 +32,9 @@ def selection_plot(section: Section, colours: dict[str, str]) -> Plot | None:
     with plot_style():
         figure = new_figure(1.9 + 2.1 * len(labels))
         panels = figure.subplots(len(labels), len(loads), sharey=True, sharex="col", squeeze=False)
-        for line, label in enumerate(labels):
-            for column, load in enumerate(loads):
+        for column, load in enumerate(loads):
+            last = 0.0  # one axis for the whole column, as long as the longest run
+            for line, label in enumerate(labels):
                 axes = panels[line, column]
                 axes.set(ylim=(0, 1))
                 axes.set_title(f"{label}, {load.label}")
@@ -44,11 +46,12 @@ def selection_plot(section: Section, colours: dict[str, str]) -> Plot | None:
                         colors=[colour_of[name] for name in names],
                         linewidth=0,
                     )
-                    axes.set_xlim(share["round_index"].min(), share["round_index"].max())
+                    last = max(last, float(share["round_index"].max()))
                 if column == 0:
                     axes.set_ylabel("share of requests")
                 if line == len(labels) - 1:
                     axes.set_xlabel("round")
+                    axes.set_xlim(0, last or 1)
         handles = [panels[0, 0].bar([0], [0], color=colour_of[name])[0] for name in names]
         legend_below(figure, handles, names)
         title = _finding(selecting)
@@ -63,7 +66,7 @@ def selection_plot(section: Section, colours: dict[str, str]) -> Plot | None:
         title=title,
         alt=f"Stacked shares of drafters over rounds for {', '.join(labels)}.",
         caption=f"Share of (round, request) pairs given to each drafter, all repeats together, in {NUM_BINS} bins."
-        + (f" The {MAX_SELECTORS} fastest selectors." if len(labels) == MAX_SELECTORS else ""),
+        + ("" if are_all else f" The {MAX_SELECTORS} fastest selectors."),
     )
 
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from spinbench.report.colours import INK, PAPER, PLAIN, shade_by_setting
 from spinbench.report.compare import comparison_table, fastest
 from spinbench.report.figures.plot import Plot, name_rows, new_figure, plot_style, set_title, write_beside
+from spinbench.report.headlines import busy_share
 from spinbench.report.load import Load
 from spinbench.report.section import Section
 
@@ -41,9 +42,20 @@ def throughput_plot(section: Section, colours: dict[str, str]) -> Plot:
         data=data,
         title=title,
         alt=f"Bars of output tokens per second for {len(labels)} methods at {loads}.",
-        caption=f"Median of {repeats} repeats, black line from smallest to largest; in brackets the multiple of plain "
-        "decoding (dashed line).",
+        caption=_caption(section, repeats),
     )
+
+
+def _caption(section: Section, repeats: int) -> str:
+    what = f"Median of {repeats} repeats, black line from smallest to largest" if repeats > 1 else "One run each"
+    caption = f"{what}; in brackets the multiple of plain decoding (dashed line)."
+    waiting = [load.label for load in section.loads if busy_share(section, load) is not None]
+    if waiting:
+        caption += (
+            f" At {'; '.join(waiting)} even the fastest waits for requests, so that bars show what was asked for, and "
+            "hide what could be served."
+        )
+    return caption
 
 
 def _draw_bars(axes: Axes, rows: pd.DataFrame, colour_of: Mapping[str, str], hatch_of: Mapping[str, str]) -> None:

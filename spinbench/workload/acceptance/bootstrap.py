@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinbench.errors import UserError
+from spinbench.workload.acceptance.accepted_runs import MAX_RUN, run_lengths, stretches
 from spinbench.workload.acceptance.counter_random import request_keys, uniforms
 from spinbench.workload.acceptance.drafter_name import models_of
 from spinbench.workload.acceptance.from_table import ngram_agreed, ngram_confidence
-from spinbench.workload.acceptance.runs import MAX_RUN, run_lengths, stretches
 from spinbench.workload.acceptance.streams import AcceptanceStreams, Bools, Ints
 from spinbench.workload.acceptance.table import AcceptanceTable, Bytes
 from spinbench.workload.request import Request

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spinbench.errors import UserError
+from spinbench.workload.acceptance.accepted_runs import cut_at_end, run_lengths, stretches
 from spinbench.workload.acceptance.drafter_name import is_ngram, models_of
-from spinbench.workload.acceptance.runs import cut_at_end, run_lengths, stretches
 from spinbench.workload.acceptance.streams import AcceptanceStreams, Ints
 from spinbench.workload.acceptance.table import AcceptanceTable, DrafterColumns
 from spinbench.workload.request import Request

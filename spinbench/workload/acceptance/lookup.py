@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from spinbench.workload.acceptance.accepted_runs import MAX_RUN
 from spinbench.workload.acceptance.agreement import MAX_AGREED, NOTHING_TO_COMPARE
-from spinbench.workload.acceptance.runs import MAX_RUN
 
 MAX_ORDER = 3
 """Longest n-gram that prompt lookup searches for, in tokens."""

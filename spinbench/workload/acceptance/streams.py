@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from spinbench.workload.acceptance.accepted_runs import MAX_RUN, capped_remaining
 from spinbench.workload.acceptance.agreement import NOTHING_TO_COMPARE
 from spinbench.workload.acceptance.drafter_name import is_ngram, model_of, models_of
 from spinbench.workload.acceptance.lookup import MAX_ORDER
 from spinbench.workload.acceptance.probability import decode_probability
-from spinbench.workload.acceptance.runs import MAX_RUN, capped_remaining
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spinbench.errors import UserError
+from spinbench.workload.acceptance.accepted_runs import MAX_RUN, remaining, run_lengths
 from spinbench.workload.acceptance.counter_random import Words, request_keys, uniforms
 from spinbench.workload.acceptance.drafter_name import models_of
 from spinbench.workload.acceptance.lookup import MAX_ORDER
-from spinbench.workload.acceptance.runs import MAX_RUN, remaining, run_lengths
 from spinbench.workload.acceptance.streams import AcceptanceStreams, Bools, Ints
 from spinbench.workload.acceptance.table import Bytes
 from spinbench.workload.request import Request

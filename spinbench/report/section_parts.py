@@ -8,7 +8,6 @@ from spinbench.report.compare import (
     THROUGHPUT,
     comparison_table,
     fastest_by_category,
-    headlines,
     oracle_table,
     switching_table,
 )
@@ -27,12 +26,12 @@ from spinbench.report.figures.staircase import staircase_plot
 from spinbench.report.figures.throughput import throughput_plot
 from spinbench.report.figures.timeline import timeline_plot
 from spinbench.report.focus import at_few_loads, focus, with_tables
+from spinbench.report.headlines import fastest_runnable, headlines, level_sentence, sureness
 from spinbench.report.load import Load
 from spinbench.report.lossless import check_outputs
 from spinbench.report.provenance import commands, config_text, facts, model_table, run_table, samples
 from spinbench.report.section import Section
 from spinbench.report.shelf import Shelf
-from spinbench.report.sureness import fastest_runnable, idle_sentence, level_sentence, sureness
 
 SHOWN_DIFFERENCES = 10
 SHOWN_ORACLE_ROWS = 30
@@ -61,7 +60,6 @@ class SectionParts:
         section = self._section
         what = f"{section.target}, trace {section.trace}, {section.dtype}, {section.hardware}"
         lines = headlines(self._few)
-        lines += [line for load in self._few.loads if (line := idle_sentence(self._few, load))]
         if len(self._factors.table) > len(self._focus.settings):
             lines += [level_sentence(section, load) for load in self._few.loads]
         lines += [line for load in self._few.loads for line in sureness(self._few, load)]

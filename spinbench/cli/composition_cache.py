@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Compositions:
+class CompositionCache:
     """What was read or composed, by all that it depends on; pickled, which takes a fifth of a deep copy's time."""
 
     def __init__(self) -> None:

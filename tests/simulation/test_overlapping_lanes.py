@@ -4,7 +4,7 @@ import pytest
 from simpy import Environment
 
 from spinbench.control.overlap import Overlap
-from spinbench.simulation.streams import Streams
+from spinbench.simulation.overlapping_lanes import OverlappingLanes
 
 SLOW = Overlap(target_alone=1.0, target_beside=1.5, drafter_alone=1.0, drafter_beside=2.0)
 NO_LOSS = Overlap(1.0, 1.0, 1.0, 1.0)
@@ -14,7 +14,7 @@ CORES_APART = Overlap(target_alone=2.0, target_beside=2.0, drafter_alone=4.0, dr
 def ends(overlap: Overlap, *jobs: tuple[int, float, float]) -> list[tuple[float, float]]:
     """Start and end of each job, given as lane, seconds alone and the earliest start, all submitted at 0."""
     environment = Environment()
-    streams = Streams(environment, overlap)
+    streams = OverlappingLanes(environment, overlap)
     found: list[tuple[float, float]] = [(-1.0, -1.0)] * len(jobs)
 
     def note(place: int):

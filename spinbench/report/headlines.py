@@ -1,11 +1,11 @@
-"""How sure the answer is: time per output token of the best against its rivals, request by request."""
+"""The answer in sentences, and how sure it is: time per output token of the best against its rivals."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from spinbench.metrics.store import Run
-from spinbench.report.compare import THROUGHPUT, best_fixed
+from spinbench.report.compare import THROUGHPUT, best_fixed, headline, selector_sentence
 from spinbench.report.compared_run import ComparedRun, SettingPair
 from spinbench.report.difference import Difference, differences
 from spinbench.report.load import Load
@@ -53,14 +53,33 @@ def level_sentence(section: Section, load: Load) -> str:
     return f"At {load.label} {level} of {len(settings)} settings are within {LEVEL:.0%} of the fastest."
 
 
+def headlines(section: Section) -> list[str]:
+    """The answer first: per load the fastest setting, and what choosing among drafters gave.
+
+    Where the server waits for requests, that comes before the fastest, whose throughput then says little.
+    """
+    lines = [line for load in section.loads for line in (idle_sentence(section, load), headline(section, load)) if line]
+    return lines + [line for load in section.loads if (line := selector_sentence(section, load))]
+
+
+def busy_share(section: Section, load: Load) -> float | None:
+    """Share of the time in which the fastest has something to do, where it waits for requests; None where it does not.
+
+    It does where requests come by themselves and less than `BUSY` of the time is filled: then even the fastest gives
+    the tokens that were asked for, and not those that it could.
+    """
+    best = fastest_runnable(section, load)
+    if best is None or not _is_open(best.runs[0]):
+        return None
+    busy = float(np.mean([sum((run.summary.get("lane_occupancy") or {}).values()) for run in best.runs]))
+    return busy if busy < BUSY else None
+
+
 def idle_sentence(section: Section, load: Load) -> str | None:
     """What throughput hides where the server waits for requests: who needs the least time per token; else None."""
     settings = [one for one in section.at(load) if not one.is_oracle and one.median(MEDIAN_TPOT) > 0]
-    best = fastest_runnable(section, load)
-    if best is None or not settings or not _is_open(best.runs[0]):
-        return None
-    busy = float(np.mean([sum((run.summary.get("lane_occupancy") or {}).values()) for run in best.runs]))
-    if busy >= BUSY:
+    best, busy = fastest_runnable(section, load), busy_share(section, load)
+    if best is None or busy is None or not settings:
         return None
     least = min(settings, key=lambda setting: setting.median(MEDIAN_TPOT))
     plain = section.baseline_of(least)

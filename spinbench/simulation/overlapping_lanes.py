@@ -20,7 +20,7 @@ class _Running:
     end: Event
 
 
-class Streams:
+class OverlappingLanes:
     """A queue for each of two lanes. A job's speed changes whenever the other lane begins or ends one."""
 
     def __init__(self, environment: Environment, overlap: Overlap) -> None:

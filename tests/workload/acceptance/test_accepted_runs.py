@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinbench.workload.acceptance.runs import cut_at_end, run_lengths, stretches
+from spinbench.workload.acceptance.accepted_runs import cut_at_end, run_lengths, stretches
 
 texts = st.lists(st.lists(st.booleans(), max_size=12), min_size=1, max_size=5)
 
