@@ -165,9 +165,11 @@ def category_table(section: Section, load: Load) -> pd.DataFrame:
 def fastest_by_category(section: Section, load: Load) -> pd.DataFrame:
     """Per category: the fastest fixed drafter, the fastest of all, and both as a multiple of plain.
 
-    Without a run with one drafter the columns of the first are left out.
+    Without a run with one drafter the columns of the first are left out; empty where there is nothing to compare.
     """
     speeds = category_table(section, load)
+    if len(speeds.columns) < 2:
+        return pd.DataFrame()
     plain = next((setting.label for setting in section.at(load) if setting.is_baseline), None)
     fixed = [s.label for s in section.at(load) if len(s.drafters_used) == 1 and s.label in speeds]
     rows = []

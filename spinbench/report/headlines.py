@@ -88,7 +88,7 @@ def idle_sentence(section: Section, load: Load) -> str | None:
     )
     return (
         f"At {load.label} the server waits for requests ({best.label} is busy {busy:.0%} of the time), so that "
-        f"throughput says little: the least time per output token has **{least.label}**, median "
+        f"throughput says little of what it could serve: the least time per output token has **{least.label}**, median "
         f"{least.median(MEDIAN_TPOT):.1f} ms{against}."
     )
 

@@ -13,6 +13,7 @@ from spinbench.report.compare import (
     selector_sentence,
     switching_table,
 )
+from spinbench.report.figures.throughput import throughput_plot
 from spinbench.report.load import Load
 from spinbench.report.section import load_sections
 
@@ -118,6 +119,15 @@ def test_categories_name_the_fastest_fixed_drafter(runs: Path) -> None:
 def test_categories_without_a_fixed_drafter_name_none(measured) -> None:
     table = fastest_by_category(measured(plain=[10], spin=[20]), Load(4))
     assert list(table.columns) == ["category", "plain_tokens_per_s", "best_method", "best_speedup"]
+
+
+def test_one_setting_is_not_compared_by_category(measured) -> None:
+    assert fastest_by_category(measured(spin=[20]), Load(4)).empty
+
+
+def test_plain_is_no_multiple_of_itself_where_it_is_fastest(measured) -> None:
+    section = measured(plain=[20], spin=[10])
+    assert throughput_plot(section, {"plain": "#111111", "spin": "#222222"}).title == "Fastest at batch 4: plain"
 
 
 def test_changes_of_drafter_are_compared_where_they_differ(tmp_path: Path) -> None:

@@ -75,8 +75,9 @@ def _finding(tables: dict[Load, pd.DataFrame]) -> str:
     parts = []
     for load, table in tables.items():
         best, *ties = fastest(table)
-        speedup = float(table.loc[table["method"] == best, "speedup"].iloc[0])
-        gain = "" if math.isnan(speedup) else f" ({speedup:.2f}x plain)"
+        row = table[table["method"] == best].iloc[0]
+        has_gain = not (row["is_baseline"] or math.isnan(row["speedup"]))
+        gain = f" ({row['speedup']:.2f}x plain)" if has_gain else ""
         others = f", level with {len(ties)} other{'s' if len(ties) > 1 else ''}" if ties else ""
         parts.append(f"{load.label}: {best}{gain}{others}")
     return "Fastest at " + "; at ".join(parts)
