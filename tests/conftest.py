@@ -27,8 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SLOW_LAST = ("models", "report", "simulation", "runtime", "cli", "mutations")
 """Folders whose tests take longer than a blink, in the order in which they run behind all others."""
 LONGEST = (
-    "simulation/test_exactness.py", "cli/test_replay.py", "runtime/test_lossless.py", "cli/test_recommend.py",
-    "cli/test_simulation.py", "runtime/test_tensor_parallel.py", "mutations/test_mutations.py",
+    "simulation/test_exactness.py", "cli/test_recommend.py", "cli/test_simulation.py", "cli/test_replay.py",
+    "simulation/test_sensitivity.py", "mutations/test_mutations.py", "runtime/test_rejection.py", "runtime/test_lossless.py",
 )  # fmt: skip
 """Files that take longest, longest first: they run in front of the other slow ones, so that none is left to the end."""
 
