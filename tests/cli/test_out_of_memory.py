@@ -67,6 +67,7 @@ def test_a_profile_leaves_out_what_does_not_fit(spinbench: CommandLine, monkeypa
     scarce_passes(monkeypatch, lambda spans: len(spans) <= 2)
     monkeypatch.setattr(measure_module, "VISITS", {})
     monkeypatch.setattr(measure_module, "LOOP_SHARES", (0.0, 1.0))
+    monkeypatch.setattr(measure_module, "SHORT_PASS_S", 0.0)
     monkeypatch.setattr(profile_command, "measure_overlap", lambda *rest: None)
     good = str(spinbench.models.good_drafter)
     done = measure(spinbench, "max_num_seqs=3", "layouts=[packed]", f"models.drafters=[{good}]")
