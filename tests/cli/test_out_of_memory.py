@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ from tests.runtime.scarce_memory import ScarceMemory
 from tests.runtime.test_too_little_memory import TORCHS_WORDS, Alone
 
 
-def scarce(*rest: object, **more: object) -> None:
+def scarce(*rest: object, **more: object) -> NoReturn:
     """In place of what does not fit."""
     raise torch.OutOfMemoryError(TORCHS_WORDS)
 
