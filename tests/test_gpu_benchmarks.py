@@ -5,6 +5,7 @@ import queue
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,10 @@ import yaml
 pytest.importorskip("triton")
 from benchmarks.gpu import kernel_checks, losslessness, serving, turns
 from benchmarks.gpu.__main__ import PARTS, main
+from benchmarks.gpu.figure import FIGURES, judged
 from benchmarks.gpu.part import Allowance, NotMeasured, Part, Row, measured
 from benchmarks.gpu.scene import Scene, largest_target
-from benchmarks.gpu.summary import BARS, figures, write_summary
+from benchmarks.gpu.summary import TO_SHOW, in_one_line, verdicts, write_summary
 from benchmarks.gpu.turns import Replayed, Turns
 from spinbench.cli.hydra_app import Point, check_each, compose_points
 from spinbench.cli.replay_command import Replay
@@ -47,6 +49,8 @@ def test_kernels_graphs_and_models_in_miniature(tmp_path: Path, capsys: pytest.C
     assert "no GPU: times mean nothing" in page
     assert "*Not measured*: not asked for" in page
     assert "plain step at batch 1, times the memory's limit" in page
+    # all that a CPU can be judged by: kernels; answers were not asked for
+    assert "**Bars met: 1 of 12. Missed: 0. Not measured: 4. Not judged without a GPU: 7.**" in page
 
 
 def test_figures_are_read_off_the_tables() -> None:
@@ -56,11 +60,72 @@ def test_figures_are_read_off_the_tables() -> None:
             "host_share": [0.04, 0.03],
         }
     )  # fmt: skip
-    assert figures([Part("steps", table, None, 1.0), Part("drafts", None, "no time", 0.0)]) == {
-        "plain step at batch 1, times the memory's limit": 1.1,
-        "verify of 5 tokens, times a plain step, batch 1": 1.25,
-        "host share of a plain step, batch 1": 0.04,
+    parts = {name: Part(name, None, "no time", 0.0) for name in PARTS}
+    found = judged(parts | {"steps": Part("steps", table, None, 1.0)}, on_gpu=True)
+    assert [(one.figure.what, one.value, one.verdict) for one in found if one.value is not None] == [
+        ("plain step at batch 1, times the memory's limit", 1.1, "met"),
+        ("verification of 5 tokens over a plain step, batch 1", 1.25, "missed"),
+        ("host share of a plain step, batch 1", 0.04, "met"),
+        ("worst step of all batches, times the memory's limit", 1.3, "no bar"),
+    ]
+    assert {one.verdict for one in found if one.value is None} == {"not measured: no time"}
+    assert in_one_line(found) == (
+        "Bars met: 2 of 12. Missed: 1 (verification of 5 tokens over a plain step, batch 1: 1.25, bar <= 1.10). "
+        "Not measured: 9."
+    )
+
+
+def test_every_bar_is_met_or_missed_by_its_own_table() -> None:
+    """Tables as the parts leave them, all of whose figures reach their bars, and then none does."""
+    tables = {
+        "steps": [
+            {"batch": 1, "rows_per_request": rows, "device_ms": ms, "times_the_limit": 1.1, "host_share": 0.01}
+            for rows, ms in ((1, 2.0), (5, 2.1))
+        ],
+        "drafts": [{"batch": 1, "device_us_per_token": 120.0}, {"batch": 8, "device_us_per_token": 300.0}],
+        "waits": [{"batch": 1, "in_a_draft": 0, "in_a_verification": 1}],
+        "overlap": [{"gain": 1.1}],
+        "kernels": [{"right": True}, {"right": True}],
+        "bandwidth": [{"share_of_copy": 0.8}, {"share_of_copy": 0.71}],
+        "layouts": [
+            {"layout": "padded", "by": "torch", "time_us": 9.0},
+            {"layout": "decomposed", "by": "kernels", "time_us": 3.0},
+        ],
+        "losslessness": [{"right": True}],
+        "serving": [
+            {"method": method, "batch": batch, "output_throughput": 100.0, "failure": ""}
+            for method in ("plain", "spin", "joint", "generate", "fixed", "assisted")
+            for batch in (1, 8)
+        ],
+        "validation": [
+            {"of": "profile", "metric": float("nan"), "error": float("nan")},
+            *(
+                {"of": "validation", "metric": metric, "error": -0.02}
+                for metric in ("output_throughput", "median_tpot_ms", "p90_tpot_ms")
+            ),
+        ],
     }
+    parts = [Part(name, pd.DataFrame(tables[name]), None, 1.0) for name in PARTS]
+    met = verdicts(parts, on_gpu=True)
+    assert {one.verdict for one in met if one.figure.bar} == {"met"}
+    assert {one.verdict for one in met if not one.figure.bar} == {"no bar"}
+    assert {one.figure.what: one.value for one in met}["padded attention over decomposed, time"] == 3.0
+    cut = [replace(part, reason="its time is over") for part in parts]
+    assert (
+        in_one_line(verdicts(cut, on_gpu=True)) == "Bars met: 12 of 12, 12 of them so far. Missed: 0. Not measured: 0."
+    )
+
+    worse = {
+        "times_the_limit": 1.2, "host_share": 0.06, "device_us_per_token": 151.0, "in_a_draft": 1,
+        "in_a_verification": 2, "right": False, "share_of_copy": 0.69, "error": 0.06,
+    }  # fmt: skip
+    for part in parts:
+        assert part.table is not None
+        for column in worse.keys() & set(part.table):
+            part.table[column] = worse[column]
+        if part.name == "steps":
+            part.table["device_ms"] = [2.0, 2.3]
+    assert {one.verdict for one in verdicts(parts, on_gpu=True) if one.figure.bar} == {"missed"}
 
 
 def test_without_a_gpu_only_the_miniature_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +156,10 @@ def test_what_was_measured_is_there_however_a_part_ends(tmp_path: Path) -> None:
 
     assert part(None) == (2, None, False)
     assert part(NotMeasured("no model")) == (2, "no model", False)
+    assert part(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has 1 GiB. More")) == (
+        2, "part: out of memory (CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has 1 GiB); nothing smaller is tried",
+        False,
+    )  # fmt: skip
     assert part(RuntimeError("CUDA error: an illegal memory access\nmore")) == (
         2, "RuntimeError: CUDA error: an illegal memory access", True
     )  # fmt: skip
@@ -105,18 +174,21 @@ def test_what_was_measured_is_there_however_a_part_ends(tmp_path: Path) -> None:
 def test_the_page_is_there_before_the_last_part(tmp_path: Path) -> None:
     meta = {
         "created": "now", "git_commit": "abc", "copy_bytes_per_s": 4e12, "matrix_flops_per_s": 8e14,
-        "hardware": {"gpu": "H200", "cpu": "x"},
+        "hardware": {"gpu": "H200", "cpu": "x"}, "miniature": False, "sizes": "target llama-7b-shape",
     }  # fmt: skip
     table = pd.DataFrame(
         [{"batch": 1, "rows_per_request": 1, "device_ms": 3.0, "times_the_limit": 1.0, "host_share": 0}]
     )
-    rest = [Part(name, None, "not reached", 0.0) for name in PARTS if name != "steps"]
+    rest = [Part(name, None, "not reached", 0.0) for name in PARTS if name not in ("steps", "drafts")]
+    rest.append(Part("drafts", None, "RuntimeError: no graph", 1.0, is_broken=True))
     write_summary(tmp_path / "page.md", meta, [Part("steps", table, "its time is over", 60.0), *rest])
     page = (tmp_path / "page.md").read_text()
     assert "60 s. *Not all of it*: its time is over." in page
-    assert page.count("*Not measured*: not reached.") == len(PARTS) - 1
-    assert "plain step at batch 1, times the memory's limit | 1 |" in page
-    assert set(BARS) == set(PARTS)
+    assert page.count("*Not measured*: not reached.") == len(PARTS) - 2
+    assert "plain step at batch 1, times the memory's limit | 1 | <= 1.15 | met so far: its time is over |" in page
+    assert "draft step of the small shape in a graph, us | - | <= 150 | not measured: RuntimeError: no graph |" in page
+    assert "- **drafts broke**: RuntimeError: no graph" in page
+    assert set(TO_SHOW) == set(PARTS) == {figure.part for figure in FIGURES}
 
 
 def test_sizes_are_taken_from_free_memory() -> None:

@@ -27,7 +27,7 @@ from benchmarks.entry import run_main
 from benchmarks.gpu import attention_speed, kernel_checks, losslessness, serving, steps, validation
 from benchmarks.gpu.part import Allowance, Part, Row, measured
 from benchmarks.gpu.scene import MINUTE_S, Scene
-from benchmarks.gpu.summary import write_summary
+from benchmarks.gpu.summary import in_one_line, verdicts, write_summary
 from spinbench.calibration.device_facts import measure_facts
 from spinbench.cli.hardware import device_hardware
 from spinbench.cli.provenance import git_commit, utc_now, versions
@@ -77,6 +77,7 @@ def run(scene: Scene, out: Path, wanted: list[str]) -> int:
         "miniature": not scene.on_cuda,
         "hardware": device_hardware(scene.device),
         "driver": driver() if scene.on_cuda else None,
+        "sizes": scene.sizes,
         "versions": versions(),
         "git_commit": git_commit(),
         **asdict(facts),
@@ -121,6 +122,7 @@ def run(scene: Scene, out: Path, wanted: list[str]) -> int:
             print(f"{time.perf_counter() - start_s:6.1f} s  {name}: {parts[-1].reason or 'measured'}", flush=True)
         waiting = [Part(one, None, "not reached", 0.0) for one in list(PARTS)[len(parts) :]]
         write_summary(out / "summary.md", meta, [*parts, *waiting])
+    print(f"{in_one_line(verdicts(parts, scene.on_cuda))} All of it: {out / 'summary.md'}")
     return int(_is_wrong(parts))
 
 

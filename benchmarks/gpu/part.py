@@ -9,17 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from spinbench.runtime.out_of_memory import TooLittleMemory, too_little_memory
+
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
 class NotMeasured(Exception):
     """Why a part has no further rows."""
-
-    reason: str
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 class Allowance:
@@ -54,13 +50,14 @@ def measured(name: str, rows: Callable[[Allowance], Iterator[Row]], allowance: A
     """The part's rows up to its end, its first error or the end of its time; `csv` has them from the first one on."""
     start_s, found, reason, is_broken = time.perf_counter(), [], None, False
     try:
-        for row in rows(allowance):
-            found.append(row)
-            pd.DataFrame(found).to_csv(csv, index=False)
-            if not allowance.left_s:
-                reason = "its time is over: what is there is what was measured until then"
-                break
-    except NotMeasured as why:
+        with too_little_memory(name, "nothing smaller is tried"):
+            for row in rows(allowance):
+                found.append(row)
+                pd.DataFrame(found).to_csv(csv, index=False)
+                if not allowance.left_s:
+                    reason = "its time is over: what is there is what was measured until then"
+                    break
+    except (NotMeasured, TooLittleMemory) as why:
         reason = str(why)
     except Exception as error:  # one part that fails must not take the others along: it says why
         traceback.print_exc()

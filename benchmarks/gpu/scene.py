@@ -86,6 +86,12 @@ class Scene:
         )
 
     @property
+    def sizes(self) -> str:
+        """What is run, in words: the target is smaller where there is no memory for LLaMA-7B's."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"target {self.target.name}, drafter {self.drafter.name}, {dtype}, contexts of {self.context_tokens}"
+
+    @property
     def on_cuda(self) -> bool:
         """Whether times mean anything."""
         return self.device.type == "cuda"

@@ -20,7 +20,6 @@ from spinbench.control.kv_budget import blocks_for
 from spinbench.control.placement import Placement
 from spinbench.control.span_chunk import kind_of
 from spinbench.control.text import LiveText
-from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
 from spinbench.runtime.body import TorchBody
@@ -32,6 +31,7 @@ from spinbench.runtime.job_work import JobWork
 from spinbench.runtime.lookup_drafter import with_lookup
 from spinbench.runtime.model_drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.out_of_memory import TooLittleMemory, too_little_memory
 from spinbench.runtime.sampler import Sampling, TokenSampler, make_sampler
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.text_drafter import NgramDrafter, PromptLookupDrafter
@@ -41,6 +41,8 @@ from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.request import Request
 
 BLOCK_SIZE = 16
+LESS = "lower max_context_tokens, max_num_batched_tokens or max_num_seqs"
+"""What takes less memory."""
 PERIOD_TOKENS = 16
 """Texts repeat themselves after this many tokens, so that a lookup always finds something to copy."""
 
@@ -106,7 +108,14 @@ class Bench:
         self._hold(range(self._num_requests))
 
     def pass_s(self, point: PassPoint) -> float:
-        """Seconds of one forward pass and the choice of its tokens: where passes are replayed, of a replay."""
+        """Seconds of one forward pass and the choice of its tokens: where passes are replayed, of a replay.
+
+        Raises TooLittleMemory, as `job_s` does.
+        """
+        with too_little_memory(f"a pass of {point.num_rows} rows", LESS):
+            return self._pass_s(point)
+
+    def _pass_s(self, point: PassPoint) -> float:
         if point in self._graphs:
             return self._replayed_s(self._graphs[point])
         runner, choose = self._runners[point.model], self._choose[point.model]
@@ -227,10 +236,9 @@ class TwoLanes:
 
 def _seconds(done: JobDone) -> float:
     if isinstance(done.result, DidNotFit):
-        raise UserError(
-            f"out of memory in a {kind_of(done.job)} job of {len(done.job.spans)} requests; lower max_num_seqs, "
-            "max_context_tokens or max_num_batched_tokens"
-        )
+        spans = done.job.spans
+        what = f"{kind_of(done.job)} job of {len(spans)} requests, {int(spans.num_tokens.sum())} tokens"
+        raise TooLittleMemory(f"out of memory in a {what} behind {int(spans.start.sum())}; {LESS}")
     return done.end_s - done.start_s
 
 

@@ -90,15 +90,14 @@ def _model_cost(name: str, profile: Profile) -> ModelCost:
     def attention_s(point: PassPoint, timing: Timing) -> float:
         return timing.median_s - forward.of(point.num_rows) - head.of(point.num_head_rows)
 
-    limits = profile.meta.limits
     return ModelCost(
         name=name,
         forward=forward,
         head=head,
         ragged=_ragged(attending["packed"], attention_s, where, name),
         rectangle=_rectangle_laws(attending, attention_s),
-        max_num_requests=limits.max_num_seqs,
-        max_context_tokens=limits.max_context_tokens,
+        max_num_requests=profile.meta.max_num_seqs,
+        max_context_tokens=profile.meta.limits.max_context_tokens,
     )
 
 

@@ -17,8 +17,8 @@ from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.round_robin import RoundRobinSelector
 from spinbench.control.span_chunk import OUT_OF_MEMORY
 from spinbench.control.span_record import SpanColumns
-from spinbench.errors import UserError
 from spinbench.runtime.body import TorchBody
+from spinbench.runtime.out_of_memory import TooLittleMemory
 from spinbench.runtime.session import live_loop
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue
 from spinbench.workload.request import Request
@@ -41,7 +41,7 @@ def loop_gaps_s(
     """Seconds between jobs while made-up requests are served at this batch size, every drafter taking its turn.
 
     Drafters change every round, so the decisions cost what a simple selector's do. Raises KeyboardInterrupt if Ctrl-C
-    ends it, UserError without memory for so many requests.
+    ends it, TooLittleMemory without memory for so many requests.
     """
     rng = np.random.default_rng(max_num_seqs)
     requests = [
@@ -66,7 +66,7 @@ def loop_gaps_s(
     if not record.complete:
         raise KeyboardInterrupt
     if OUT_OF_MEMORY in record.spans.kind:
-        raise UserError(f"out of memory where {max_num_seqs} requests are served side by side; lower max_num_seqs")
+        raise TooLittleMemory(f"out of memory where {max_num_seqs} requests are served; lower max_num_seqs")
     return span_gaps_s(record.spans)
 
 

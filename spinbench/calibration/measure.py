@@ -8,13 +8,15 @@ import numpy as np
 from spinbench.calibration.bench import BLOCK_SIZE, Bench
 from spinbench.calibration.gaps import loop_gaps_s
 from spinbench.calibration.job_plan import JobGroup
-from spinbench.calibration.meta import PaceMeta
+from spinbench.calibration.left_out import LEFT_OUT, did_not_fit, fits, is_left_out, leave_out
+from spinbench.calibration.meta import DidNotFitMeta, PaceMeta
 from spinbench.calibration.pace import History, at_common_pace
 from spinbench.calibration.partial import PartialProfile, point_key
 from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
 from spinbench.calibration.profile_file import ProfileTables
 from spinbench.control.drafter import DrafterInfo
+from spinbench.runtime.out_of_memory import TooLittleMemory
 
 FEW_REPEATS = 4
 SLOW_POINT_S = 1.5
@@ -64,7 +66,11 @@ class MeasurePlan:
 
 
 def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progress: OnProgress | None) -> ProfileTables:
-    """Time what `partial` does not hold yet; every timing is kept there at once. Raises KeyboardInterrupt on Ctrl-C."""
+    """Time what `partial` does not hold yet; every timing is kept there at once.
+
+    A point that there is too little memory for is left out, as is noted in `partial`. Raises TooLittleMemory for a job
+    of a single request, and KeyboardInterrupt on Ctrl-C.
+    """
     total = plan.num_timings
     done = partial.num_timings
     warm: set[str] = set()
@@ -74,6 +80,12 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
         done += count
         if on_progress:
             on_progress(label, min(done, total), total)
+
+    def time_pass(point: PassPoint) -> None:
+        if point.model not in warm or not partial.count(point_key(point)):
+            bench.pass_s(point)  # the first time a shape comes, kernels are chosen
+            warm.add(point.model)
+        partial.add(point_key(point), _visit_s(bench, point))
 
     bench.begin()
     unsure: frozenset[str] | None = None
@@ -88,14 +100,8 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
         for points in plan.passes:
             for index in rng.permutation(len(points)).tolist():
                 point = points[index]
-                key = point_key(point)
-                if not _is_wanted(partial, key, sweep, unsure):
-                    continue
-                if point.model not in warm or not partial.count(key):
-                    bench.pass_s(point)  # the first time a shape comes, kernels are chosen
-                    warm.add(point.model)
-                partial.add(key, _visit_s(bench, point))
-                report(f"passes of {point.model}", 1)
+                if _is_wanted(partial, point_key(point), sweep, unsure) and fits(partial, point, time_pass):
+                    report(f"passes of {point.model}", 1)
         for index in rng.permutation(len(plan.groups)).tolist():
             group = plan.groups[index]
             for visit in range(visits(group)):
@@ -104,9 +110,7 @@ def measure(bench: Bench, plan: MeasurePlan, partial: PartialProfile, on_progres
                     for job in group.jobs
                     if _is_wanted(partial, point_key(job), sweep, unsure, visit, visits(group))
                 ]
-                seconds = time_group(bench, group, wanted, lambda job: not partial.count(point_key(job)))
-                for job, job_s in zip(wanted, seconds, strict=True):
-                    partial.add(point_key(job), job_s)
+                _time_group(bench, group, wanted, partial)
                 report("jobs", len(wanted))
     _measure_loop(bench, plan, partial, report)
     return _tables(plan, partial)
@@ -117,18 +121,28 @@ def visits(group: JobGroup) -> int:
     return VISITS.get(group.jobs[0].kind, 1)
 
 
-def time_group(
-    bench: Bench, group: JobGroup, wanted: Sequence[JobPoint], is_new: Callable[[JobPoint], bool]
-) -> list[float]:
-    """Seconds of the `wanted` jobs of a group, behind what leads in to it; `is_new`: never run before."""
-    for job in filter(is_new, wanted):
-        # the first time a shape comes, kernels are chosen
+def _time_group(bench: Bench, group: JobGroup, wanted: Sequence[JobPoint], partial: PartialProfile) -> None:
+    def lead_in(_: JobPoint) -> None:
         for before in group.lead_in:
             bench.job_s(before)
-        bench.job_s(job)
-    for before in group.lead_in if wanted else ():
-        bench.job_s(before)
-    return [bench.job_s(job) for job in wanted]
+
+    def first(job: JobPoint) -> None:
+        lead_in(job)
+        bench.job_s(job)  # the first time a shape comes, kernels are chosen
+
+    def timed(job: JobPoint) -> None:
+        partial.add(point_key(job), bench.job_s(job))
+
+    ready = [job for job in wanted if partial.count(point_key(job)) or fits(partial, job, first)]
+    if ready and fits(partial, ready[0], lead_in):
+        for job in ready:
+            fits(partial, job, timed)
+
+
+def left_out_of(plan: MeasurePlan, partial: PartialProfile) -> DidNotFitMeta | None:
+    """What did not fit, None where all did."""
+    jobs = [job for group in plan.groups for job in group.jobs]
+    return did_not_fit(partial, jobs, {batch: f"{LOOP}{batch}" for batch in plan.loop_batches}, plan.limits)
 
 
 def _visit_s(bench: Bench, point: PassPoint) -> float:
@@ -147,7 +161,7 @@ def pace_of(partial: PartialProfile) -> PaceMeta:
 
 def _point_history(partial: PartialProfile) -> History:
     """All timings of passes and jobs, in the order in which they were taken."""
-    return [(key, seconds) for key, seconds in partial.history if not key.startswith((GAP, LOOP))]
+    return [(key, seconds) for key, seconds in partial.history if not key.startswith((GAP, LOOP, LEFT_OUT))]
 
 
 def _unsure(plan: MeasurePlan, partial: PartialProfile) -> frozenset[str]:
@@ -161,7 +175,7 @@ def _is_wanted(
 ) -> bool:
     """Whether a point is still to be timed in this visit of a sweep; without `unsure` every point gets its repeats."""
     seconds = partial.seconds(key)
-    if len(seconds) > sweep * per_sweep + visit:
+    if is_left_out(partial, key) or len(seconds) > sweep * per_sweep + visit:
         return False
     if unsure is None:
         return len(seconds) < FEW_REPEATS or sum(seconds) <= SLOW_POINT_S
@@ -182,7 +196,13 @@ def _measure_loop(bench: Bench, plan: MeasurePlan, partial: PartialProfile, repo
         marker = f"{LOOP}{batch}"
         if partial.count(marker):
             continue
-        gaps = loop_gaps_s(bench.body, plan.drafters, batch, bench.num_blocks, BLOCK_SIZE, bench.vocab_size)
+        try:
+            gaps = loop_gaps_s(bench.body, plan.drafters, batch, bench.num_blocks, BLOCK_SIZE, bench.vocab_size)
+        except TooLittleMemory:
+            if batch == 1:
+                raise
+            leave_out(partial, marker)
+            gaps = {}
         for point, seconds in gaps.items():
             for gap_s in seconds:
                 partial.add(gap_key(point), gap_s)
@@ -202,10 +222,11 @@ def _gap_point(key: str) -> GapPoint:
 
 def _tables(plan: MeasurePlan, partial: PartialProfile) -> ProfileTables:
     passes = [point for points in plan.passes for point in points]
+    jobs = [job for group in plan.groups for job in group.jobs]
     gaps = sorted(map(_gap_point, partial.keys_with(GAP)), key=lambda gap: (gap.kind, gap.next_kind, gap.num_requests))
     paced = at_common_pace(_point_history(partial)).seconds
     return ProfileTables(
-        tuple((point, Timing.of(paced[point_key(point)])) for point in passes),
-        tuple((point, Timing.of(paced[point_key(point)])) for group in plan.groups for point in group.jobs),
+        tuple((point, Timing.of(paced[key])) for point in passes if (key := point_key(point)) in paced),
+        tuple((point, Timing.of(paced[key])) for point in jobs if (key := point_key(point)) in paced),
         tuple((point, Timing.of(partial.seconds(gap_key(point)))) for point in gaps),
     )

@@ -135,6 +135,17 @@ class LimitsMeta(MetaSection):
     max_num_speculative_tokens: Positive
 
 
+class DidNotFitMeta(MetaSection):
+    """What there was too little memory for: it is not in the tables."""
+
+    points: Positive
+    """Passes, jobs and batches of the serving loop."""
+    max_num_seqs: Count
+    """Requests of the largest draft, catch-up, verification and loop that fitted, below the smallest that did not."""
+    max_num_batched_tokens: Count
+    """Tokens of the largest prefill that fitted, likewise. Both are the profile's limits where none was left out."""
+
+
 class RowsMeta(MetaSection):
     """Rows of each table, so that a cut file is noticed."""
 
@@ -164,6 +175,8 @@ class ProfileMeta(MetaSection):
     command: str
     assumptions: Mapping[str, Any]
     """Of an analytic profile: the datasheet's figures with their sources, and the efficiencies. Else empty."""
+    did_not_fit: DidNotFitMeta | None = None
+    """None = everything had memory enough."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ProfileMeta":
@@ -175,6 +188,11 @@ class ProfileMeta(MetaSection):
             if len(set(group)) < len(group):
                 raise ValueError("a name is there twice")
         return self
+
+    @property
+    def max_num_seqs(self) -> int:
+        """Requests of the largest batch that the profile knows."""
+        return self.limits.max_num_seqs if self.did_not_fit is None else self.did_not_fit.max_num_seqs
 
     def model(self, name: str) -> ModelMeta:
         """A model by name."""

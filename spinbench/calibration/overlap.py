@@ -10,6 +10,7 @@ from spinbench.calibration.plan import FIT, ProfileLimits
 from spinbench.calibration.point import JobPoint
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.overlap import Overlap
+from spinbench.runtime.out_of_memory import TooLittleMemory
 
 DRAFTER_THREADS = 1
 """Of the drafter's lane on a CPU: placement's default."""
@@ -19,7 +20,9 @@ TARGET, DRAFTER = 0, 1
 def measure_overlap(
     bench: Bench, models: Sequence[ModelMeta], drafters: Sequence[DrafterMeta], limits: ProfileLimits, repeats: int
 ) -> OverlapMeta | None:
-    """The means over the smallest and the largest batch; None where no drafter has a network.
+    """The means over the smallest and the largest batch; None where no drafter has a network, or memory does not do.
+
+    A batch that does not fit with both lanes at work is halved.
 
     Each job is timed with the whole device to itself, on its lane while the other is idle, and with both busy
     throughout, `repeats` times each.
@@ -30,8 +33,18 @@ def measure_overlap(
         return None
     drafter = max(networks, key=lambda one: macs[one.model or ""])
     bench.begin()  # the serving loop, timed before, had texts of its own
-    batches = sorted({1, limits.max_num_seqs})
-    factors = np.mean([_factors(bench, _jobs(drafter.name, batch, limits), repeats) for batch in batches], axis=0)
+    found, batch = {}, limits.max_num_seqs
+    while batch and 1 not in found:
+        try:
+            found[batch] = _factors(bench, _jobs(drafter.name, batch, limits), repeats)
+        except TooLittleMemory:
+            bench.begin()
+            batch //= 2
+        else:
+            batch = 1
+    if not found:
+        return None
+    factors = np.mean(list(found.values()), axis=0)
     threads = DRAFTER_THREADS if bench.device.type == "cpu" else None
     return OverlapMeta(**Overlap(*factors.tolist())._asdict(), drafter=drafter.name, drafter_threads=threads)
 

@@ -12,7 +12,6 @@ import pandas as pd
 
 from spinbench.calibration.bench import Bench
 from spinbench.calibration.job_plan import JobGroup, job_groups
-from spinbench.calibration.measure import time_group
 from spinbench.calibration.meta import ProfileMeta
 from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import JobPoint
@@ -73,11 +72,21 @@ class PaceCheck:
 
     def _visit(self, bench: Bench, group: JobGroup) -> Iterator[tuple[str, str, float, float]]:
         """Kind, lane, seconds now and seconds in the profile of each job, once for every lane that it stands for."""
-        seconds = time_group(bench, group, group.jobs, lambda job: job not in self._timed)
-        self._timed.update(group.jobs)
-        for job, real_s in zip(group.jobs, seconds, strict=True):
+        for job in group.jobs:
+            if job not in self._timed:  # the first time a shape comes, kernels are chosen
+                self._timed.add(job)
+                _lead_in(bench, group)
+                bench.job_s(job)
+        _lead_in(bench, group)
+        for job in group.jobs:
+            real_s = bench.job_s(job)
             for lane in self._stands_for[job]:
                 yield job.kind, lane, real_s, self._mean_s[job]
+
+
+def _lead_in(bench: Bench, group: JobGroup) -> None:
+    for before in group.lead_in:
+        bench.job_s(before)
 
 
 def _alike(meta: ProfileMeta, job: JobPoint, lane: str) -> bool:

@@ -12,6 +12,7 @@ from spinbench.cli.schema import RuntimeSection, Section, parse_config, require_
 from spinbench.models.distill.config import DistillConfig
 from spinbench.models.distill.pipeline import run_distill
 from spinbench.models.load import load_target
+from spinbench.runtime.out_of_memory import too_little_memory
 
 
 class DistillCommandConfig(Section):
@@ -36,10 +37,15 @@ class Distill:
         config = parse_config(point.config, DistillCommandConfig)
         if config.engine.num_threads is not None:
             torch.set_num_threads(config.engine.num_threads)
+        less = (
+            "lower distill.self_play.batch_lines or distill.self_play.answer_tokens, or train smaller drafters; what "
+            f"is finished is kept in distill.work_dir={config.distill.work_dir}"
+        )
         try:
             engine = with_known_dtype(config.engine)
-            target = load_target(config.target, getattr(torch, engine.dtype), choose_device(engine))
-            run_distill(config.distill, target)
+            with too_little_memory(f"distilling {config.target}", less):
+                target = load_target(config.target, getattr(torch, engine.dtype), choose_device(engine))
+                run_distill(config.distill, target)
         except KeyboardInterrupt as error:
             raise Interrupted(
                 f"start again with distill.work_dir={config.distill.work_dir} to go on from the last checkpoint"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from spinbench.cli.assemble import load_prompts, num_threads
 from spinbench.cli.decisions import drafter_infos, loop_setting, require_single
@@ -20,6 +21,7 @@ from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.errors import UserError
 from spinbench.runtime.huggingface import Assistance, HuggingFaceGenerator
+from spinbench.runtime.out_of_memory import if_it_fits, too_little_memory
 from spinbench.runtime.static_batches import GenerateBody, StaticBatchLoop
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP, is_ngram
 from spinbench.workload.acceptance.ngram_model import NgramModel
@@ -46,7 +48,8 @@ class HuggingFaceEngine:
     @contextmanager
     def session(self, config: ReplayConfig) -> Iterator[Session]:
         """A warm session; torch has the configured threads while inside. Raises UserError, KeyboardInterrupt."""
-        with num_threads(_section(config).num_threads):
+        less = "take smaller models, or lower scheduler.max_num_seqs"
+        with num_threads(_section(config).num_threads), too_little_memory(config.models.target, less):
             yield self._session(config)
 
     def _session(self, config: ReplayConfig) -> Session:
@@ -149,8 +152,10 @@ def _label(name: str | None) -> str:
 def _warm_up(
     generator: HuggingFaceGenerator, requests: Sequence[Request], prompts: Mapping[str, tuple[int, ...]]
 ) -> None:
+    cut = {request.id: prompts[request.id][:WARM_UP_TOKENS] for request in requests}
     short = [
         replace(request, max_new_tokens=min(WARM_UP_TOKENS, request.max_new_tokens), ignore_eos=True)
         for request in requests
     ]
-    generator.generate(short, [prompts[request.id][:WARM_UP_TOKENS] for request in short])
+    while short and if_it_fits(partial(generator.generate, short, [cut[request.id] for request in short])) is None:
+        short = short[: len(short) // 2]

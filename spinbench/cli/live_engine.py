@@ -29,11 +29,16 @@ from spinbench.models.load import DrafterModel, TargetModel, macs_per_token
 from spinbench.models.ngram_file import packaged_ngrams
 from spinbench.models.packed_drafter import packaged_drafters
 from spinbench.runtime.kv_pool import KvShape
+from spinbench.runtime.out_of_memory import TooLittleMemory, too_little_memory
+from spinbench.runtime.ranks import Ranks
 from spinbench.runtime.session import live_loop
 from spinbench.sweep.launcher.ray_cluster import import_ray
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.arrivals import ArrivalQueue
+
+LESS = "take smaller or fewer models, or lower kv.gpu_memory_utilization, kv.num_blocks or scheduler.max_num_seqs"
+"""What leaves more memory."""
 
 
 class LiveEngine:
@@ -64,15 +69,17 @@ class LiveEngine:
             with ray_session(config) as session:
                 yield session
             return
-        with num_threads(runtime_section(config).num_threads):
+        engine = runtime_section(config)
+        with num_threads(engine.num_threads), too_little_memory(f"{config.models.target} and its drafters", LESS):
             with show_stage("loading the models"):
                 assembly = assemble(config, self._shelf)
-            with show_stage("warming up"):
-                warm_up(assembly)
             try:
-                yield _session(config, assembly)
-                if assembly.ranks is not None:
-                    assembly.ranks.leave()
+                with _ended_with_ranks(assembly.ranks):
+                    with show_stage("warming up"):
+                        warm_up(assembly)
+                    yield _session(config, assembly)
+                    if assembly.ranks is not None:
+                        assembly.ranks.leave()
             finally:
                 assembly.body.close()
 
@@ -88,6 +95,17 @@ class LiveEngine:
             drafters = tuple(zip(metas, infos, models, strict=True))
             limits = ProfileLimits(**profile.limits.model_dump())
             yield Bench(target, drafters, sampling(config), limits, execution_of(engine))
+
+
+@contextmanager
+def _ended_with_ranks(ranks: Ranks | None) -> Iterator[None]:
+    """Raise TooLittleMemory, with what was kept, where the first of several processes ended for want of memory."""
+    try:
+        yield
+    except KeyboardInterrupt as kept:
+        if ranks is None or ranks.ended_by is None:
+            raise
+        raise TooLittleMemory(f"{ranks.ended_by}; {str(kept) or 'nothing was written'}") from None
 
 
 def _check_sharing(config: ReplayConfig, engine: RuntimeSection) -> None:

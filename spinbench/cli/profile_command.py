@@ -1,17 +1,19 @@
 """What `spinbench profile` does: time passes and jobs of the models, or estimate them, and score the cost model."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from spinbench.calibration.analytic import analytic_profile
-from spinbench.calibration.bench import BLOCK_SIZE, Bench, num_blocks
+from spinbench.calibration.bench import BLOCK_SIZE, LESS, Bench, num_blocks
 from spinbench.calibration.device import read_device
 from spinbench.calibration.device_facts import measure_facts
 from spinbench.calibration.job_plan import job_groups
-from spinbench.calibration.measure import MeasurePlan, measure, pace_of
+from spinbench.calibration.measure import MeasurePlan, left_out_of, measure, pace_of
+from spinbench.calibration.meta import DeviceMeta
 from spinbench.calibration.overlap import measure_overlap
 from spinbench.calibration.partial import PartialProfile
 from spinbench.calibration.plan import ProfileLimits, pass_points
@@ -23,6 +25,7 @@ from spinbench.cli.execution import execution_of
 from spinbench.cli.hydra_app import Point
 from spinbench.cli.interrupt import Interrupted, uninterrupted
 from spinbench.cli.model_shelf import ModelShelf
+from spinbench.cli.out_folder import remove_if_empty
 from spinbench.cli.profile_config import ProfileConfig
 from spinbench.cli.profile_dtype import THIS_MACHINE, profile_dtype
 from spinbench.cli.profile_meta import datasheet_meta, profile_meta, this_device_meta, timings_setting
@@ -33,6 +36,7 @@ from spinbench.cli.schema import RuntimeSection, parse_config
 from spinbench.errors import UserError
 from spinbench.models.free_memory import free_bytes
 from spinbench.models.shape_model import require_room
+from spinbench.runtime.out_of_memory import TooLittleMemory, too_little_memory
 from spinbench.runtime.sampler import Sampling
 
 
@@ -73,28 +77,51 @@ class ProfileCommand:
 
     def _measure(self, config: ProfileConfig, point: Point) -> None:
         engine = _engine(config)
-        with num_threads(engine.num_threads):
+        enough_memory = partial(
+            too_little_memory, f"profiling {config.models.target}", f"{LESS}, or take smaller or fewer models"
+        )
+        with num_threads(engine.num_threads), enough_memory():
             device = choose_device(engine)
             with show_stage("loading the models"):
                 models = load_models(config, self._shelf, engine.dtype, device)
             limits = config.limits
             _check_reach(limits, models, device)
             about = this_device_meta(device)
-            partial = PartialProfile(point.folder, timings_setting(config, engine, models, about))
+            kept = PartialProfile(point.folder, timings_setting(config, engine, models, about))
             try:
-                bench = Bench(models.target, models.drafters, _sampling(config), limits, execution_of(engine))
-                plan = _plan(config, models)
-                with show_timings() as on_progress:
-                    tables = measure(bench, plan, partial, on_progress)
-                facts = measure_facts(device, models.target.model.dtype)
-                with show_stage("two lanes side by side"):
-                    overlap = measure_overlap(bench, models.metas, drafter_metas(config), limits, config.repeats)
-                about = about.model_copy(update=asdict(facts) | {"pace": pace_of(partial), "overlap": overlap})
-                meta = profile_meta(config, engine, point, about, models.metas, tables)
-                _save(point.folder, Profile(meta, tables, str(point.folder)))
-                partial.remove()
+                with enough_memory():
+                    self._time(config, point, models, about, kept)
+                kept.remove()
+            except TooLittleMemory:
+                # it is not gone on with at other limits
+                kept.remove()
+                remove_if_empty(point.folder)
+                raise
             finally:
-                partial.close()
+                kept.close()
+
+    def _time(
+        self, config: ProfileConfig, point: Point, models: LoadedModels, about: DeviceMeta, kept: PartialProfile
+    ) -> None:
+        engine, limits, target = _engine(config), config.limits, models.target.model
+        bench = Bench(models.target, models.drafters, _sampling(config), limits, execution_of(engine))
+        plan = _plan(config, models)
+        facts = measure_facts(target.device, target.dtype)  # large tensors: before anything could be lost
+        with show_timings() as on_progress:
+            tables = measure(bench, plan, kept, on_progress)
+        with show_stage("two lanes side by side"):
+            overlap = measure_overlap(bench, models.metas, drafter_metas(config), limits, config.repeats)
+        about = about.model_copy(update=asdict(facts) | {"pace": pace_of(kept), "overlap": overlap})
+        left_out = left_out_of(plan, kept)
+        meta = profile_meta(config, engine, point, about, models.metas, tables, did_not_fit=left_out)
+        try:
+            _save(point.folder, Profile(meta, tables, str(point.folder)))
+        except UserError as error:
+            if left_out is None:
+                raise
+            raise TooLittleMemory(
+                f"{left_out.points} passes and jobs were out of memory, and the rest makes no profile ({error}); {LESS}"
+            ) from error
 
     def _estimate(self, config: ProfileConfig, point: Point) -> None:
         engine, spec = _engine(config), read_device(config.device)

@@ -9,7 +9,16 @@ import psutil
 import torch
 
 from spinbench.calibration.device import DeviceSpec
-from spinbench.calibration.meta import FORMAT, DeviceMeta, LimitsMeta, ModelMeta, ProfileMeta, RowsMeta, SamplingMeta
+from spinbench.calibration.meta import (
+    FORMAT,
+    DeviceMeta,
+    DidNotFitMeta,
+    LimitsMeta,
+    ModelMeta,
+    ProfileMeta,
+    RowsMeta,
+    SamplingMeta,
+)
 from spinbench.calibration.profile_file import ProfileTables
 from spinbench.cli.device_choice import known_dtype
 from spinbench.cli.execution import attention_kind, graph_mode
@@ -75,6 +84,7 @@ def profile_meta(
     models: tuple[ModelMeta, ...],
     tables: ProfileTables,
     assumptions: Mapping[str, Any] | None = None,
+    did_not_fit: DidNotFitMeta | None = None,
 ) -> ProfileMeta:
     """The meta file of these tables; `assumptions` None = they were measured, else they follow from these."""
     return ProfileMeta(
@@ -93,4 +103,5 @@ def profile_meta(
         created=utc_now(),
         command=command_line("profile", point.overrides),
         assumptions=assumptions or {},
+        did_not_fit=did_not_fit,
     )

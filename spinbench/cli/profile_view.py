@@ -49,6 +49,14 @@ def print_scores(console: Console, folder: Path, meta: ProfileMeta, scores: Sequ
         highlight=False,
         soft_wrap=True,
     )
+    if left_out := meta.did_not_fit:
+        console.print(
+            f"Left out, as they were out of memory: {left_out.points} passes, jobs and batches of the loop. What fits: "
+            f"scheduler.max_num_seqs={left_out.max_num_seqs}, "
+            f"scheduler.max_num_batched_tokens={left_out.max_num_batched_tokens}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if pace := meta.device.pace:
         console.print(
             f"Taken out: how the machine moved in pace, {pace.p10:.2f} to {pace.p90:.2f} of its mean (middle 80 %)",

@@ -15,7 +15,8 @@ from spinbench.cli.record_texts import RecordedTexts
 from spinbench.cli.record_work import RecordWork, digest
 from spinbench.errors import UserError
 from spinbench.models.load import DrafterModel
-from spinbench.runtime.teacher_forcing import ngram_columns, score_texts
+from spinbench.runtime.ngram_columns import ngram_columns
+from spinbench.runtime.teacher_forcing import score_texts
 from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.lookup import lookup_columns
 from spinbench.workload.acceptance.ngram_model import NgramModel

@@ -18,6 +18,7 @@ from spinbench.cli.record_work import WORK_FOLDER, RecordWork
 from spinbench.cli.schema import parse_config
 from spinbench.errors import UserError
 from spinbench.metrics.store import SUMMARY_FILE
+from spinbench.runtime.out_of_memory import too_little_memory
 from spinbench.workload.acceptance.drafter_name import is_ngram, models_of
 from spinbench.workload.acceptance.from_table import streams_of_table
 from spinbench.workload.acceptance.table import AcceptanceTable
@@ -58,7 +59,8 @@ class Record:
         config = parse_config(point.config, RecordConfig)
         work = RecordWork(point.folder)
         try:
-            with num_threads(config.runtime.num_threads):
+            less = "take smaller models, or lower kv.gpu_memory_utilization, kv.num_blocks or scheduler.max_num_seqs"
+            with num_threads(config.runtime.num_threads), too_little_memory(f"recording {config.models.target}", less):
                 table = self._table(config, work)
             with uninterrupted():
                 write_table(point.folder, table)

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from spinbench.cli.assemble import Assembly, assemble, runtime_section
-from spinbench.cli.live_engine import live_facts, text_decoder
+from spinbench.cli.live_engine import LESS, live_facts, text_decoder
 from spinbench.cli.model_shelf import ModelShelf
 from spinbench.cli.schema import ReplayConfig, parse_config
 from spinbench.cli.warm_up import warm_up
 from spinbench.control.record import RunRecord
 from spinbench.runtime.live_replica import LiveReplica, ReplicaReport
+from spinbench.runtime.out_of_memory import too_little_memory
 from spinbench.workload.arrivals import ArrivalQueue
 from spinbench.workload.request import Trace
 
@@ -48,8 +49,9 @@ class ReplicaActor:
         threads = runtime_section(self._config).num_threads
         if threads is not None:
             torch.set_num_threads(threads)  # of this thread, which serves
-        assembly = self._assembly = assemble(self._config, ModelShelf(), self._index)
-        warm_up(assembly)
+        with too_little_memory(f"replica {self._index}", LESS):
+            assembly = self._assembly = assemble(self._config, ModelShelf(), self._index)
+            warm_up(assembly)
         return PreparedReplica(
             assembly.trace,
             {name: len(ids) for name, ids in assembly.prompts.items()},

@@ -54,7 +54,7 @@ class BatchLimits:
         """
         if num_requests > 1:
             self._set((num_requests + 1) // 2, self.prefill_tokens, self.one_at_a_time)
-            self._tell(job, f"rounds have {self.round_requests} at the most")
+            self._tell(job, f"requests are taken {self.round_requests} together at the most")
             return True
         return self._retry_alone(job, has_company)
 

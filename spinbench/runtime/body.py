@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -54,8 +55,8 @@ class TorchBody:
     events when the loop asks for them.
 
     A job that a device has too little memory for ends with `DidNotFit`. Among ranks, each runs its part of the target's
-    jobs, the first alone those of the drafters; results and times are the first's. There want of memory ends the run:
-    who runs out of it in the midst of a pass leaves the others waiting.
+    jobs, the first alone those of the drafters; results and times are the first's. There want of memory for a job that
+    all take part in ends the run.
     """
 
     def __init__(
@@ -151,13 +152,14 @@ class TorchBody:
             sleep_until(deadline_s, self.now)
             return None
         job, task = self._queue.popleft()
-        start = self._clock.mark()
-        with torch.inference_mode():
-            outcome = task()
-        times = self._clock.between(start, self._clock.mark())
-        if self._ranks is not None:
-            outcome, times = self._agree(self._ranks, outcome, times)
-        return self._done(job, outcome, times)
+        with nullcontext() if self._ranks is None else self._ranks.doing(job):
+            start = self._clock.mark()
+            with torch.inference_mode():
+                outcome = task()
+            times = self._clock.between(start, self._clock.mark())
+            if self._ranks is not None:
+                outcome, times = self._agree(self._ranks, outcome, times)
+            return self._done(job, outcome, times)
 
     def release(self, rows: IntArray) -> None:
         """Free the requests' KV slots."""
@@ -202,10 +204,7 @@ class TorchBody:
             self._lanes.hand_over()
         return replace(result, num_drafted=added[0])
 
-    def _do(self, task: Callable[[], Outcome], move: Callable[[], None] | None, moves: KvMoves | None) -> Outcome:
-        """The task, behind `move`, which makes `moves`."""
-        if move is not None and self._attempt(move) is None:
-            return Outcome(DidNotFit(), unmoved=moves)
+    def _do(self, task: Callable[[], Outcome]) -> Outcome:
         outcome = self._attempt(task)
         return Outcome(DidNotFit()) if outcome is None else outcome[0]
 
@@ -229,10 +228,10 @@ class TorchBody:
                 task = partial(work.verify, job, self._proposals.drafts_of(job.spans.rows.tolist()), text)
         if isinstance(job, CatchUpJob | DraftJob) and self._ranks is not None and not self._ranks.is_first:
             return _told_by_first
-        move = None
-        if isinstance(job, CatchUpJob | DraftJob) and moves is not None:
-            move = partial(work.move_kv, job, moves.within(self._slots))
-        return partial(self._do, task, move, moves)
+        if isinstance(job, PrefillJob | VerifyJob):
+            return partial(self._do, task)
+        move = None if moves is None else partial(work.move_kv, job, moves.within(self._slots))
+        return partial(_draft, task, move, moves)
 
     def _hold_slots(self, job: Job) -> None:
         stop = job.spans.stop
@@ -242,6 +241,14 @@ class TorchBody:
             stop = np.where(job.by_lookup, 0, stop + further)
         for row, num_tokens in zip(job.spans.rows.tolist(), stop.tolist(), strict=True):
             self._slots.hold(row, num_tokens, self._text.max_tokens(row) + self._branch_tokens)
+
+
+def _draft(task: Callable[[], Outcome], move: Callable[[], None] | None, moves: KvMoves | None) -> Outcome:
+    """A drafter's task, behind `move`, which makes `moves`. Of ranks the first does it alone and tells the others."""
+    if move is not None and if_it_fits(move) is None:
+        return Outcome(DidNotFit(), unmoved=moves)
+    outcome = if_it_fits(task)
+    return Outcome(DidNotFit()) if outcome is None else outcome[0]
 
 
 def _told_by_first() -> Outcome:

@@ -1,5 +1,9 @@
 """The processes that share a target: all take the same decisions, on the clock and the drafts of the first."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -7,20 +11,28 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from spinbench.control.job import PrefillResult, Result, VerifyResult
+from spinbench.control.job import Job, PrefillResult, Result, VerifyResult
+from spinbench.control.span_chunk import kind_of
 from spinbench.runtime.draft import Draft
 from spinbench.runtime.job_work import Outcome
+from spinbench.runtime.out_of_memory import TooLittleMemory, too_little_memory
 
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
+class RunEnded(KeyboardInterrupt):
+    """Ends a run as Ctrl-C does: what is finished is kept."""
+
+
+@dataclass(slots=True)
 class Ranks:
     """This process among `size`. What is said between them goes over a group on the hosts, beside the target's own."""
 
     rank: int
     size: int
     _group: Any
+    ended_by: str | None = None
+    """Why the first process cannot go on. It says nothing to the others any more, which wait for it in their passes."""
 
     @classmethod
     def join(cls, device: torch.device) -> "Ranks":
@@ -40,6 +52,8 @@ class Ranks:
 
     def of_first(self, value: Value) -> Value:
         """The first process's `value`, in all of them."""
+        if self.ended_by is not None:
+            return value
         box = [value if self.is_first else None]
         dist.broadcast_object_list(box, src=0, group=self._group)
         return box[0]  # pyright: ignore[reportReturnType]
@@ -55,6 +69,30 @@ class Ranks:
         told = (_on_host(outcome), start_s, end_s) if self.is_first else None
         told = self.of_first(told)
         return (outcome, start_s, end_s) if self.is_first or told is None else told
+
+    @contextmanager
+    def doing(self, job: Job) -> Iterator[None]:
+        """Where `job` is done, which ends the run if this process has too little memory for its part of it.
+
+        By then the others wait in the midst of the same pass, so that it cannot be done again in smaller batches.
+        Raises RunEnded in the first process, and TooLittleMemory in another one; torchrun ends those that wait.
+        """
+        about = f"process {self.rank} of {self.size}, in a {kind_of(job)} job of {len(job.spans)} requests"
+        try:
+            with too_little_memory(
+                about,
+                "with engine.tensor_parallel this ends the run: lower kv.gpu_memory_utilization, "
+                "scheduler.max_num_seqs or scheduler.max_num_batched_tokens",
+            ):
+                yield
+        except TooLittleMemory as error:
+            if not self.is_first:
+                raise
+            self.ended_by = str(error)
+            if threading.current_thread() is threading.main_thread():
+                # torchrun sends it as soon as another process has ended, and what is finished is still to be written
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise RunEnded from None
 
     def leave(self) -> None:
         """End the connections; nothing can be said any more."""

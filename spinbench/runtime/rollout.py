@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import BoolArray, IntArray
-from spinbench.models.loaded_model import DrafterModel
 from spinbench.runtime.confidence import top_probability
 from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.paged_batch import PagedBatch, RowGroup
@@ -29,11 +28,8 @@ class Rollouts:
     its own tokens, by a mask.
     """
 
-    def __init__(
-        self, drafter: DrafterModel, runner: ModelRunner, sampler: Sampler, texts: WrittenTexts, num_tokens: int
-    ) -> None:
-        self._target_ids = drafter.target_ids
-        self._runner = runner
+    def __init__(self, sampler: Sampler, texts: WrittenTexts, num_tokens: int, target_ids: torch.Tensor | None) -> None:
+        self._target_ids = target_ids
         self._sampler = sampler
         self._texts = texts
         self._num_further = num_tokens - 1
@@ -52,10 +48,13 @@ class Rollouts:
         """The first tokens drafted at some positions."""
         self._first_token_ids[positions] = token_ids
 
-    def run(self, rows: Sequence[int], slots: SlotTable, own_slots: IntArray) -> None:
-        """Continue all drafts of these requests, whose text the model has read; `own_slots` are for their tokens."""
-        for request, place in self._chains(rows):
-            self._continue(request, place, slots, own_slots)
+    def run(self, rows: Sequence[int], runner: ModelRunner, slots: SlotTable, own_slots: IntArray, most: int) -> None:
+        """Continue all drafts of these requests, whose text the model has read, `most` or `CHAINS` together at most.
+
+        `own_slots` are for their tokens.
+        """
+        for request, place in self._chains(rows, min(CHAINS, most)):
+            self._continue(request, place, runner, slots, own_slots)
 
     def codes(self, right: BoolArray, first: np.ndarray) -> np.ndarray:
         """All codes, uint8 [K - 1, positions], from whether first tokens are the text's, and their codes."""
@@ -72,7 +71,7 @@ class Rollouts:
         stays[self._texts.offsets[1:] - 1] = False
         return stays
 
-    def _chains(self, rows: Sequence[int]) -> Iterator[tuple[IntArray, IntArray]]:
+    def _chains(self, rows: Sequence[int], most: int) -> Iterator[tuple[IntArray, IntArray]]:
         """Request and position in its answer of each draft that is continued by itself, some at a time."""
         texts = self._texts
         parts: list[IntArray] = []
@@ -85,37 +84,41 @@ class Rollouts:
             place = np.flatnonzero(left)
             parts.append(np.stack((np.full_like(place, row), place)))
         all_parts = np.concatenate(parts, 1) if parts else np.empty((2, 0), np.int64)
-        for first in range(0, all_parts.shape[1], CHAINS):
-            request, place = all_parts[:, first : first + CHAINS]
+        for first in range(0, all_parts.shape[1], most):
+            request, place = all_parts[:, first : first + most]
             yield request, place
 
-    def _continue(self, request: IntArray, place: IntArray, slots: SlotTable, own_slots: IntArray) -> None:
+    def _continue(
+        self, request: IntArray, place: IntArray, runner: ModelRunner, slots: SlotTable, own_slots: IntArray
+    ) -> None:
         """Fill in the codes of some drafts, int [drafts] both."""
-        device = self._runner.device
+        device = runner.device
         positions = self._texts.offsets[request] + place
         prefix = self._prompt_tokens[request] + place  # tokens before the draft
-        most = self._texts.max_new_tokens[request] - place - 2
+        room = self._texts.max_new_tokens[request] - place - 2
         token_ids = upload(self._first_token_ids[positions], device)
         own = own_slots[: len(request) * self._num_further].reshape(len(request), self._num_further)
         for number in range(self._num_further):
-            active = most > number
+            active = room > number
             if not active.any():
                 return
             if not active.all():
-                request, positions, prefix, most, own = (
-                    part[active] for part in (request, positions, prefix, most, own)
+                request, positions, prefix, room, own = (
+                    part[active] for part in (request, positions, prefix, room, own)
                 )
                 token_ids = token_ids[upload(np.flatnonzero(active), device)]
-            batch = self._batch(request, prefix, slots, own[:, : number + 1])
+            batch = self._batch(request, prefix, runner, slots, own[:, : number + 1])
             rows = torch.arange(len(request), device=device)
-            logits = self._runner.run(token_ids, prefix + number, batch, rows)
+            logits = runner.run(token_ids, prefix + number, batch, rows)
             self._own[number, positions] = encode_probability(top_probability(logits).double().cpu().numpy())
             seeds = self._texts.seeds[request]
             token_ids = self._sampler.draft_tokens(logits, seeds, prefix + number + 1, self._target_ids)
 
-    def _batch(self, request: IntArray, prefix: IntArray, slots: SlotTable, own: IntArray) -> PagedBatch:
+    def _batch(
+        self, request: IntArray, prefix: IntArray, runner: ModelRunner, slots: SlotTable, own: IntArray
+    ) -> PagedBatch:
         """One row per draft, its newest token; `own` [drafts, tokens] are the slots of its tokens, the newest last."""
-        pool, device = self._runner.pool, self._runner.device
+        pool, device = runner.pool, runner.device
         groups: list[RowGroup] = []
         bounds = [0, *(np.flatnonzero(np.diff(request)) + 1).tolist(), len(request)]
         for start, stop in itertools.pairwise(bounds):
@@ -133,7 +136,7 @@ class Rollouts:
                     num_keys=len(keys),
                     first_slot=-1,
                     key_slots=upload(keys, device),
-                    mask=mask.repeat(self._runner.share, 1),
+                    mask=mask.repeat(runner.share, 1),
                 )
             )
         written = upload(own[:, -1], device)

@@ -1,24 +1,31 @@
 """Serves a trace with Hugging Face's `generate`: static batches, first come first served, recorded as our runs are."""
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import Body, Job, JobDone, KnownTimes, PrefillJob, TokenSpans
+from spinbench.control.batch_limits import BatchLimits
+from spinbench.control.job import Body, DidNotFit, Job, JobDone, KnownTimes, PrefillJob, TokenSpans
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.loop import Progress
 from spinbench.control.record import FinishReason, RequestRecord, RunRecord
 from spinbench.control.round_record import RoundColumns
-from spinbench.control.span_record import SpanColumns, SpanRecord
+from spinbench.control.span_chunk import OUT_OF_MEMORY
+from spinbench.control.span_record import SpanColumns, SpanKind, SpanRecord
 from spinbench.runtime.huggingface import Answers, HuggingFaceGenerator
+from spinbench.runtime.out_of_memory import if_it_fits
 from spinbench.runtime.sleeping import sleep_until
 from spinbench.workload.arrivals import ArrivalQueue
 from spinbench.workload.request import Request
+
+LOG = logging.getLogger(__name__)
 
 
 class GenerateBody:
@@ -51,7 +58,7 @@ class GenerateBody:
         self._job = job
 
     def next_event(self, deadline_s: float | None) -> JobDone | None:
-        """Answer the batch, or sleep until the deadline if there is none."""
+        """Answer the batch, or sleep until the deadline if there is none; `DidNotFit` where memory does not suffice."""
         if self._job is None:
             if deadline_s is None:
                 raise RuntimeError("no job in flight and nothing to wait for")
@@ -60,11 +67,8 @@ class GenerateBody:
         job, self._job = self._job, None
         requests = [self._requests[row] for row in job.spans.rows.tolist()]
         start_s = self.now()
-        answers = self._generator.generate(requests, [self._prompts[request.id] for request in requests])
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        self.answers = replace(answers, first_token_s=answers.first_token_s - self._start_s)
-        return JobDone(job, None, TARGET_LANE, KnownTimes(start_s, self.now()))
+        answered = if_it_fits(partial(self._answer, requests))
+        return JobDone(job, None if answered else DidNotFit(), TARGET_LANE, KnownTimes(start_s, self.now()))
 
     def release(self, rows: IntArray) -> None:
         """Nothing: each call has a cache of its own."""
@@ -72,11 +76,18 @@ class GenerateBody:
     def forget(self, rows: IntArray) -> None:
         """Nothing is drafted."""
 
+    def _answer(self, requests: Sequence[Request]) -> None:
+        answers = self._generator.generate(requests, [self._prompts[request.id] for request in requests])
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self.answers = replace(answers, first_token_s=answers.first_token_s - self._start_s)
+
 
 class StaticBatchLoop:
     """Gives `generate` as many waiting requests as a batch holds, whenever it is free.
 
-    A batch takes nobody in until it ends, and all its answers are there when it ends: with the longest of them.
+    A batch takes nobody in until it ends, and all its answers are there when it ends: with the longest of them. What a
+    device has too little memory for is done again in smaller batches, by the runtime's rules.
     """
 
     def __init__(
@@ -92,7 +103,7 @@ class StaticBatchLoop:
         self._interface = interface
         self._queue = queue
         self._prompts = prompts
-        self._max_num_seqs = max_num_seqs
+        self._limits = BatchLimits(max_num_seqs, 1)  # whole prompts, whatever their tokens
         self._on_progress = on_progress
         self._row_of = {request.id: row for row, request in enumerate(queue.requests)}
         self._waiting: deque[tuple[Request, float]] = deque()
@@ -106,13 +117,14 @@ class StaticBatchLoop:
         try:
             while self._queue or self._waiting:
                 self._waiting.extend(self._queue.take_due(time_s, len(self._waiting)))
-                batch = [self._waiting.popleft() for _ in range(min(self._max_num_seqs, len(self._waiting)))]
+                batch = [self._waiting.popleft() for _ in range(min(self._limits.round_requests, len(self._waiting)))]
                 if batch:
                     self._interface.submit(self._job(batch))
                 deadline_s = None if batch else self._queue.next_due_s(0)
                 done = self._interface.next_event(deadline_s)
                 if done is not None:
-                    self._finished(batch, done)
+                    take_in = self._did_not_fit if isinstance(done.result, DidNotFit) else self._finished
+                    take_in(batch, done)
                     batch = []
                 time_s = done.end_s if done else deadline_s or time_s
         except KeyboardInterrupt:
@@ -135,18 +147,36 @@ class StaticBatchLoop:
         return PrefillJob(TokenSpans(rows, np.zeros_like(rows), lengths))
 
     def _finished(self, batch: list[tuple[Request, float]], done: JobDone) -> None:
+        self._limits.fitted()
         answers = self._body.answers
         times = (done.start_s, answers.first_token_s, done.end_s)
         for (request, arrival_s), token_ids, stopped in zip(batch, answers.token_ids, answers.stopped, strict=True):
             reason = "stop" if stopped else "length"
             self._requests.append(self._record(request, arrival_s, token_ids, reason, *times))
-        num_tokens = int(done.job.spans.num_tokens.sum()) + sum(map(len, answers.token_ids))
-        # cells are not counted: what `generate` computes inside is its own affair
-        self._spans.append(
-            SpanRecord(
-                done.lane, "generate", done.start_s, done.end_s, -1, tuple(r.id for r, _ in batch), num_tokens, 0, 0
-            )
-        )
+        self._add_span("generate", done, sum(map(len, answers.token_ids)))
+        self._tell()
+
+    def _did_not_fit(self, batch: list[tuple[Request, float]], done: JobDone) -> None:
+        self._add_span(OUT_OF_MEMORY, done, 0)
+        if self._limits.retry_round(done.job, len(batch), has_company=False):
+            self._waiting.extendleft(reversed(batch))
+            return
+        ((request, arrival_s),) = batch
+        LOG.warning(
+            "request %r is given up: Hugging Face's generate is out of memory with it alone, a prompt of %d tokens "
+            "and an answer of at most %d; lower trace.max_prompt_tokens or trace.max_output_tokens",
+            request.id, len(self._prompts[request.id]), request.max_new_tokens,
+        )  # fmt: skip
+        self._requests.append(self._record(request, arrival_s, (), "out_of_memory", done.start_s, None, done.end_s))
+        self._tell()
+
+    def _add_span(self, kind: SpanKind, done: JobDone, num_answer_tokens: int) -> None:
+        """Cells are not counted: what `generate` computes inside is its own affair."""
+        names = tuple(self._queue.requests[row].id for row in done.job.spans.rows.tolist())
+        num_tokens = int(done.job.spans.num_tokens.sum()) + num_answer_tokens
+        self._spans.append(SpanRecord(done.lane, kind, done.start_s, done.end_s, -1, names, num_tokens, 0, 0))
+
+    def _tell(self) -> None:
         if self._on_progress:
             self._on_progress(Progress(len(self._requests), sum(part.output_tokens for part in self._requests)))
 

@@ -1,28 +1,30 @@
 """One pass of a drafter over texts that the target wrote: how it would have done at every position."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.job import TokenSpans
-from spinbench.control.ngram_index import NgramIndex
 from spinbench.errors import UserError
+from spinbench.models.free_memory import free_bytes
 from spinbench.models.loaded_model import DrafterModel
 from spinbench.runtime.confidence import top_probability
 from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.out_of_memory import TooLittleMemory, if_it_fits
 from spinbench.runtime.rollout import Rollouts
 from spinbench.runtime.sampler import Sampler, Sampling
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.upload import upload
 from spinbench.runtime.written_texts import WrittenTexts
-from spinbench.workload.acceptance.agreement import MAX_AGREED, NOTHING_TO_COMPARE, agreed_run
-from spinbench.workload.acceptance.ngram_model import NgramModel, contexts_before
-from spinbench.workload.acceptance.probability import LOWEST, encode_probability
+from spinbench.workload.acceptance.probability import encode_probability
 from spinbench.workload.acceptance.table import OUTSIDE_VOCABULARY, DrafterColumns
 
+LOG = logging.getLogger(__name__)
 BLOCK_SIZE = 16
 SCORED_ROWS = 64
 """Rows whose scores are looked at together: noise and comparison take several tensors of [rows, vocab]."""
@@ -36,40 +38,10 @@ class PassLimits:
     max_logit_rows: int = 512
     """Rows of answers, for each of which there are logits over the vocabulary."""
 
-
-def ngram_columns(ngrams: NgramModel, texts: WrittenTexts, rollout_tokens: int = 1) -> DrafterColumns:
-    """The columns of an n-gram table, which names one token and ranks no others."""
-    said, code = [np.zeros(0, np.int64)], [np.zeros((0, rollout_tokens), np.int64)]
-    agreed = [np.zeros(0, np.int64)]
-    for row, prompt in enumerate(texts.prompts):
-        tokens = texts.tokens(row)
-        contexts = contexts_before(tokens, len(prompt), len(tokens), ngrams.context_tokens)
-        drafted, codes = ngrams.draft(contexts, max(rollout_tokens, MAX_AGREED))
-        said.append(drafted[:, 0])
-        code.append(codes[:, :rollout_tokens])
-        agreed.append(_agreed_with_copies(drafted[:, :MAX_AGREED], tokens, len(prompt)))
-    codes, named = np.ascontiguousarray(np.concatenate(code).astype(np.uint8).T), np.concatenate(said)
-    confidence = codes[0]
-    right = named == texts.token_ids
-    return DrafterColumns(
-        rank=np.where(right, 0, OUTSIDE_VOCABULARY).astype(np.uint8),
-        probability=np.where(right, confidence, LOWEST).astype(np.uint8),
-        top_probability=confidence,
-        rollout=codes[1:] if rollout_tokens > 1 else None,
-        copy_agreed=np.concatenate(agreed).astype(np.uint8),
-    )
-
-
-def _agreed_with_copies(drafted: IntArray, tokens: IntArray, num_prompt_tokens: int) -> IntArray:
-    """How far the drafts in front of each token of an answer agree with what a copy would say there, [answer]."""
-    index = NgramIndex(tokens[:num_prompt_tokens])
-    agreed = np.full(len(drafted), NOTHING_TO_COMPARE)
-    for place, token in enumerate(tokens[num_prompt_tokens:].tolist()):
-        copy = index.draft(MAX_AGREED, NgramIndex.MAX_ORDER, 1)
-        if copy:
-            agreed[place] = agreed_run(drafted[place], np.array(copy))
-        index.extend([token])
-    return agreed
+    @property
+    def halved(self) -> "PassLimits":
+        """Half of each, at least one."""
+        return PassLimits(max(1, self.max_tokens // 2), max(1, self.max_logit_rows // 2))
 
 
 def score_texts(
@@ -87,53 +59,99 @@ def score_texts(
     perturbed with the target's noise (arXiv 2408.07978). Probabilities are those of its logits, without temperature and
     noise. `rollout_tokens` is how many tokens of its own drafts are judged by their probability: one pass more for each
     beyond the first, over the positions where a draft leaves the text. `on_progress` is told the positions scored so
-    far. Raises UserError when a logit is not a number.
+    far. Where a device has too little memory, passes have half as many tokens from the text on that did not fit.
+    Raises UserError when a logit is not a number, TooLittleMemory where not even passes of one token fit.
     """
-    passes = list(_passes(texts, limits or PassLimits()))
-    own_slots = Rollouts.num_slots(rollout_tokens)
-    num_blocks = max((_num_blocks(spans) for spans in passes), default=1)
-    slots = SlotTable(num_blocks + -(-own_slots // BLOCK_SIZE), BLOCK_SIZE)
-    runner = ModelRunner(drafter.model, slots)
-    scorer = _Scorer(drafter, sampling)
-    rollouts = Rollouts(drafter, runner, scorer.sampler, texts, rollout_tokens) if rollout_tokens > 1 else None
-    beside_texts = len(texts.prompts)
-    slots.hold(beside_texts, own_slots, own_slots)
-    count = int(texts.offsets[-1])
-    rank = np.zeros(count, np.uint8)
-    probability, top = np.zeros((2, count))
-    done = 0
-    with torch.inference_mode():
-        for spans in passes:
-            answers = _answer_rows(spans, texts)
-            logits = _logits(runner, slots, spans, texts, answers.logit_rows)
-            for first in range(0, len(answers.positions), SCORED_ROWS):
-                part = slice(first, first + SCORED_ROWS)
-                at = answers.positions[part]
-                scores = scorer.score(
-                    logits[part], texts.token_ids[at], texts.seeds[answers.rows[part]], answers.places[part]
-                )
-                rank[at], probability[at], top[at], drafted = scores
+    limits, scoring = limits or PassLimits(), _Scoring(drafter, texts, sampling, on_progress, rollout_tokens)
+    while if_it_fits(partial(scoring.run, limits)) is None:
+        what = f"out of memory where drafter {drafter.name!r} reads texts, {limits.max_tokens} tokens a pass"
+        if limits.max_tokens == 1:
+            free = free_bytes(drafter.model.device) / 1e9
+            raise TooLittleMemory(
+                f"{what}, {free:.1f} GB free; lower kv.gpu_memory_utilization, kv.num_blocks or "
+                "trace.max_prompt_tokens, or record this drafter by itself (merge)"
+            )
+        limits = limits.halved
+        LOG.warning("%s: %d from now on", what, limits.max_tokens)
+    return scoring.columns()
+
+
+class _Scoring:
+    """What was scored so far."""
+
+    def __init__(
+        self,
+        drafter: DrafterModel,
+        texts: WrittenTexts,
+        sampling: Sampling,
+        on_progress: Callable[[int], None] | None,
+        rollout_tokens: int,
+    ) -> None:
+        self._drafter = drafter
+        self._texts = texts
+        self._on_progress = on_progress
+        self._rollout_tokens = rollout_tokens
+        self._scorer = _Scorer(drafter, sampling)
+        self._rollouts: Rollouts | None = None
+        if rollout_tokens > 1:
+            self._rollouts = Rollouts(self._scorer.sampler, texts, rollout_tokens, drafter.target_ids)
+        count = int(texts.offsets[-1])
+        self._rank = np.zeros(count, np.uint8)
+        self._probability, self._top = np.zeros((2, count))
+        self._num_done = 0
+        """Texts that are scored to their end."""
+        self._num_told = 0
+
+    def run(self, limits: PassLimits) -> None:
+        """Score all texts that are not done. Of one that was begun before, the same numbers are found again."""
+        texts, rollouts = self._texts, self._rollouts
+        passes = list(_passes(texts, limits, self._num_done))
+        own_slots = Rollouts.num_slots(self._rollout_tokens)
+        num_blocks = max((_num_blocks(spans) for spans in passes), default=1)
+        slots = SlotTable(num_blocks + -(-own_slots // BLOCK_SIZE), BLOCK_SIZE)
+        runner = ModelRunner(self._drafter.model, slots)
+        beside_texts = len(texts.prompts)
+        slots.hold(beside_texts, own_slots, own_slots)
+        with torch.inference_mode():
+            for spans in passes:
+                answers = _answer_rows(spans, texts)
+                logits = _logits(runner, slots, spans, texts, answers.logit_rows)
+                for first in range(0, len(answers.positions), SCORED_ROWS):
+                    self._score(logits[first : first + SCORED_ROWS], answers, slice(first, first + SCORED_ROWS))
+                ends = zip(spans.rows.tolist(), spans.stop.tolist(), strict=True)
+                ended = [row for row, stop in ends if stop == _num_fed(texts, row)]
                 if rollouts is not None:
-                    rollouts.first(at, drafted)
-            ends = zip(spans.rows.tolist(), spans.stop.tolist(), strict=True)
-            ended = [row for row, stop in ends if stop == _num_fed(texts, row)]
-            if rollouts is not None:
-                rollouts.run(ended, slots, slots.slots(beside_texts, 0, own_slots))
-            for row in ended:
-                slots.release(row)
-            done += len(answers.positions)
-            if on_progress:
-                on_progress(done)
-    first = encode_probability(top)
-    rollout = None if rollouts is None else rollouts.codes(rank == 0, first)
-    return DrafterColumns(rank, encode_probability(probability), first, rollout)
+                    own = slots.slots(beside_texts, 0, own_slots)
+                    rollouts.run(ended, runner, slots, own, limits.max_logit_rows)
+                for row in ended:
+                    slots.release(row)
+                self._num_done += len(ended)
+                self._tell(answers)
+
+    def columns(self) -> DrafterColumns:
+        """Of all texts."""
+        first = encode_probability(self._top)
+        rollout = None if self._rollouts is None else self._rollouts.codes(self._rank == 0, first)
+        return DrafterColumns(self._rank, encode_probability(self._probability), first, rollout)
+
+    def _score(self, logits: torch.Tensor, answers: "_AnswerRows", part: slice) -> None:
+        texts, at = self._texts, answers.positions[part]
+        scores = self._scorer.score(logits, texts.token_ids[at], texts.seeds[answers.rows[part]], answers.places[part])
+        self._rank[at], self._probability[at], self._top[at], drafted = scores
+        if self._rollouts is not None:
+            self._rollouts.first(at, drafted)
+
+    def _tell(self, answers: "_AnswerRows") -> None:
+        if self._on_progress and len(answers.positions):
+            self._num_told = max(self._num_told, int(answers.positions[-1]) + 1)
+            self._on_progress(self._num_told)
 
 
-def _passes(texts: WrittenTexts, limits: PassLimits) -> Iterator[TokenSpans]:
-    """Spans of consecutive requests, each pass within the limits; an answer's last token is never fed."""
+def _passes(texts: WrittenTexts, limits: PassLimits, first_row: int) -> Iterator[TokenSpans]:
+    """Spans of consecutive requests from one on, each pass within the limits; an answer's last token is never fed."""
     pass_: list[tuple[int, int, int]] = []
     tokens = logit_rows = 0
-    for row, prompt in enumerate(texts.prompts):
+    for row, prompt in enumerate(texts.prompts[first_row:], first_row):
         first_logit = len(prompt) - 1
         end = _num_fed(texts, row)
         start = 0

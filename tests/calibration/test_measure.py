@@ -131,13 +131,12 @@ def test_only_what_is_unsure_is_timed_further(
     def visit_s(bench: Bench, point: PassPoint) -> float:
         return next(times) if point == unsure else UNSURE_POINT_S if point == slow else 1.0
 
-    def steady(
-        bench: Bench, group: JobGroup, wanted: Sequence[JobPoint], is_new: Callable[[JobPoint], bool]
-    ) -> list[float]:
-        return [0.01 for _ in wanted]
+    def steady(bench: Bench, group: JobGroup, wanted: Sequence[JobPoint], partial: PartialProfile) -> None:
+        for job in wanted:
+            partial.add(point_key(job), 0.01)
 
     monkeypatch.setattr("spinbench.calibration.measure._visit_s", visit_s)
-    monkeypatch.setattr("spinbench.calibration.measure.time_group", steady)
+    monkeypatch.setattr("spinbench.calibration.measure._time_group", steady)
     told: list[tuple[str, int, int]] = []
     more = replace(plan, precision=0.01, max_repeats=6)
     tables = measure(bench, more, PartialProfile(tmp_path, {}), lambda *progress: told.append(progress))

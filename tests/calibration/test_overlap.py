@@ -2,11 +2,15 @@
 
 import pytest
 
+from spinbench.calibration import overlap
 from spinbench.calibration.bench import BLOCK_SIZE, Bench
 from spinbench.calibration.gaps import loop_gaps_s
 from spinbench.calibration.meta import ModelMeta
 from spinbench.calibration.overlap import measure_overlap
 from spinbench.calibration.plan import ProfileLimits
+from spinbench.calibration.point import JobPoint
+from spinbench.control.overlap import Overlap
+from spinbench.runtime.out_of_memory import TooLittleMemory
 from spinbench.runtime.sampler import Sampling
 from tests.calibration.test_measure import INFOS, METAS
 from tests.runtime.tiny_models import drafters, target
@@ -74,3 +78,22 @@ def test_both_lanes_are_busy_throughout(bench: Bench, monkeypatch: pytest.Monkey
 
 def test_lookups_alone_have_nothing_to_overlap(bench: Bench) -> None:
     assert measure_overlap(bench, sizes(llama=9), METAS[2:3], LIMITS, repeats=1) is None
+
+
+def test_a_batch_that_does_not_fit_on_two_lanes_is_halved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    most = 1
+
+    def factors(bench: Bench, jobs: tuple[JobPoint, JobPoint], repeats: int) -> Overlap:
+        tried.append(len(jobs[0].stop_tokens))
+        if tried[-1] > most:
+            raise TooLittleMemory("scarce")
+        return Overlap(1.0, 2.0, 3.0, 4.0)
+
+    monkeypatch.setattr(overlap, "_factors", factors)
+    found = measure_overlap(bench, sizes(llama=9, good=2, small_vocabulary=3), METAS, LIMITS, repeats=1)
+    assert tried == [3, 1]
+    assert found is not None
+    assert found.factors == Overlap(1.0, 2.0, 3.0, 4.0)
+    most = 0
+    assert measure_overlap(bench, sizes(llama=9, good=2, small_vocabulary=3), METAS, LIMITS, repeats=1) is None

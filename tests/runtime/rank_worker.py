@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -14,7 +15,10 @@ from spinbench.models.tensor_parallel import model_share
 from spinbench.runtime.ranks import Ranks
 from spinbench.runtime.sampler import Sampling
 from tests.runtime import serving, tiny_models
+from tests.runtime.scarce_memory import ScarceMemory
 
+SCARCE = "drafters short of memory"
+"""Which the first process has: the other one is told."""
 SERVED: dict[str, dict[str, Any]] = {
     "plain": {"selector": "plain", "max_num_seqs": 3},
     "by time": {"selector": "epsilon_greedy", "draft_length": 3, "layout": "decomposed"},
@@ -22,6 +26,7 @@ SERVED: dict[str, dict[str, Any]] = {
     "trees": {"selector": "merged good,poor", "draft_length": 2},
     "rejection": {"selector": "fixed good", "sampling": Sampling(temperature=0.9, kind="rejection")},
     "ahead": {"selector": "fixed good", "depth": "draft_while_verify", "draft_length": 2},
+    SCARCE: {"selector": "fixed good", "draft_length": 2, "max_num_seqs": 3},
 }
 FAMILIES = ("llama", "qwen3")
 
@@ -53,7 +58,10 @@ def main(folder: Path) -> None:
         share = model_share(family, whole.model, ranks.size, torch.device("cpu"))
         target = tiny_models.target_of(family, share)
         for name, setting in SERVED.items() if family == "llama" else [("by time", SERVED["by time"])]:
-            record = serving.serve(target, models, trace(), ranks=ranks, **setting)
+            with pytest.MonkeyPatch.context() as patch:
+                if name == SCARCE and ranks.is_first:
+                    ScarceMemory(patch, lambda _, spans: len(spans) == 1, ["draft"])
+                record = serving.serve(target, models, trace(), ranks=ranks, **setting)
             found[f"{family} {name}"] = decided(record)
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps(found))
 

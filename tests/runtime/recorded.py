@@ -11,7 +11,8 @@ from spinbench.control.record import RunRecord
 from spinbench.models.distill.dataset import SelfPlayLine
 from spinbench.models.distill.ngram import count_ngrams
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.runtime.teacher_forcing import ngram_columns, score_texts
+from spinbench.runtime.ngram_columns import ngram_columns
+from spinbench.runtime.teacher_forcing import score_texts
 from spinbench.runtime.written_texts import WrittenTexts
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.lookup import lookup_columns

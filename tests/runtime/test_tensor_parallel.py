@@ -16,7 +16,7 @@ from spinbench.runtime.kv_pool import KvShape
 from tests.cli.conftest import TinyModels, tiny, tiny_overrides
 from tests.forked import Forked
 from tests.runtime import rank_worker, serving, tiny_models
-from tests.runtime.rank_worker import FAMILIES, SERVED, trace
+from tests.runtime.rank_worker import FAMILIES, SCARCE, SERVED, trace
 
 __all__ = ["tiny"]
 
@@ -50,6 +50,7 @@ def test_every_rank_takes_the_same_decisions(ranks: Path):
     first, second = decided(ranks, 0), decided(ranks, 1)
     assert len(first) == len(SERVED) + len(FAMILIES) - 1
     assert first == second  # times and tokens, bit for bit
+    assert "out_of_memory" in second[f"llama {SCARCE}"]["kinds"]
 
 
 @pytest.mark.parametrize("name", [*(f"llama {name}" for name in SERVED), "qwen3 by time"])
