@@ -72,7 +72,7 @@ def test_every_point_is_timed_and_the_model_fits(bench: Bench, plan: MeasurePlan
     assert [point for point, _ in tables.jobs] == [job for group in plan.groups for job in group.jobs]
     assert all(timing.repeats == 1 for _, timing in tables.passes)
     kinds = {(point.kind, point.next_kind) for point, _ in tables.gaps}
-    assert {("prefill", "draft"), ("draft", "verify"), ("verify", "draft")} <= kinds
+    assert {("prefill", "catch_up"), ("draft", "verify"), ("verify", "draft")} <= kinds
     assert {label for label, _, _ in told} == {
         f"passes of {QUICK}",
         "passes of good",
