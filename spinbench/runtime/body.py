@@ -1,44 +1,27 @@
 """The runtime's body: runs jobs on real models, one after another or on lanes side by side, and reads a real clock."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
 
-import numpy as np
 import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import (
-    CatchUpJob,
-    DidNotFit,
-    DraftJob,
-    DraftResult,
-    Job,
-    JobDone,
-    JobTimes,
-    KnownTimes,
-    PrefillJob,
-    VerifyJob,
-    VerifyResult,
-)
+from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, JobTimes, KnownTimes
 from spinbench.control.lane_name import TARGET_LANE
 from spinbench.control.placement import SHARED, Placement
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.device_clock import DeviceClock, clock_of
 from spinbench.runtime.graphs.graph_setting import Execution
+from spinbench.runtime.job_tasks import JobTasks, Task
 from spinbench.runtime.job_work import JobWork, Outcome, make_work
 from spinbench.runtime.lane import Lanes, split_cores
-from spinbench.runtime.out_of_memory import at_any_rate, if_it_fits
-from spinbench.runtime.proposals import Proposals
 from spinbench.runtime.ranks import Ranks, on_device, require_same
 from spinbench.runtime.sampler import Sampling
 from spinbench.runtime.sleeping import sleep_until
 from spinbench.runtime.slot_table import SlotTable
-from spinbench.runtime.token_tree import KvMoves
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
 
@@ -70,17 +53,14 @@ class TorchBody:
     ) -> None:
         """With several lanes, each drafter's has `drafter_threads` CPU threads, and the target's the other ones."""
         self._work = work
-        self._slots = slots
         self._placement = placement
         self._drafter_threads = drafter_threads
         self._clock = clock or clock_of(work.device)
         self._ranks = ranks
-        self._attempt = if_it_fits if ranks is None else at_any_rate
+        has_drafters = ranks is None or ranks.is_first
+        self._tasks = JobTasks(work, slots, shares_target=ranks is not None, has_drafters=has_drafters)
         self._lanes: Lanes | None = None
-        self._queue: deque[tuple[Job, Callable[[], Outcome]]] = deque()
-        self._proposals = Proposals(work.num_drafters)
-        self._branch_tokens = 0
-        self._text = LiveText([], {})
+        self._queue: deque[tuple[Job, Task]] = deque()
 
     def begin(self, text: LiveText, branch_tokens: int = 0) -> None:
         """Start a run on the requests of `text`, with an empty KV pool and the clock at zero.
@@ -93,11 +73,8 @@ class TorchBody:
         elif num_lanes > 1:
             threads = split_cores(torch.get_num_threads(), num_lanes, self._drafter_threads)
             self._lanes = Lanes(threads, self._work.device)
-        self._text = text
-        self._branch_tokens = branch_tokens
-        self._slots.clear()
+        self._tasks.begin(text, branch_tokens)
         self._queue.clear()
-        self._proposals.clear()
         self._clock.restart()
 
     def close(self) -> None:
@@ -132,11 +109,11 @@ class TorchBody:
 
     def submit(self, job: Job) -> None:
         """Queue a job on its lane."""
-        self._hold_slots(job)
+        task = self._tasks.of(job)
         if self._lanes is None:
-            self._queue.append((job, self._task(job)))
+            self._queue.append((job, task))
         else:
-            self._lanes.submit(self._placement.device_of(job), job, self._task(job))
+            self._lanes.submit(self._placement.device_of(job), job, task)
 
     def next_event(self, deadline_s: float | None) -> JobDone | None:
         """The next job to end, or None at the deadline. Without lanes a job that is queued is run to its end first."""
@@ -163,13 +140,11 @@ class TorchBody:
 
     def release(self, rows: IntArray) -> None:
         """Free the requests' KV slots."""
-        self._proposals.release(rows.tolist())
-        for row in rows.tolist():
-            self._slots.release(row)
+        self._tasks.release(rows)
 
     def forget(self, rows: IntArray) -> None:
         """Forget what was drafted for the requests."""
-        self._proposals.forget(rows.tolist())
+        self._tasks.forget(rows)
 
     def _agree(self, ranks: Ranks, own: Outcome, times: JobTimes) -> tuple[Outcome, JobTimes]:
         agreed, *known = ranks.agree(own, times.start_s, times.end_s)
@@ -180,80 +155,11 @@ class TorchBody:
         return agreed, KnownTimes(*known)
 
     def _done(self, job: Job, outcome: Outcome, times: JobTimes) -> JobDone:
-        result = outcome.result
-        if isinstance(job, DraftJob) and isinstance(result, DraftResult):
-            rows = job.spans.rows.tolist()
-            if job.is_ahead:
-                self._proposals.put_ahead(job, outcome.drafts)
-            elif job.joins:
-                result = self._joined(job, result, outcome)
-            else:
-                self._proposals.put(job.drafter, rows, outcome.drafts)
-        elif isinstance(job, VerifyJob) and isinstance(result, VerifyResult):
-            result = self._proposals.settle(job.spans, result, outcome.path)
-        elif isinstance(job, DraftJob | CatchUpJob) and outcome.unmoved is not None:
-            self._proposals.put_back(job.drafter, outcome.unmoved)
+        result = self._tasks.end(job, outcome)
+        if self._lanes is not None and isinstance(job, DraftJob) and job.joins and isinstance(result, DraftResult):
+            self._lanes.hand_over()
         is_drafters = isinstance(job, DraftJob | CatchUpJob)
         return JobDone(job, result, self._work.name_of(job.drafter) if is_drafters else TARGET_LANE, times)
-
-    def _joined(self, job: DraftJob, result: DraftResult, outcome: Outcome) -> DraftResult | DidNotFit:
-        added = self._attempt(partial(self._proposals.join, job.drafter, job.spans.rows.tolist(), outcome.drafts))
-        if added is None:
-            return DidNotFit()
-        if self._lanes is not None:
-            self._lanes.hand_over()
-        return replace(result, num_drafted=added[0])
-
-    def _do(self, task: Callable[[], Outcome]) -> Outcome:
-        outcome = self._attempt(task)
-        return Outcome(DidNotFit()) if outcome is None else outcome[0]
-
-    def _task(self, job: Job) -> Callable[[], Outcome]:
-        """The job as a function that needs nothing of this body's changing state."""
-        work, text, moves = self._work, self._text, None
-        match job:
-            case PrefillJob(spans):
-                task = partial(work.prefill, spans, text)
-            case CatchUpJob():
-                moves = self._proposals.take_moves(job.drafter, job.spans.rows.tolist())
-                task = partial(work.catch_up, job, self._slots.held(job.spans.rows.tolist()), text)
-            case DraftJob(is_ahead=True):
-                drafts = self._proposals.await_ahead(job)
-                task = partial(work.go_on, job, drafts, self._slots.held(job.spans.rows.tolist()), text)
-            case DraftJob():
-                moves = self._proposals.take_moves(job.drafter, job.spans.rows.tolist())
-                task = partial(work.draft, job, text)
-            case VerifyJob():
-                self._proposals.use_ahead(job)
-                task = partial(work.verify, job, self._proposals.drafts_of(job.spans.rows.tolist()), text)
-        if isinstance(job, CatchUpJob | DraftJob) and self._ranks is not None and not self._ranks.is_first:
-            return _told_by_first
-        if isinstance(job, PrefillJob | VerifyJob):
-            return partial(self._do, task)
-        move = None if moves is None else partial(work.move_kv, job, moves.within(self._slots))
-        return partial(_draft, task, move, moves)
-
-    def _hold_slots(self, job: Job) -> None:
-        stop = job.spans.stop
-        if isinstance(job, DraftJob):
-            # the last token of a chain is not fed back; of a tree it may have a lower number than one that is
-            further = job.num_speculative_tokens - 1 if job.tree is None else job.num_nodes
-            stop = np.where(job.by_lookup, 0, stop + further)
-        for row, num_tokens in zip(job.spans.rows.tolist(), stop.tolist(), strict=True):
-            self._slots.hold(row, num_tokens, self._text.max_tokens(row) + self._branch_tokens)
-
-
-def _draft(task: Callable[[], Outcome], move: Callable[[], None] | None, moves: KvMoves | None) -> Outcome:
-    """A drafter's task, behind `move`, which makes `moves`. Of ranks the first does it alone and tells the others."""
-    if move is not None and if_it_fits(move) is None:
-        return Outcome(DidNotFit(), unmoved=moves)
-    outcome = if_it_fits(task)
-    return Outcome(DidNotFit()) if outcome is None else outcome[0]
-
-
-def _told_by_first() -> Outcome:
-    """In place of a drafter's job in the processes that have no drafters."""
-    return Outcome(None)
 
 
 def make_body(

@@ -47,7 +47,7 @@ def _serve(patch: pytest.MonkeyPatch, sampling: str = "greedy", **decisions) -> 
     record = serving.serve(target, models, TRACE, sampling=serving.SAMPLINGS[sampling], **decisions)
     body, loop = made
     assert loop.scheduler._kv_budget.num_free_blocks == decisions.get("num_kv_blocks", 200)
-    assert body._slots._free.all()
+    assert body._tasks._slots._free.all()
     check_identities(record, [request.id for request in TRACE])
     return record
 
