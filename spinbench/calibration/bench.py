@@ -1,7 +1,7 @@
 """The runtime's own models, attention, sampler and body, set up so that single passes and jobs can be timed."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -13,12 +13,12 @@ from spinbench.calibration.device_facts import median_s
 from spinbench.calibration.meta import DrafterMeta
 from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import JobPoint, PassPoint
+from spinbench.calibration.two_lanes import LESS, TwoLanes, job_seconds
 from spinbench.control.arrays import IntArray
 from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import DidNotFit, JobDone, PrefillJob
+from spinbench.control.job import PrefillJob
 from spinbench.control.kv_budget import blocks_for
 from spinbench.control.placement import Placement
-from spinbench.control.span_chunk import kind_of
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.attention import ATTENTION_NAME, paged_attention
@@ -31,7 +31,7 @@ from spinbench.runtime.job_work import JobWork
 from spinbench.runtime.lookup_drafter import with_lookup
 from spinbench.runtime.model_drafter import ModelDrafter
 from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.out_of_memory import TooLittleMemory, too_little_memory
+from spinbench.runtime.out_of_memory import too_little_memory
 from spinbench.runtime.sampler import Sampling, TokenSampler, make_sampler
 from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.text_drafter import NgramDrafter, PromptLookupDrafter
@@ -41,8 +41,6 @@ from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.request import Request
 
 BLOCK_SIZE = 16
-LESS = "lower max_context_tokens, max_num_batched_tokens or max_num_seqs"
-"""What takes less memory."""
 PERIOD_TOKENS = 16
 """Texts repeat themselves after this many tokens, so that a lookup always finds something to copy."""
 
@@ -163,10 +161,10 @@ class Bench:
             raise RuntimeError("the body did not do the job that it was given")
         if fresh:
             self._hold(job.spans.rows.tolist())
-        return _seconds(done)
+        return job_seconds(done)
 
     @contextmanager
-    def two_lanes(self, drafter_threads: int) -> Iterator["TwoLanes"]:
+    def two_lanes(self, drafter_threads: int) -> Iterator[TwoLanes]:
         """The target on one lane of the device and the drafters on another; `begin` anew after it."""
         body = TorchBody(self.body.work, self._slots, Placement("drafters_together"), drafter_threads)
         try:
@@ -202,44 +200,6 @@ class Bench:
             end.record()
             end.synchronize()
             return start.elapsed_time(end) / 1e3
-
-
-class TwoLanes:
-    """Runs jobs side by side."""
-
-    def __init__(self, body: TorchBody, lane_places: Mapping[str, int]) -> None:
-        self._body = body
-        self._lane_places = lane_places
-
-    def beside(self, points: Sequence[JobPoint], repeats: int) -> list[list[float]]:
-        """Seconds of each of these jobs, at least `repeats` times each, with a lane each that is never idle.
-
-        Those that were under way when another lane had its last are left out.
-        """
-        jobs = [point.job(self._lane_places.get(point.lane, 0)) for point in points]
-        seconds: list[list[float]] = [[] for _ in jobs]
-        for job in jobs:
-            self._body.submit(job)
-        in_flight = len(jobs)
-        while in_flight:
-            done = self._body.next_event(None)
-            if done is None:
-                raise RuntimeError("a lane did not do the job that it was given")
-            place = next(place for place, job in enumerate(jobs) if job is done.job)
-            in_flight -= 1
-            if min(map(len, seconds)) < repeats:
-                seconds[place].append(_seconds(done))
-                self._body.submit(jobs[place])
-                in_flight += 1
-        return seconds
-
-
-def _seconds(done: JobDone) -> float:
-    if isinstance(done.result, DidNotFit):
-        spans = done.job.spans
-        what = f"{kind_of(done.job)} job of {len(spans)} requests, {int(spans.num_tokens.sum())} tokens"
-        raise TooLittleMemory(f"out of memory in a {what} behind {int(spans.start.sum())}; {LESS}")
-    return done.end_s - done.start_s
 
 
 def num_blocks(limits: ProfileLimits) -> int:
