@@ -148,7 +148,7 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     @functools.wraps(real)
     def assemble(*given: Any) -> Assembly:
         assembly, ranks = real(*given), Alone(0, 2, None)
-        assembly.body._ranks, assembly.body._attempt = ranks, at_any_rate
+        assembly.body._ranks, assembly.body._tasks._attempt = ranks, at_any_rate
         return replace(assembly, ranks=ranks)
 
     monkeypatch.setattr(live_engine, "assemble", assemble)

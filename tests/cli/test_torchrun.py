@@ -29,7 +29,9 @@ def test_what_does_not_go_together_is_refused(
     spinbench: CommandLine, started: pytest.MonkeyPatch, overrides: list[str], reason: str
 ) -> None:
     asked = [] if "engine=huggingface" in overrides else ["engine.tensor_parallel=2"]
-    done = spinbench.replay(*asked, *overrides)
+    # a sweep's folder has another key
+    base = [text for text in spinbench.overrides() if "-m" not in overrides or not text.startswith("hydra.run.dir")]
+    done = spinbench("replay", *base, *asked, *overrides)
     assert done.code == 2
     assert reason in done.err
     assert len(done.err.splitlines()) == 1

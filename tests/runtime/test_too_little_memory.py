@@ -150,7 +150,7 @@ def test_the_first_of_several_processes_keeps_what_is_finished(monkeypatch, told
     target, models = tiny_models.shared()
     trace = serving.requests(8, max_new_tokens=16)
     plain = serving.outputs(serving.serve(target, [], trace, selector="plain"))
-    ScarceMemory(monkeypatch, _after(12), ["verify"])
+    ScarceMemory(monkeypatch, _after(6), ["verify"])
     ranks = Alone(0, 2, None)
     record = serving.serve(target, models, trace, selector="fixed good", max_num_seqs=3, ranks=ranks)
     assert ranks.ended_by is not None
