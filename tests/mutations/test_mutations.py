@@ -318,12 +318,21 @@ MUTATIONS = (
 )
 
 
+MOST_RUNS = 8
+"""Who shares a round, and so who drafts for whom, depends on the clock: some bugs show in four runs of five."""
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.plant.__name__}: {m.caught_by}")
 def test_a_planted_bug_is_caught(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     assert passes(mutation.caught_by)
     mutation.plant(monkeypatch)
     with pytest.raises(AssertionError):
-        CHECKS[mutation.caught_by]()
+        _run_often(mutation.caught_by)
+
+
+def _run_often(check: str) -> None:
+    for _ in range(MOST_RUNS):
+        CHECKS[check]()
 
 
 def test_every_check_catches_something() -> None:
