@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spinbench.calibration.plan import ProfileLimits
 from spinbench.control.drafter import DrafterInfo
 from spinbench.control.overlap import Overlap
 from spinbench.errors import UserError
@@ -133,6 +134,11 @@ class LimitsMeta(MetaSection):
     max_context_tokens: Positive
     max_num_batched_tokens: Positive
     max_num_speculative_tokens: Positive
+
+    @property
+    def of_plan(self) -> ProfileLimits:
+        """The limits that the profile's points were drawn within."""
+        return ProfileLimits(**self.model_dump())
 
 
 class DidNotFitMeta(MetaSection):

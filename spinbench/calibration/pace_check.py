@@ -13,7 +13,6 @@ import pandas as pd
 from spinbench.calibration.bench import Bench
 from spinbench.calibration.job_plan import JobGroup, job_groups
 from spinbench.calibration.meta import ProfileMeta
-from spinbench.calibration.plan import ProfileLimits
 from spinbench.calibration.point import JobPoint
 from spinbench.calibration.profile_file import Profile
 from spinbench.control.lane_name import TARGET_LANE
@@ -32,14 +31,13 @@ class PaceCheck:
         """`drafters` that there are to time; `shares` of time, in any unit, of the kinds and lanes that matter."""
         self._mean_s = {point: timing.mean_s for point, timing in profile.tables.jobs}
         meta = profile.meta
-        limits = ProfileLimits(**meta.limits.model_dump())
         # the profile's own, in its order: by them it drew its jobs
         layouts: list[LayoutKind] = [*dict.fromkeys(job.layout for job in self._mean_s if job.layout)]
         lanes = {TARGET_LANE, *drafters}
         lasting = [of for of, share in shares.items() if share > 0]
         self._stands_for: dict[JobPoint, list[str]] = {}
         by_kind: dict[str, list[JobGroup]] = defaultdict(list)
-        for group in job_groups(meta.drafters, layouts, limits):
+        for group in job_groups(meta.drafters, layouts, meta.limits.of_plan):
             jobs: list[JobPoint] = []
             for job in group.jobs:
                 self._stands_for[job] = [lane for kind, lane in lasting if kind == job.kind and _alike(meta, job, lane)]

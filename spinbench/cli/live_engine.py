@@ -9,7 +9,6 @@ import torch
 
 from spinbench.calibration.bench import Bench
 from spinbench.calibration.meta import ProfileMeta
-from spinbench.calibration.plan import ProfileLimits
 from spinbench.cli.assemble import Assembly, assemble, num_threads, runtime_section, sampling
 from spinbench.cli.decisions import check_decisions, drafter_infos
 from spinbench.cli.device_choice import choose_device
@@ -93,8 +92,7 @@ class LiveEngine:
             infos = drafter_infos(config.models, macs_of(models))
             metas = [profile.drafter(info.name) for info in infos]
             drafters = tuple(zip(metas, infos, models, strict=True))
-            limits = ProfileLimits(**profile.limits.model_dump())
-            yield Bench(target, drafters, sampling(config), limits, execution_of(engine))
+            yield Bench(target, drafters, sampling(config), profile.limits.of_plan, execution_of(engine))
 
 
 @contextmanager
