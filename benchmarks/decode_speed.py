@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.entry import run_main
-from spinbench.control.draft_length import FixedDraftLength
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.kv_budget import blocks_for_longest
-from spinbench.control.layout import PackedLayout
+from spinbench.control.layout.packed import PackedLayout
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
@@ -32,8 +32,8 @@ from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.models.load import DrafterModel, TargetModel, load_drafter, load_target
 from spinbench.models.prompts import tokenize_requests
 from spinbench.runtime.body import make_body
-from spinbench.runtime.huggingface import Assistance, HuggingFaceGenerator
-from spinbench.runtime.sampler import Sampling
+from spinbench.runtime.huggingface.generator import Assistance, HuggingFaceGenerator
+from spinbench.runtime.sampling.sampler import Sampling
 from spinbench.runtime.session import live_loop
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX, PROMPT_LOOKUP
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue

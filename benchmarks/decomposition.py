@@ -26,12 +26,14 @@ from benchmarks.layout_timing import BLOCK_SIZE, AttentionBench, fit_law, timed_
 from spinbench.cli.locations import find_trace
 from spinbench.control.arrays import IntArray
 from spinbench.control.cost_curve import RectangleAttention
-from spinbench.control.layout import LayoutSetting, PackedLayout, PaddedLayout, VerificationLayout
-from spinbench.control.layout_decomposed import DecomposedLayout
-from spinbench.control.layout_grouped import GroupedLayout
-from spinbench.control.layout_memory import AttentionShape, peak_bytes, touched_bytes
+from spinbench.control.layout.decomposed import DecomposedLayout
+from spinbench.control.layout.grouped import GroupedLayout
+from spinbench.control.layout.memory import AttentionShape, peak_bytes, touched_bytes
+from spinbench.control.layout.packed import PackedLayout
+from spinbench.control.layout.padded import PaddedLayout
+from spinbench.control.layout.protocol import LayoutSetting, VerificationLayout
 from spinbench.models.load import load_target
-from spinbench.runtime.kv_pool import KvShape
+from spinbench.runtime.kv.kv_pool import KvShape
 from spinbench.workload.length_law import LengthLaw
 from spinbench.workload.synthetic import SyntheticTrace
 

@@ -13,8 +13,8 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.entry import run_main
-from spinbench.cli.schema import ReplayConfig, parse_config
-from spinbench.cli.simulated_engine import SimulatedEngine
+from spinbench.cli.config.replay import ReplayConfig, parse_config
+from spinbench.cli.engine.simulated import SimulatedEngine
 from spinbench.metrics.store import Run, find_runs, read_run
 from spinbench.metrics.validation import RoundsCompared
 

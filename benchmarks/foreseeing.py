@@ -6,7 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.draft_source import DraftSources
+from spinbench.control.drafting.draft_source import DraftSources
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.selector.joint import JointSelector
 from spinbench.control.selector.protocol import SelectorSetting

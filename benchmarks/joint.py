@@ -17,10 +17,10 @@ from rich.progress import track
 
 from benchmarks.entry import run_main
 from benchmarks.simulations import Simulations
-from spinbench.cli.schema import ReplayConfig
+from spinbench.cli.config.replay import ReplayConfig
 from spinbench.control.arrays import FloatArray
-from spinbench.control.oracle.regret import decode_time_s
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
+from spinbench.control.regret import decode_time_s
 
 MIX = "mix"
 PLAIN = ("selector=plain",)

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from spinbench.calibration.least_squares import relative_nnls
+from spinbench.calibration.fitting.least_squares import relative_nnls
 from spinbench.control.arrays import IntArray
 from spinbench.control.cost_curve import RectangleAttention
-from spinbench.control.job import TokenSpans
-from spinbench.control.layout import LayoutPlan
-from spinbench.control.layout_decomposed import DecomposedLayout
-from spinbench.runtime.attention import paged_attention
-from spinbench.runtime.kv_pool import KvPool, KvShape
-from spinbench.runtime.paged_batch import packed_batch, tiled_batch
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.control.jobs.job import TokenSpans
+from spinbench.control.layout.decomposed import DecomposedLayout
+from spinbench.control.layout.plan import LayoutPlan
+from spinbench.runtime.forward.attention import paged_attention
+from spinbench.runtime.forward.paged_batch import packed_batch, tiled_batch
+from spinbench.runtime.kv.kv_pool import KvPool, KvShape
+from spinbench.runtime.kv.slot_table import SlotTable
 
 BLOCK_SIZE = 16
 LAW_BATCHES = (1, 2, 4, 8, 16, 32, 64)

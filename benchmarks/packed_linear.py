@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.entry import run_main
-from spinbench.runtime.packed_linear import PackedLinear
+from spinbench.runtime.forward.packed_linear import PackedLinear
 
 SHAPES = ((1536, 576), (576, 1536), (49152, 576))
 """[out, in] of SmolLM2's feed-forward layers and head."""

@@ -17,9 +17,9 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.entry import run_main
-from spinbench.cli.paired_runs import run_in_turns
-from spinbench.cli.replay_command import Replay
-from spinbench.report.paired import paired_ratios
+from spinbench.cli.replay.command import Replay
+from spinbench.cli.sweep.paired_runs import run_in_turns
+from spinbench.report.comparison.paired import paired_ratios
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:

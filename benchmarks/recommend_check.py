@@ -23,11 +23,11 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.entry import run_main
+from spinbench.cli.hydra_app.override_text import with_overrides
 from spinbench.cli.main import main as spinbench
-from spinbench.cli.override_text import with_overrides
-from spinbench.cli.paired_runs import run_in_turns
-from spinbench.cli.replay_command import Replay
-from spinbench.report.paired import PairedRatio, paired_ratios
+from spinbench.cli.replay.command import Replay
+from spinbench.cli.sweep.paired_runs import run_in_turns
+from spinbench.report.comparison.paired import PairedRatio, paired_ratios
 
 DRAFTERS = (
     "smollm2-d128-general", "smollm2-d576-slim-general", "smollm2-ngram", "prompt_lookup",

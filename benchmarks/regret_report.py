@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from scipy.optimize import isotonic_regression
 
 from benchmarks.regret_runs import MAX_NUM_SPECULATIVE_TOKENS
-from spinbench.report.colours import PLAIN, SPIN
+from spinbench.report.figures.colours import PLAIN, SPIN
 from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
 
 BAND = (0.05, 0.95)

@@ -8,18 +8,18 @@ import numpy as np
 from hydra import compose
 from omegaconf import OmegaConf
 
-from spinbench.calibration.fit import fit_cost_model
-from spinbench.calibration.profile_file import profile_sha256
-from spinbench.cli.decisions import drafter_infos, read_trace
+from spinbench.calibration.fitting.fit import fit_cost_model
+from spinbench.calibration.profile.profile_file import profile_sha256
+from spinbench.cli.config.replay import ReplayConfig, SimulationSection, parse_config
+from spinbench.cli.config.simulation import simulation_section
+from spinbench.cli.engine.decisions import drafter_infos, read_trace
+from spinbench.cli.engine.simulated import SimulatedEngine
 from spinbench.cli.locations import find_trace, shipped_folder
-from spinbench.cli.schema import ReplayConfig, SimulationSection, parse_config
-from spinbench.cli.simulated_engine import SimulatedEngine
-from spinbench.cli.simulation_section import simulation_section
 from spinbench.control.arrays import FloatArray
 from spinbench.control.oracle.batch_bound import batch_bound
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.optimum import oracle
-from spinbench.control.oracle.regret import decode_time_s
+from spinbench.control.regret import decode_time_s
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.table_file import content_sha256
 

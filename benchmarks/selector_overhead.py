@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.entry import run_main
-from spinbench.calibration.fit import fit_cost_model
-from spinbench.calibration.profile_file import read_profile
+from spinbench.calibration.fitting.fit import fit_cost_model
+from spinbench.calibration.profile.profile_file import read_profile
 from spinbench.cli.locations import find_trace
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.cost_model import CostModel
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.drafter_groups import DrafterGroups
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.drafting.drafter_groups import DrafterGroups
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.joint import JointSelector

@@ -3,10 +3,10 @@
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from spinbench.cli.config.replay import ReplayConfig, parse_config
+from spinbench.cli.engine.simulated import SimulatedEngine
 from spinbench.cli.locations import shipped_folder
-from spinbench.cli.schema import ReplayConfig, parse_config
-from spinbench.cli.simulated_engine import SimulatedEngine
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 
 
 class Simulations:

@@ -16,11 +16,11 @@ import torch
 from rich.progress import track
 
 from benchmarks.entry import run_main
-from spinbench.control.job import TokenSpans
+from spinbench.control.jobs.job import TokenSpans
 from spinbench.models.load import load_drafter, load_target
 from spinbench.models.packed_drafter import packaged_drafters
-from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.forward.model_runner import ModelRunner
+from spinbench.runtime.kv.slot_table import SlotTable
 
 BLOCK_SIZE = 16
 SHAPES = ((1, 1), (1, 3), (1, 5), (8, 1), (8, 3), (8, 5))

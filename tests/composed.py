@@ -3,7 +3,7 @@
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from spinbench.cli.hydra_session import hydra_session, parse_arguments
+from spinbench.cli.hydra_app.session import hydra_session, parse_arguments
 
 
 def composed(*overrides: str, name: str = "replay") -> DictConfig:

@@ -36,7 +36,7 @@ LONGEST = (
 @pytest.fixture(scope="session", autouse=True)
 def of_shipped_files() -> Iterator[None]:
     """Commands given in this process share what Hydra reads and composes of files that came with the package."""
-    from spinbench.cli.hydra_session import composed_once
+    from spinbench.cli.hydra_app.session import composed_once
 
     with composed_once():
         yield

@@ -4,8 +4,8 @@ from hydra import initialize_config_dir
 
 from benchmarks import joint, regret_runs
 from benchmarks.simulations import Simulations
+from spinbench.cli.engine.simulated import SimulatedEngine
 from spinbench.cli.locations import shipped_folder
-from spinbench.cli.simulated_engine import SimulatedEngine
 
 
 def test_every_selector_with_regret_is_a_valid_choice() -> None:

@@ -21,9 +21,9 @@ from benchmarks.gpu.part import Allowance, NotMeasured, Part, Row, measured
 from benchmarks.gpu.scene import Scene, largest_target
 from benchmarks.gpu.summary import TO_SHOW, in_one_line, verdicts, write_summary
 from benchmarks.gpu.turns import Replayed, Turns
-from spinbench.cli.hydra_app import Point, check_each, compose_points
-from spinbench.cli.replay_command import Replay
-from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.cli.config.replay import ReplayConfig, parse_config
+from spinbench.cli.hydra_app.app import Point, check_each, compose_points
+from spinbench.cli.replay.command import Replay
 from spinbench.json_file import write_json
 from spinbench.sweep.folder import FAILURE_FILE, POINT_FILE, SweepFolder
 from spinbench.sweep.point import SweepPoint

@@ -28,9 +28,9 @@ from benchmarks.gpu import attention_speed, kernel_checks, losslessness, serving
 from benchmarks.gpu.part import Allowance, Part, Row, measured
 from benchmarks.gpu.scene import MINUTE_S, Scene
 from benchmarks.gpu.summary import in_one_line, verdicts, write_summary
-from spinbench.calibration.device_facts import measure_facts
+from spinbench.calibration.measuring.device_facts import measure_facts
 from spinbench.cli.hardware import device_hardware
-from spinbench.cli.provenance import git_commit, utc_now, versions
+from spinbench.cli.replay.provenance import git_commit, utc_now, versions
 
 PARTS = {
     "steps": 60.0,

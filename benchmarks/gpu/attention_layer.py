@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from spinbench.runtime.attention import paged_attention
-from spinbench.runtime.kv_pool import KvPool, KvShape
-from spinbench.runtime.paged_batch import PagedBatch
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.forward.attention import paged_attention
+from spinbench.runtime.forward.paged_batch import PagedBatch
+from spinbench.runtime.kv.kv_pool import KvPool, KvShape
+from spinbench.runtime.kv.slot_table import SlotTable
 
 
 class _Layer(torch.nn.Module):

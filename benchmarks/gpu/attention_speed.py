@@ -8,16 +8,19 @@ import torch
 from benchmarks.gpu.attention_layer import AttentionLayer
 from benchmarks.gpu.part import Row
 from benchmarks.gpu.scene import BLOCK_SIZE, NUM_SPECULATIVE_TOKENS, Scene, slots_of, table_setting, tail_spans
-from spinbench.calibration.device_facts import median_s
-from spinbench.control.job import TokenSpans
-from spinbench.control.layout import LayoutPlan, PackedLayout, PaddedLayout, VerificationLayout
-from spinbench.control.layout_decomposed import DecomposedLayout
-from spinbench.control.layout_grouped import GroupedLayout
+from spinbench.calibration.measuring.device_facts import median_s
+from spinbench.control.jobs.job import TokenSpans
+from spinbench.control.layout.decomposed import DecomposedLayout
+from spinbench.control.layout.grouped import GroupedLayout
+from spinbench.control.layout.packed import PackedLayout
+from spinbench.control.layout.padded import PaddedLayout
+from spinbench.control.layout.plan import LayoutPlan
+from spinbench.control.layout.protocol import VerificationLayout
+from spinbench.runtime.forward.kernel_batch import TableSetting, causal_rows, on_device
+from spinbench.runtime.forward.paged_batch import PagedBatch, table_batch, tiled_batch
 from spinbench.runtime.graphs.capture import capture
-from spinbench.runtime.kernels.kernel_batch import TableSetting, causal_rows, on_device
-from spinbench.runtime.kv_pool import KvShape
-from spinbench.runtime.paged_batch import PagedBatch, table_batch, tiled_batch
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.kv.kv_pool import KvShape
+from spinbench.runtime.kv.slot_table import SlotTable
 
 CALLS = 20
 """In one graph: a call takes microseconds."""

@@ -12,14 +12,14 @@ import torch
 from benchmarks.gpu.attention_layer import AttentionLayer
 from benchmarks.gpu.part import Allowance, NotMeasured, Row
 from benchmarks.gpu.scene import BLOCK_SIZE, Scene, table_setting
-from spinbench.control.job import TokenSpans
-from spinbench.control.layout_decomposed import DecomposedLayout
+from spinbench.control.jobs.job import TokenSpans
+from spinbench.control.layout.decomposed import DecomposedLayout
+from spinbench.runtime.forward.kernel_batch import causal_rows, on_device, tree_rows
+from spinbench.runtime.forward.paged_batch import table_batch
+from spinbench.runtime.forward.tree_batch import TreeNodes
 from spinbench.runtime.kernels.dense_attention import dense_attention
-from spinbench.runtime.kernels.kernel_batch import causal_rows, on_device, tree_rows
 from spinbench.runtime.kernels.table_attention import TableAttention
-from spinbench.runtime.paged_batch import table_batch
-from spinbench.runtime.slot_table import SlotTable
-from spinbench.runtime.tree_batch import TreeNodes
+from spinbench.runtime.kv.slot_table import SlotTable
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 """Largest error allowed of results of about 1: a few roundings of the dtype."""

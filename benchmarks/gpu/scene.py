@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spinbench.control.job import DraftJob, TokenSpans
+from spinbench.control.jobs.job import DraftJob, TokenSpans
 from spinbench.control.text import LiveText
 from spinbench.models.free_memory import free_bytes
 from spinbench.models.model_shape import SHAPES, ModelShape, llama_shape
-from spinbench.runtime.attention_choice import table_attention
+from spinbench.runtime.forward.attention_choice import table_attention
+from spinbench.runtime.forward.kernel_batch import TableSetting
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.graphs.replay import GraphMemory
-from spinbench.runtime.kernels.kernel_batch import TableSetting
 from spinbench.runtime.kernels.table_attention import TableAttention
-from spinbench.runtime.kv_pool import KvShape
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.kv.kv_pool import KvShape
+from spinbench.runtime.kv.slot_table import SlotTable
 from spinbench.workload.request import Request
 
 BLOCK_SIZE = 16

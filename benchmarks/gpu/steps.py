@@ -10,18 +10,18 @@ import torch
 
 from benchmarks.gpu.part import Row
 from benchmarks.gpu.scene import NUM_SPECULATIVE_TOKENS, Scene, draft_job, made_text, slots_of, tail_spans
-from spinbench.calibration.device_facts import median_s
-from spinbench.control.job import DraftJob, VerifyJob
-from spinbench.control.layout import PackedLayout
+from spinbench.calibration.measuring.device_facts import median_s
+from spinbench.control.jobs.job import DraftJob, VerifyJob
+from spinbench.control.layout.packed import PackedLayout
 from spinbench.control.text import LiveText
 from spinbench.models.shape_model import shape_model
+from spinbench.runtime.forward.model_runner import ModelRunner
 from spinbench.runtime.graphs.draft_replays import DraftReplays
 from spinbench.runtime.graphs.static_forward import ForwardReplays
-from spinbench.runtime.kv_pool import KvShape
-from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.sampler import Sampler, Sampling
-from spinbench.runtime.slot_table import SlotTable
-from spinbench.runtime.streams import stream_of
+from spinbench.runtime.kv.kv_pool import KvShape
+from spinbench.runtime.kv.slot_table import SlotTable
+from spinbench.runtime.lanes.streams import stream_of
+from spinbench.runtime.sampling.sampler import Sampler, Sampling
 from spinbench.runtime.verifier import Verifier
 
 

@@ -16,9 +16,9 @@ from benchmarks.entry import run_main
 from benchmarks.spin_claims.page import write_page
 from benchmarks.spin_claims.runs import claim_table, run_sweep
 from benchmarks.spin_claims.sweeps import LAYOUTS, TARGETS, sweeps
-from spinbench.calibration.profile_file import META_FILE
-from spinbench.cli.hydra_app import run_hydra_app
-from spinbench.cli.profile_command import ProfileCommand
+from spinbench.calibration.profile.profile_file import META_FILE
+from spinbench.cli.hydra_app.app import run_hydra_app
+from spinbench.cli.profile.command import ProfileCommand
 
 
 def make_profiles(folder: Path) -> None:

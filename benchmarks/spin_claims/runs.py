@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from spinbench.cli.hydra_app import Point, sweep_points
-from spinbench.cli.replay_command import Replay
-from spinbench.cli.schema import run_config
-from spinbench.control.lane_name import TARGET_LANE
+from spinbench.cli.config.replay import run_config
+from spinbench.cli.hydra_app.app import Point, sweep_points
+from spinbench.cli.replay.command import Replay
+from spinbench.control.jobs.lane_name import TARGET_LANE
 from spinbench.metrics.store import SUMMARY_FILE, Run, read_run
 
 REPLAY = Replay()

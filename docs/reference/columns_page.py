@@ -7,9 +7,9 @@ import textwrap
 import pyarrow as pa
 
 from docs.reference.markdown import MADE, code, table
-from spinbench.control.record import RequestRecord
-from spinbench.control.round_record import RoundRecord
-from spinbench.control.span_record import SpanRecord
+from spinbench.control.records.round_record import RoundRecord
+from spinbench.control.records.run_record import RequestRecord
+from spinbench.control.records.span_record import SpanRecord
 from spinbench.metrics.tables import REQUEST_SCHEMA, ROUND_SCHEMA, SPAN_SCHEMA, TEXT_SCHEMA
 
 INTRODUCTION = """\

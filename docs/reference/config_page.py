@@ -11,13 +11,13 @@ from docs.reference.yaml_keys import ConfigFile, Key, read_config_file
 from spinbench.cli.locations import shipped_folder
 
 SCHEMAS = {
-    "replay": "spinbench.cli.schema.ReplayConfig",
-    "record": "spinbench.cli.record_config.RecordConfig",
-    "profile": "spinbench.cli.profile_config.ProfileConfig",
-    "validate": "spinbench.cli.validate_command.ValidateConfig",
-    "recommend": "spinbench.cli.recommend_config.RecommendConfig",
-    "capacity": "spinbench.cli.capacity_config.CapacityConfig",
-    "distill": "spinbench.cli.distill_command.DistillCommandConfig",
+    "replay": "spinbench.cli.config.replay.ReplayConfig",
+    "record": "spinbench.cli.record.config.RecordConfig",
+    "profile": "spinbench.cli.profile.config.ProfileConfig",
+    "validate": "spinbench.cli.validate.command.ValidateConfig",
+    "recommend": "spinbench.cli.recommend.config.RecommendConfig",
+    "capacity": "spinbench.cli.capacity.config.CapacityConfig",
+    "distill": "spinbench.cli.distill.command.DistillCommandConfig",
 }
 """What the config of each command must be, by its dotted name."""
 

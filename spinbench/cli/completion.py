@@ -25,7 +25,7 @@ def complete(commands: Sequence[str], arguments: list[str]) -> int:
         position = words.index(typed[0])
         line, own_choices = _without_config_dir(words[position:])
         os.environ[LINE_VARIABLE] = " ".join(line)
-        return import_module(f"spinbench.cli.{typed[0]}").main(["-sc", *arguments, *own_choices])
+        return import_module(f"spinbench.cli.apps.{typed[0]}").main(["-sc", *arguments, *own_choices])
     return 0
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from spinbench.control.job import Body, JobDone
-from spinbench.control.wrapped_body import WrappedBody
+from spinbench.control.jobs.body import Body, JobDone
+from spinbench.control.jobs.wrapped_body import WrappedBody
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,5 +1,6 @@
 """Where the files are that come with spinbench: inside an installed wheel, else at the top of the checkout."""
 
+import sys
 from pathlib import Path
 
 import spinbench
@@ -29,3 +30,8 @@ def find_trace(path: str) -> Path:
     if here.exists() or here.is_absolute():
         return here
     return shipped if shipped.exists() or len(here.parts) == 1 else here
+
+
+def python_path() -> str:
+    """Workers import this very package, and a user's own modules from where the command was given."""
+    return ":".join([str(PACKAGE.parent), *(path for path in sys.path if path)])

@@ -88,5 +88,5 @@ def _dispatch(arguments: list[str]) -> int:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"unknown command {command!r}; {hint}commands are {', '.join(COMMANDS)}")
     # a command's imports cost seconds (torch), so only the one asked for is imported
-    run: Callable[[list[str]], int] = import_module(f"spinbench.cli.{command}").main
+    run: Callable[[list[str]], int] = import_module(f"spinbench.cli.apps.{command}").main
     return run(rest)

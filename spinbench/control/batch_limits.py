@@ -2,8 +2,8 @@
 
 import logging
 
-from spinbench.control.job import Job, PrefillJob
-from spinbench.control.span_chunk import kind_of
+from spinbench.control.jobs.job import Job, PrefillJob
+from spinbench.control.records.span_chunk import kind_of
 
 LOG = logging.getLogger(__name__)
 JOBS_BEFORE_MORE = 100

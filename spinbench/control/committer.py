@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.control.end_tokens import EndTokens
-from spinbench.control.job import Body, Job
+from spinbench.control.jobs.body import Body
+from spinbench.control.jobs.job import Job
 from spinbench.control.loop_setting import Progress
-from spinbench.control.recorder import Recorder
+from spinbench.control.records.recorder import Recorder
+from spinbench.control.records.span_chunk import kind_of
 from spinbench.control.request_table import RequestTable
 from spinbench.control.scheduler import Scheduler
-from spinbench.control.span_chunk import kind_of
 from spinbench.control.text import Text
 
 LOG = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
-from spinbench.control.drafter_groups import Groups
+from spinbench.control.drafting.drafter_groups import Groups
 
 
 @dataclass(frozen=True, slots=True)

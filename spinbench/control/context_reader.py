@@ -6,7 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundContext
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.request_table import RequestTable
 from spinbench.control.text import Text
 from spinbench.workload.acceptance.agreement import NOTHING_TO_COMPARE

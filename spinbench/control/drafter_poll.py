@@ -2,7 +2,9 @@
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.full_information import FullInformation
-from spinbench.control.job import Body, CatchUpJob, DidNotFit, JobDone, ScoreResult
+from spinbench.control.jobs.body import Body, JobDone
+from spinbench.control.jobs.job import CatchUpJob
+from spinbench.control.jobs.result import DidNotFit, ScoreResult
 from spinbench.control.round_closer import RoundCloser
 
 

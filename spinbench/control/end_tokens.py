@@ -3,7 +3,7 @@
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
-from spinbench.control.job import VerifyResult
+from spinbench.control.jobs.result import VerifyResult
 from spinbench.control.request_table import RequestTable
 
 

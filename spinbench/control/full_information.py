@@ -11,8 +11,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, IntArray
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DidNotFit, ScoreResult, TokenSpans
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.job import CatchUpJob, TokenSpans
+from spinbench.control.jobs.result import DidNotFit, ScoreResult
 from spinbench.control.request_table import RequestTable
 from spinbench.control.text import Text
 

@@ -5,37 +5,24 @@ from collections.abc import Callable
 from spinbench.control.arrays import IntArray
 from spinbench.control.batch_limits import BatchLimits
 from spinbench.control.committer import Committer
-from spinbench.control.draft_ahead import DraftAhead
-from spinbench.control.draft_series import DraftsAtOnce
 from spinbench.control.drafter_poll import DrafterPoll
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation, LearnsFromAll
-from spinbench.control.job import (
-    Body,
-    CatchUpJob,
-    DidNotFit,
-    DraftJob,
-    DraftResult,
-    Job,
-    JobDone,
-    JobTimes,
-    KnownTimes,
-    PrefillJob,
-    PrefillResult,
-    ScoreResult,
-    VerifyJob,
-    VerifyResult,
-)
+from spinbench.control.jobs.body import Body, JobDone, JobTimes, KnownTimes
+from spinbench.control.jobs.draft_series import DraftsAtOnce
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
+from spinbench.control.jobs.result import DidNotFit, DraftResult, PrefillResult, ScoreResult, VerifyResult
 from spinbench.control.kv_budget import KvBudget
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.pipeline import next_to_start, num_parts, share_of_batch
 from spinbench.control.prefills import Prefills
-from spinbench.control.record import RunRecord
-from spinbench.control.recorder import Recorder
+from spinbench.control.records.recorder import Recorder
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.request_table import IDLE, RequestTable
-from spinbench.control.round import Round
 from spinbench.control.round_closer import RoundCloser
 from spinbench.control.round_starter import RoundStarter
+from spinbench.control.rounds.draft_ahead import DraftAhead
+from spinbench.control.rounds.round import Round
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.switching import CatchUpAhead
 from spinbench.control.text import Text

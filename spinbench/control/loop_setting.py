@@ -5,22 +5,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.confidence import ConfidenceStop
-from spinbench.control.draft_length import DraftLength, FixedDraftLength, MatchOrderDraftLength, WeighsRounds
-from spinbench.control.draft_length_confident import StopsOnConfidence
-from spinbench.control.draft_length_tree import TreeDraftLength
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.draft_length.by_match_order import MatchOrderDraftLength
+from spinbench.control.draft_length.confident import StopsOnConfidence
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.draft_length.protocol import DraftLength, WeighsRounds
+from spinbench.control.draft_length.tree import TreeDraftLength
+from spinbench.control.drafting.confidence import ConfidenceStop
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.drafting.token_tree import TreeShape
 from spinbench.control.full_information import LearnsFromAll
-from spinbench.control.layout import PackedLayout, VerificationLayout
+from spinbench.control.layout.packed import PackedLayout
+from spinbench.control.layout.protocol import VerificationLayout
 from spinbench.control.pipeline import DraftWhileVerifyPipeline, Pipeline, SerialPipeline
 from spinbench.control.placement import SHARED, Placement
-from spinbench.control.round_setting import RoundSetting
+from spinbench.control.rounds.setting import RoundSetting
 from spinbench.control.selector.best_fixed import BestFixedSelector
 from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.merged import MERGED, MergedSelector
 from spinbench.control.selector.protocol import Branches, Selector
 from spinbench.control.switching import SwitchingKind
-from spinbench.control.token_tree import TreeShape
 from spinbench.errors import UserError
 
 

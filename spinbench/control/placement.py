@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from spinbench.control.job import CatchUpJob, DraftJob, Job
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job
 
 PlacementKind = Literal["shared", "drafters_together", "own_devices"]
 

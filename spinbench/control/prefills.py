@@ -5,7 +5,9 @@ import numpy as np
 from spinbench.control.arrays import IntArray
 from spinbench.control.batch_limits import BatchLimits
 from spinbench.control.committer import Committer
-from spinbench.control.job import Body, DidNotFit, JobDone, PrefillJob, PrefillResult, TokenSpans
+from spinbench.control.jobs.body import Body, JobDone
+from spinbench.control.jobs.job import PrefillJob, TokenSpans
+from spinbench.control.jobs.result import DidNotFit, PrefillResult
 from spinbench.control.request_table import IDLE, IN_PREFILL, RequestTable
 from spinbench.control.scheduler import Scheduler
 

@@ -5,17 +5,19 @@ import numpy as np
 from spinbench.control.arrays import IntArray
 from spinbench.control.batch_limits import BatchLimits
 from spinbench.control.committer import Committer
-from spinbench.control.draft_ahead import DraftAhead
-from spinbench.control.drafter_groups import DrafterGroups
+from spinbench.control.drafting.drafter_groups import DrafterGroups
 from spinbench.control.end_tokens import EndTokens
 from spinbench.control.full_information import FullInformation
-from spinbench.control.job import Body, Job, JobDone, VerifyResult
+from spinbench.control.jobs.body import Body, JobDone
+from spinbench.control.jobs.job import Job
+from spinbench.control.jobs.result import VerifyResult
 from spinbench.control.loop_setting import LoopSetting
-from spinbench.control.recorder import Recorder
+from spinbench.control.records.recorder import Recorder
 from spinbench.control.request_table import IDLE, RequestTable
-from spinbench.control.round import Round
-from spinbench.control.round_outcome import round_outcome
-from spinbench.control.round_setting import RoundSetting
+from spinbench.control.rounds.draft_ahead import DraftAhead
+from spinbench.control.rounds.outcome import round_outcome
+from spinbench.control.rounds.round import Round
+from spinbench.control.rounds.setting import RoundSetting
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.text import Text
 

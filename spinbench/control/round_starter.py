@@ -5,14 +5,14 @@ import numpy as np
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext
 from spinbench.control.context_reader import ContextReader
-from spinbench.control.draft_ahead import DraftAhead
 from spinbench.control.full_information import FullInformation, LearnsFromAll
-from spinbench.control.job import Body
+from spinbench.control.jobs.body import Body
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.request_table import RequestTable
-from spinbench.control.round import Round
-from spinbench.control.round_choice import RoundChoice, RoundChooser
-from spinbench.control.round_setting import RoundSetting
+from spinbench.control.rounds.choice import RoundChoice, RoundChooser
+from spinbench.control.rounds.draft_ahead import DraftAhead
+from spinbench.control.rounds.round import Round
+from spinbench.control.rounds.setting import RoundSetting
 from spinbench.control.scheduler import Scheduler
 from spinbench.control.selector.protocol import LearnsByContext
 from spinbench.control.text import Text

@@ -6,10 +6,12 @@ import numpy as np
 
 from spinbench.control.arrays import BoolArray
 from spinbench.control.context import RoundContext
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DidNotFit, DraftJob, Job, Result, TokenSpans
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.draft_series import MAX_UNSEEN_TOKENS
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, TokenSpans
+from spinbench.control.jobs.result import DidNotFit, Result
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
-from spinbench.control.round import MAX_UNSEEN_TOKENS, Round
+from spinbench.control.rounds.round import Round
 from spinbench.control.selector.protocol import Announces, Selector
 
 SwitchingKind = Literal["on_demand", "ahead"]

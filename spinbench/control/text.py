@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
-from spinbench.control.job import TokenSpans
-from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.drafting.ngram_index import NgramIndex
+from spinbench.control.jobs.job import TokenSpans
 from spinbench.workload.acceptance.agreement import MAX_AGREED, NOTHING_TO_COMPARE, agreed_run
 from spinbench.workload.acceptance.ngram_model import NO_TOKEN, NgramModel, contexts_before
 from spinbench.workload.acceptance.probability import decode_probability

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from spinbench.control.span_chunk import OUT_OF_MEMORY
+from spinbench.control.records.span_chunk import OUT_OF_MEMORY
 from spinbench.metrics.acceptance import acceptance_length_by_category, acceptance_length_by_drafter
 from spinbench.metrics.lanes import (
     bubble_share,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.metrics.tables import REPLICA, RunTables, tables_from_record
 
 CLOCK_TOLERANCE_S = 1e-9

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from spinbench.control.lane_name import TARGET_LANE
-from spinbench.control.span_chunk import OUT_OF_MEMORY
+from spinbench.control.jobs.lane_name import TARGET_LANE
+from spinbench.control.records.span_chunk import OUT_OF_MEMORY
 from spinbench.metrics.tables import RunTables
 
 

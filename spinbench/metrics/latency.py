@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from spinbench.control.record import COMPLETED
+from spinbench.control.records.run_record import COMPLETED
 from spinbench.metrics.order import by_request_and_time
 from spinbench.metrics.tables import RunTables
 

@@ -1,6 +1,6 @@
 """What each replica of a run did: figures by replica, and how evenly the router spread the work."""
 
-from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.jobs.lane_name import TARGET_LANE
 from spinbench.metrics.lanes import lane_occupancy
 from spinbench.metrics.tables import RunTables
 

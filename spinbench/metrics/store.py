@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.errors import UserError
 from spinbench.json_file import read_json, write_json
 from spinbench.metrics.identities import check_tables

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.record import RequestRecord, RunRecord
-from spinbench.control.round_record import RoundColumns
-from spinbench.control.span_record import SpanColumns
+from spinbench.control.records.round_record import RoundColumns
+from spinbench.control.records.run_record import RequestRecord, RunRecord
+from spinbench.control.records.span_record import SpanColumns
 
 REQUEST_SCHEMA = pa.schema(
     [

@@ -5,8 +5,8 @@ import math
 import pandas as pd
 
 from spinbench.metrics.latency import completed_requests
-from spinbench.report.load import Load
 from spinbench.report.section import Section
+from spinbench.report.server_load import Load
 from spinbench.report.setting import Setting
 
 THROUGHPUT = "output_throughput"

@@ -1,8 +1,8 @@
 """The few settings of a section that a page shows: baselines, the best of each kind, the fastest of the rest."""
 
 from spinbench.report.compare import THROUGHPUT, best_fixed, best_selector
-from spinbench.report.load import Load
 from spinbench.report.section import Section
+from spinbench.report.server_load import Load
 from spinbench.report.setting import Setting
 
 SHOWN_METHODS = 16

@@ -6,10 +6,10 @@ import numpy as np
 
 from spinbench.metrics.store import Run
 from spinbench.report.compare import THROUGHPUT, best_fixed, headline, selector_sentence
-from spinbench.report.compared_run import ComparedRun, SettingPair
-from spinbench.report.difference import Difference, differences
-from spinbench.report.load import Load
+from spinbench.report.comparison.compared_run import ComparedRun, SettingPair
+from spinbench.report.comparison.difference import Difference, differences
 from spinbench.report.section import Section
+from spinbench.report.server_load import Load
 from spinbench.report.setting import Setting
 
 METRIC, MEDIAN_TPOT = "mean_tpot_ms", "median_tpot_ms"

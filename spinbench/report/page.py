@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spinbench.errors import UserError
-from spinbench.report.document import Block, Document, Items, Part, Text
-from spinbench.report.html import html_page
-from spinbench.report.markdown import markdown_page
+from spinbench.report.pages.document import Block, Document, Items, Part, Text
+from spinbench.report.pages.html import html_page
+from spinbench.report.pages.markdown import markdown_page
+from spinbench.report.pages.page_files import PageFiles
 from spinbench.report.section import Loaded, failures, load_sections
 from spinbench.report.section_parts import SectionParts
-from spinbench.report.shelf import Shelf
-from spinbench.report.verdict import metric_cells, read_verdict
+from spinbench.report.validation.verdict import metric_cells, read_verdict
 from spinbench.text_file import write_text
 
 REPORT_FILE, HTML_FILE = "report.md", "report.html"
@@ -37,7 +37,7 @@ def write_pages(loaded: Loaded, failed: Sequence[str], out: Path, validation: Pa
     written.
     """
     sections, interrupted = loaded
-    shelf = Shelf(out)
+    files = PageFiles(out)
     parts: list[Part] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -45,10 +45,10 @@ def write_pages(loaded: Loaded, failed: Sequence[str], out: Path, validation: Pa
             parts.append(Part("", (Text(_several(len(sections))),)))
         for place, section in enumerate(sections, start=1):
             several = len(sections) > 1
-            own = Shelf(out, f"section{place}-") if several else shelf
+            own = PageFiles(out, f"section{place}-") if several else files
             parts += SectionParts(section, own, place if several else None).all()
         if validation is not None:
-            parts.append(_validation(validation, shelf))
+            parts.append(_validation(validation, files))
         left_out = _left_out(interrupted, failed)
         if left_out:
             parts.append(Part("Left out", tuple(left_out), level=2))
@@ -68,9 +68,9 @@ def _several(count: int) -> str:
     )
 
 
-def _validation(folder: Path, shelf: Shelf) -> Part:
+def _validation(folder: Path, files: PageFiles) -> Part:
     verdict = read_verdict(folder)
-    whole = os.path.relpath(folder / REPORT_FILE, shelf.out)
+    whole = os.path.relpath(folder / REPORT_FILE, files.out)
     limits = (
         "Limits: 3 % for throughput, 5 % or the noise floor for latencies; the noise floor is how far a real run is "
         f"from the median of the real runs ([the whole validation]({whole}))."
@@ -79,17 +79,17 @@ def _validation(folder: Path, shelf: Shelf) -> Part:
     is_text = tuple(header in ("metric", "within limit") for header in headers)
     blocks: list[Block] = [
         Items(verdict.headlines),
-        shelf.cells("validation", headers, rows, is_text, verdict.judged, limits),
+        files.cells("validation", headers, rows, is_text, verdict.judged, limits),
     ]
     if verdict.jobs is not None:
         blocks += [
             Text("Every job of the real runs beside what the profile says of it, and the error of their sum:"),
-            shelf.table("validation-jobs", verdict.jobs, ""),
+            files.table("validation-jobs", verdict.jobs, ""),
         ]
     if verdict.scores is not None:
         blocks += [
             Text("The profile on jobs that it was not fitted to, errors in percent:"),
-            shelf.table("held-out-jobs", verdict.scores, "", digits=1),
+            files.table("held-out-jobs", verdict.scores, "", digits=1),
         ]
     return Part("How true the simulator is on this machine", tuple(blocks), level=2, short="Calibration and validation")
 

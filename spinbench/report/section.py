@@ -11,7 +11,7 @@ from spinbench.control.selector.merged import MERGED
 from spinbench.errors import UserError
 from spinbench.json_file import read_json
 from spinbench.metrics.store import Run, find_runs, open_run
-from spinbench.report.load import Load
+from spinbench.report.server_load import Load
 from spinbench.report.setting import Setting, settings_of
 from spinbench.sweep.folder import MANIFEST_FILE, POINT_FILE, SweepFolder
 from spinbench.sweep.status import failure_kinds

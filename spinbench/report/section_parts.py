@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-from spinbench.report.cells import comparison_cells
-from spinbench.report.colours import colour_map
 from spinbench.report.compare import (
     THROUGHPUT,
     comparison_table,
@@ -11,9 +9,9 @@ from spinbench.report.compare import (
     oracle_table,
     switching_table,
 )
-from spinbench.report.document import Block, Code, Items, Part, Text
 from spinbench.report.factors import METHOD, factors_of, worth
 from spinbench.report.figures.acceptance import acceptance_plot, positions_plot
+from spinbench.report.figures.colours import colour_map
 from spinbench.report.figures.heat_map import heat_map_plot
 from spinbench.report.figures.latency import latency_plot
 from spinbench.report.figures.load_curve import load_plot
@@ -27,11 +25,13 @@ from spinbench.report.figures.throughput import throughput_plot
 from spinbench.report.figures.timeline import timeline_plot
 from spinbench.report.focus import at_few_loads, focus, with_tables
 from spinbench.report.headlines import fastest_runnable, headlines, level_sentence, sureness
-from spinbench.report.load import Load
 from spinbench.report.lossless import check_outputs
+from spinbench.report.pages.cells import comparison_cells
+from spinbench.report.pages.document import Block, Code, Items, Part, Text
+from spinbench.report.pages.page_files import PageFiles
 from spinbench.report.provenance import commands, config_text, facts, model_table, run_table, samples
 from spinbench.report.section import Section
-from spinbench.report.shelf import Shelf
+from spinbench.report.server_load import Load
 
 SHOWN_DIFFERENCES = 10
 SHOWN_ORACLE_ROWS = 30
@@ -42,8 +42,8 @@ SHOWN_COMMANDS = 8
 class SectionParts:
     """Makes the parts of one section. `number` is its place among several, None where it is the only one."""
 
-    def __init__(self, section: Section, shelf: Shelf, number: int | None) -> None:
-        self._section, self._shelf, self._number = section, shelf, number
+    def __init__(self, section: Section, files: PageFiles, number: int | None) -> None:
+        self._section, self._files, self._number = section, files, number
         self._focus = focus(section)
         self._few = at_few_loads(self._focus)
         self._recorded = with_tables(self._few)
@@ -91,7 +91,7 @@ class SectionParts:
                 "those that come nearest to the fastest over all loads; the CSV has all"
             )
         is_text = (True, *[False] * (len(headers) - 1))
-        table = self._shelf.cells(f"comparison-{load.slug}", headers, rows, is_text, whole, f"{note}.")
+        table = self._files.cells(f"comparison-{load.slug}", headers, rows, is_text, whole, f"{note}.")
         return Part(load.label.capitalize(), (table,))
 
     def _interplay(self) -> Iterable[Part | None]:
@@ -104,7 +104,7 @@ class SectionParts:
                     "Settings alike in everything else, the load too, are a context; in each, throughput is divided by "
                     "its geometric mean there. Above 1 is better than the others. Without plain decoding and oracles"
                 )
-                shown = self._shelf.table("worth", table, f"{note}.", headers)
+                shown = self._files.table("worth", table, f"{note}.", headers)
                 yield Part("What each choice is worth, all else equal", (shown,))
             for name in factors.names:
                 if name != METHOD:
@@ -113,7 +113,7 @@ class SectionParts:
         yield self._figure(pareto_plot(factors, self._colours), "Per user against per device")
 
     def _yardsticks(self) -> Iterable[Part | None]:
-        recorded, shelf = self._recorded, self._shelf
+        recorded, files = self._recorded, self._files
         oracle = oracle_table(self._section)
         if not oracle.empty:
             note = (
@@ -122,7 +122,7 @@ class SectionParts:
             )
             headers = {"share_of_oracle": "share of oracle goodput", "regret_s": "regret (s)",
                        "regret_tokens": "regret (tokens)"}  # fmt: skip
-            table = shelf.table("share-of-oracle", oracle, note, headers, SHOWN_ORACLE_ROWS)
+            table = files.table("share-of-oracle", oracle, note, headers, SHOWN_ORACLE_ROWS)
             yield Part("Beside the oracle", (table,))
             few = oracle_table(self._few)
             methods = {setting.label: setting.method for setting in self._few.settings}
@@ -137,7 +137,7 @@ class SectionParts:
                 "into the draft's first step is no part of it. Medians over the repeats."
             )
             headers = {"mean_stall_ms": "mean stall (ms)", "p99_stall_ms": "p99 stall (ms)"}
-            table = shelf.table("switches", switching, note, headers, counts=("switches",))
+            table = files.table("switches", switching, note, headers, counts=("switches",))
             yield Part("Changes of drafter", (table,))
         yield self._differences()
 
@@ -154,7 +154,7 @@ class SectionParts:
             "best_speedup": "all over plain (x)",
         }
         note = "Output tokens per second from first scheduling to the end of each request, all repeats together."
-        shown = self._shelf.table(f"fastest-by-category-{load.slug}", table, note, headers)
+        shown = self._files.table(f"fastest-by-category-{load.slug}", table, note, headers)
         return Part(f"Fastest by category of request, {load.label}", (shown,))
 
     def _differences(self) -> Part | None:
@@ -163,7 +163,7 @@ class SectionParts:
             return None
         more = f" (first {SHOWN_DIFFERENCES} of {len(differing)})" if len(differing) > SHOWN_DIFFERENCES else ""
         note = "`position` counts output tokens from 0."
-        table = self._shelf.table("differing-outputs", differing, note, rows=SHOWN_DIFFERENCES)
+        table = self._files.table("differing-outputs", differing, note, rows=SHOWN_DIFFERENCES)
         return Part(f"Outputs that differ from plain decoding{more}", (table,), short="Differing outputs")
 
     def _recordings(self) -> Iterable[Part | None]:
@@ -183,7 +183,7 @@ class SectionParts:
             yield Part("", (Text("No verify job of these runs computed a padded cell."),))
 
     def _figure(self, plot: Plot | None, short: str) -> Part | None:
-        return None if plot is None else Part(plot.title, (self._shelf.picture(plot),), short=short)
+        return None if plot is None else Part(plot.title, (self._files.picture(plot),), short=short)
 
     def _samples(self) -> Iterable[Part]:
         if self._recorded is None:
@@ -203,15 +203,15 @@ class SectionParts:
         yield Part(heading, tuple(blocks), short="Answers")
 
     def _provenance(self) -> Part:
-        section, shelf = self._section, self._shelf
+        section, files = self._section, self._files
         table = run_table(section)
         runs = (
             f"Every run with its folder, the hashes of its config and inputs, its commit and command: {len(table)} rows"
         )
         blocks: list[Block] = [
-            shelf.table("models", model_table(section), ""),
+            files.table("models", model_table(section), ""),
             Items([f"{what}: {value}" for what, value in facts(section)]),
-            Text(f"{runs} ([CSV]({shelf.csv('runs', table)}))."),
+            Text(f"{runs} ([CSV]({files.csv('runs', table)}))."),
         ]
         lines = commands(section)
         if lines:

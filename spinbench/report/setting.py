@@ -11,7 +11,7 @@ from spinbench.control.placement import Placement
 from spinbench.control.selector.merged import MERGED
 from spinbench.metrics.store import Run
 from spinbench.report.arrangement import Arrangement, varying_parts
-from spinbench.report.load import Load, key_name, value_text
+from spinbench.report.server_load import Load, key_name, value_text
 from spinbench.sweep.table import flat
 
 TREE = "tree"

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spinbench.report.cells import ABSENT
 from spinbench.report.compare import comparison_table, fastest
 from spinbench.report.focus import at_few_loads, focus
 from spinbench.report.headlines import headlines
 from spinbench.report.lossless import check_outputs
+from spinbench.report.pages.cells import ABSENT
 from spinbench.report.section import Loaded
 
 WIDTH_WITHOUT_TERMINAL = 110

@@ -7,21 +7,23 @@ from contextlib import nullcontext
 import torch
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DraftJob, DraftResult, Job, JobDone, JobTimes, KnownTimes
-from spinbench.control.lane_name import TARGET_LANE
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.body import JobDone, JobTimes, KnownTimes
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job
+from spinbench.control.jobs.lane_name import TARGET_LANE
+from spinbench.control.jobs.result import DraftResult
 from spinbench.control.placement import SHARED, Placement
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.runtime.device_clock import DeviceClock, clock_of
 from spinbench.runtime.graphs.graph_setting import Execution
 from spinbench.runtime.job_tasks import JobTasks, Task
 from spinbench.runtime.job_work import JobWork, Outcome, make_work
-from spinbench.runtime.lane import Lanes, split_cores
-from spinbench.runtime.ranks import Ranks, on_device, require_same
-from spinbench.runtime.sampler import Sampling
-from spinbench.runtime.sleeping import sleep_until
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.kv.slot_table import SlotTable
+from spinbench.runtime.lanes.device_clock import DeviceClock, clock_of
+from spinbench.runtime.lanes.lane import Lanes, split_cores
+from spinbench.runtime.lanes.sleeping import sleep_until
+from spinbench.runtime.process_group import Ranks, on_device, require_same
+from spinbench.runtime.sampling.sampler import Sampling
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
 

@@ -7,22 +7,13 @@ from functools import partial
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import (
-    CatchUpJob,
-    DidNotFit,
-    DraftJob,
-    DraftResult,
-    Job,
-    PrefillJob,
-    Result,
-    VerifyJob,
-    VerifyResult,
-)
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
+from spinbench.control.jobs.result import DidNotFit, DraftResult, Result, VerifyResult
 from spinbench.control.text import LiveText
 from spinbench.runtime.job_work import JobWork, Outcome
+from spinbench.runtime.kv.slot_table import SlotTable
 from spinbench.runtime.out_of_memory import at_any_rate, if_it_fits
 from spinbench.runtime.proposals import Proposals
-from spinbench.runtime.slot_table import SlotTable
 from spinbench.runtime.token_tree import KvMoves
 
 Task = Callable[[], Outcome]

@@ -7,27 +7,20 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import (
-    CatchUpJob,
-    DraftJob,
-    DraftResult,
-    Result,
-    ScoreResult,
-    TokenSpans,
-    VerifyJob,
-)
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, TokenSpans, VerifyJob
+from spinbench.control.jobs.result import DraftResult, Result, ScoreResult
 from spinbench.control.text import LiveText
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.draft import Draft
-from spinbench.runtime.drafter import Drafter
+from spinbench.runtime.drafters.drafter import Drafter
+from spinbench.runtime.drafters.lookup import LookupThenModelDrafter, with_lookup
+from spinbench.runtime.drafters.model import ModelDrafter
+from spinbench.runtime.drafters.text import NgramDrafter, PromptLookupDrafter
+from spinbench.runtime.forward.model_runner import ModelRunner
 from spinbench.runtime.graphs.graph_setting import Execution
-from spinbench.runtime.lookup_drafter import LookupThenModelDrafter, with_lookup
-from spinbench.runtime.model_drafter import ModelDrafter
-from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.sampler import Sampling, make_sampler
-from spinbench.runtime.slot_table import Slots, SlotTable
-from spinbench.runtime.text_drafter import NgramDrafter, PromptLookupDrafter
+from spinbench.runtime.kv.slot_table import Slots, SlotTable
+from spinbench.runtime.sampling.sampler import Sampling, make_sampler
 from spinbench.runtime.token_tree import KvMoves, SlotMoves
 from spinbench.runtime.verifier import Verifier
 from spinbench.workload.acceptance.ngram_model import NgramModel

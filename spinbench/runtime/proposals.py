@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import DraftJob, TokenSpans, VerifyJob, VerifyResult
+from spinbench.control.jobs.job import DraftJob, TokenSpans, VerifyJob
+from spinbench.control.jobs.result import VerifyResult
 from spinbench.runtime.draft import Draft
 from spinbench.runtime.token_tree import KvMoves, Proposal, merge
 

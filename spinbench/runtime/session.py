@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from spinbench.control.job import Body
+from spinbench.control.jobs.body import Body
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.request_table import RequestTable

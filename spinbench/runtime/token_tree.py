@@ -8,7 +8,7 @@ import torch
 
 from spinbench.control.arrays import BoolArray, IntArray
 from spinbench.runtime.draft import Draft
-from spinbench.runtime.slot_table import Slots
+from spinbench.runtime.kv.slot_table import Slots
 from spinbench.runtime.upload import upload
 
 ELSEWHERE = -1

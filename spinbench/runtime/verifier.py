@@ -6,16 +6,17 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import BoolArray, IntArray
-from spinbench.control.job import PrefillResult, TokenSpans, VerifyJob, VerifyResult
-from spinbench.control.layout import LayoutPlan
+from spinbench.control.jobs.job import TokenSpans, VerifyJob
+from spinbench.control.jobs.result import PrefillResult, VerifyResult
+from spinbench.control.layout.plan import LayoutPlan
 from spinbench.control.text import LiveText
 from spinbench.runtime.draft import Draft, ScoredRows
+from spinbench.runtime.forward.model_runner import ModelRunner
+from spinbench.runtime.forward.tree_batch import TreeNodes
 from spinbench.runtime.graphs.static_forward import ForwardReplays
-from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.rejection import RejectionSampler
-from spinbench.runtime.sampler import TokenSampler
+from spinbench.runtime.sampling.rejection import RejectionSampler
+from spinbench.runtime.sampling.sampler import TokenSampler
 from spinbench.runtime.token_tree import KvMoves, tree_rows, walk
-from spinbench.runtime.tree_batch import TreeNodes
 from spinbench.runtime.upload import upload
 
 

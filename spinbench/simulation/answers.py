@@ -6,20 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import (
-    CatchUpJob,
-    DraftJob,
-    DraftResult,
-    Job,
-    PrefillJob,
-    PrefillResult,
-    Result,
-    ScoreResult,
-    TokenSpans,
-    VerifyJob,
-    VerifyResult,
-)
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, PrefillJob, TokenSpans, VerifyJob
+from spinbench.control.jobs.result import DraftResult, PrefillResult, Result, ScoreResult, VerifyResult
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.workload.acceptance.streams import AcceptanceStreams
 

@@ -7,10 +7,12 @@ from typing import Protocol
 from simpy import Environment
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import DidNotFit, Job, JobDone, KnownTimes, Result, job_as_run
-from spinbench.control.lane_name import lane_name
-from spinbench.control.overlap import Overlap
+from spinbench.control.costs.overlap import Overlap
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.body import JobDone, KnownTimes
+from spinbench.control.jobs.job import Job, job_as_run
+from spinbench.control.jobs.lane_name import lane_name
+from spinbench.control.jobs.result import DidNotFit, Result
 from spinbench.control.placement import SHARED, Placement
 from spinbench.simulation.answers import Answers
 from spinbench.simulation.lane import Lane

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from simpy import Environment, Event
 
-from spinbench.control.overlap import Overlap
+from spinbench.control.costs.overlap import Overlap
 
 TARGET_LANE_NUMBER = 0
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from spinbench.control.job import Job
-from spinbench.control.span_chunk import OUT_OF_MEMORY, kind_of
+from spinbench.control.jobs.job import Job
+from spinbench.control.records.span_chunk import OUT_OF_MEMORY, kind_of
 
 
 class Diverged(RuntimeError):

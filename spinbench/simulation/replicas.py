@@ -7,10 +7,11 @@ from functools import partial
 from simpy import Environment
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import Body, Job, JobDone
+from spinbench.control.jobs.body import Body, JobDone
+from spinbench.control.jobs.job import Job
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting, Progress
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.request_table import RequestTable
 from spinbench.control.router.dispatcher import Dispatcher
 from spinbench.control.router.inbox import Inbox

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import Job
-from spinbench.control.lane_name import lane_name
-from spinbench.control.span_chunk import kind_of
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.job import Job
+from spinbench.control.jobs.lane_name import lane_name
+from spinbench.control.records.span_chunk import kind_of
 from spinbench.simulation.body import JobTimes
 
 

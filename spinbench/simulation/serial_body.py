@@ -4,11 +4,12 @@ from collections import deque
 from collections.abc import Sequence
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.cost_model import CostModel
-from spinbench.control.draft_series import DraftSeries, SeriesDone
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import Job, JobDone, KnownTimes, job_as_run
-from spinbench.control.lane_name import lane_name
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.body import JobDone, KnownTimes
+from spinbench.control.jobs.draft_series import DraftSeries, SeriesDone
+from spinbench.control.jobs.job import Job, job_as_run
+from spinbench.control.jobs.lane_name import lane_name
 from spinbench.simulation.answers import Answers
 from spinbench.simulation.body import JobTimes
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from spinbench.control.cost_model import CostModel
-from spinbench.control.draft_length_confident import StopsOnConfidence
-from spinbench.control.draft_series import DraftsAtOnce
-from spinbench.control.job import Body
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.costs.overlap import Overlap
+from spinbench.control.draft_length.confident import StopsOnConfidence
+from spinbench.control.jobs.body import Body
+from spinbench.control.jobs.draft_series import DraftsAtOnce
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting, Progress
-from spinbench.control.overlap import Overlap
 from spinbench.control.request_table import RequestTable
 from spinbench.errors import UserError
 from spinbench.simulation.answers import Answers

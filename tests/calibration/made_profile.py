@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
-from spinbench.calibration.job_plan import job_groups
-from spinbench.calibration.meta import (
+from spinbench.calibration.fitting.score import pass_s
+from spinbench.calibration.profile.device_meta import DeviceMeta
+from spinbench.calibration.profile.job_plan import job_groups
+from spinbench.calibration.profile.meta import (
     FORMAT,
-    DeviceMeta,
     DrafterMeta,
     LimitsMeta,
     ModelMeta,
@@ -15,15 +16,14 @@ from spinbench.calibration.meta import (
     RowsMeta,
     SamplingMeta,
 )
-from spinbench.calibration.plan import ProfileLimits, pass_points
-from spinbench.calibration.point import GapPoint, JobPoint, PassPoint, Timing
-from spinbench.calibration.profile_file import Profile, ProfileTables
-from spinbench.calibration.score import pass_s
+from spinbench.calibration.profile.plan import ProfileLimits, pass_points
+from spinbench.calibration.profile.point import GapPoint, JobPoint, PassPoint, Timing
+from spinbench.calibration.profile.profile_file import Profile, ProfileTables
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
-from spinbench.control.cost_model import CostModel
-from spinbench.control.job_cost import GapCost, JobCost
-from spinbench.control.layout import LayoutKind
-from spinbench.control.model_cost import DrafterCost, ModelCost
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.costs.job_cost import GapCost, JobCost
+from spinbench.control.costs.model_cost import DrafterCost, ModelCost
+from spinbench.control.layout.plan import LayoutKind
 
 LIMITS = ProfileLimits(max_num_seqs=4, max_context_tokens=256, max_num_batched_tokens=256, max_num_speculative_tokens=4)
 DRAFTERS = (

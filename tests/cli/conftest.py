@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from spinbench.cli import model_shelf
+from spinbench.cli.engine import model_shelf
 from spinbench.cli.main import main
 from tests.cli.loaded_once import LoadedOnce
 from tests.undrawn import undrawn

@@ -7,8 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from spinbench.cli.decisions import choose_num_blocks, drafter_infos, loop_setting
-from spinbench.cli.schema import ReplayConfig, parse_config
+from spinbench.cli.config.replay import ReplayConfig, parse_config
+from spinbench.cli.engine.decisions import choose_num_blocks, drafter_infos, loop_setting
 from spinbench.control.kv_budget import blocks_for_longest
 from spinbench.errors import UserError
 from spinbench.metrics.store import read_run

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from spinbench.cli import capacity_runs
-from spinbench.cli.capacity_config import replay_config
+from spinbench.cli.apps.capacity import runs as capacity_runs
+from spinbench.cli.capacity.config import replay_config
 from spinbench.cli.main import main
 from spinbench.metrics.capacity import Load
 from tests.cli.test_sweep import setup  # noqa: F401

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from spinbench.cli.assemble import sampling
-from spinbench.cli.config_error import field_names
-from spinbench.cli.decisions import drafter_infos, loop_setting
+from spinbench.cli.config.error import field_names
+from spinbench.cli.config.replay import ReplayConfig, parse_config
+from spinbench.cli.engine.assemble import sampling
+from spinbench.cli.engine.decisions import drafter_infos, loop_setting
 from spinbench.cli.locations import find_trace, shipped_folder
-from spinbench.cli.recommend_config import RecommendConfig
-from spinbench.cli.schema import ReplayConfig, parse_config
-from spinbench.control.overlap import Overlap
+from spinbench.cli.recommend.config import RecommendConfig
+from spinbench.control.costs.overlap import Overlap
 from spinbench.errors import UserError
 from spinbench.workload.load import load_trace
 from tests.composed import composed
@@ -145,7 +145,7 @@ def test_every_key_of_a_recommendation_is_in_the_config() -> None:
 
 
 def test_the_distillation_config_is_valid() -> None:
-    from spinbench.cli.distill_command import DistillCommandConfig
+    from spinbench.cli.distill.command import DistillCommandConfig
 
     config = parse_config(composed("distill.work_dir=here", name="distill"), DistillCommandConfig)
     assert config.distill.output_dir == "here/drafters"

@@ -9,9 +9,9 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from spinbench.cli.composition_cache import CompositionCache
-from spinbench.cli.config_loader import ComposedOnce
-from spinbench.cli.hydra_session import hydra_session, parse_arguments
+from spinbench.cli.hydra_app.composition_cache import CompositionCache
+from spinbench.cli.hydra_app.config_loader import ComposedOnce
+from spinbench.cli.hydra_app.session import hydra_session, parse_arguments
 
 
 @dataclass(frozen=True)

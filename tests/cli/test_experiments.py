@@ -8,12 +8,12 @@ import pytest
 from benchmarks.spin_claims.numbers import of
 from benchmarks.spin_claims.runs import claim_table, run_sweep
 from benchmarks.spin_claims.sweeps import SMALLEST, STEPS, sweeps
-from spinbench.calibration.fit import fit_cost_model
-from spinbench.calibration.profile_file import read_profile
-from spinbench.cli.hydra_app import sweep_points
+from spinbench.calibration.fitting.fit import fit_cost_model
+from spinbench.calibration.profile.profile_file import read_profile
+from spinbench.cli.config.replay import resolved
+from spinbench.cli.hydra_app.app import sweep_points
 from spinbench.cli.locations import find_trace
 from spinbench.cli.main import main
-from spinbench.cli.schema import resolved
 from spinbench.errors import UserError
 from spinbench.metrics.store import read_run
 from spinbench.workload.acceptance.law_file import read_law

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from spinbench.cli import model_shelf
+from spinbench.cli.engine import model_shelf
 from spinbench.cli.interrupt import InterruptibleBody
 from spinbench.cli.main import main
-from spinbench.control.job import Job, JobDone
-from spinbench.control.recorder import Recorder
+from spinbench.control.jobs.body import JobDone
+from spinbench.control.jobs.job import Job
+from spinbench.control.records.recorder import Recorder
 from spinbench.metrics.store import read_run
 from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides, trace_lines, write_trace
 from tests.forked import DEADLINE_S, Forked
@@ -162,6 +163,6 @@ def test_an_interrupt_outside_a_run_is_one_line_too(spinbench: CommandLine, monk
     def interrupted(arguments: list[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spinbench.cli.replay.main", interrupted)
+    monkeypatch.setattr("spinbench.cli.apps.replay.main", interrupted)
     outcome = spinbench("replay")
     assert (outcome.code, outcome.err) == (2, "interrupted: nothing was written\n")

@@ -10,16 +10,18 @@ import pytest
 import torch
 import yaml
 
-from spinbench.calibration import measure as measure_module
-from spinbench.calibration.bench import Bench
-from spinbench.calibration.fit import fit_cost_model
-from spinbench.calibration.profile_file import read_profile
-from spinbench.cli import distill_command, live_engine, profile_command
-from spinbench.cli.assemble import Assembly
-from spinbench.control.profiled_range import BeyondProfile
+from spinbench.calibration.fitting.fit import fit_cost_model
+from spinbench.calibration.measuring import measure as measure_module
+from spinbench.calibration.measuring.bench import Bench
+from spinbench.calibration.profile.profile_file import read_profile
+from spinbench.cli.apps.distill import command as distill_command
+from spinbench.cli.apps.profile import command as profile_command
+from spinbench.cli.engine import live as live_engine
+from spinbench.cli.engine.assemble import Assembly
+from spinbench.control.costs.profiled_range import BeyondProfile
 from spinbench.metrics.store import read_run
-from spinbench.runtime.huggingface import HuggingFaceGenerator
-from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.forward.model_runner import ModelRunner
+from spinbench.runtime.huggingface.generator import HuggingFaceGenerator
 from spinbench.runtime.out_of_memory import at_any_rate
 from tests.cli.conftest import CommandLine, tiny_overrides
 from tests.cli.test_bad_input import assert_refused
@@ -56,7 +58,7 @@ def test_a_recording_has_the_same_bytes(spinbench: CommandLine, monkeypatch: pyt
     assert "tokens a pass" in done.out + done.err
     for name in ("positions.parquet", "requests.parquet"):
         assert (Path("parts") / name).read_bytes() == (Path("whole") / name).read_bytes()
-    monkeypatch.setattr("spinbench.runtime.teacher_forcing._logits", scarce)
+    monkeypatch.setattr("spinbench.runtime.recording.teacher_forcing._logits", scarce)
     assert_refused(spinbench("record", *given, "out=none"), "reads texts, 1 tokens a pass", "lower kv.gpu_memory")
     assert [path.name for path in Path("none").iterdir()] == [
         "work"
@@ -127,7 +129,7 @@ def test_a_peer_answers_in_batches_that_fit(spinbench: CommandLine, monkeypatch:
 def test_models_that_do_not_fit_are_one_line(
     spinbench: CommandLine, monkeypatch: pytest.MonkeyPatch, engine: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("spinbench.cli.model_shelf.ModelShelf.target", scarce)
+    monkeypatch.setattr("spinbench.cli.engine.model_shelf.ModelShelf.target", scarce)
     done = spinbench.replay(*engine, "selector=plain")
     assert_refused(done, "Tried to allocate 20.00 GiB", "10.10 GiB is free", "take smaller")
     assert not Path("run").exists()
@@ -153,7 +155,7 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(live_engine, "assemble", assemble)
     monkeypatch.setattr(Alone, "leave", lambda self: None)
-    monkeypatch.setattr("spinbench.runtime.ranks.signal.signal", lambda *what: None)
+    monkeypatch.setattr("spinbench.runtime.process_group.signal.signal", lambda *what: None)
 
 
 @pytest.mark.usefixtures("first_of_two")

@@ -7,12 +7,12 @@ import pytest
 import torch
 import yaml
 
-from spinbench.calibration.fit import fit_cost_model
-from spinbench.calibration.profile_file import read_profile
-from spinbench.cli.hydra_app import sweep_points
+from spinbench.calibration.fitting.fit import fit_cost_model
+from spinbench.calibration.profile.profile_file import read_profile
+from spinbench.cli.config.replay import parse_config
+from spinbench.cli.hydra_app.app import sweep_points
 from spinbench.cli.locations import shipped_folder
-from spinbench.cli.profile_config import ProfileConfig
-from spinbench.cli.schema import parse_config
+from spinbench.cli.profile.config import ProfileConfig
 from tests.cli.conftest import CommandLine, Outcome
 from tests.cli.test_bad_input import assert_refused
 from tests.cli.test_config import composed
@@ -67,7 +67,7 @@ def test_sampling_is_part_of_a_profile(spinbench: CommandLine) -> None:
 
 
 def test_timings_are_kept_until_the_profile_is_whole(spinbench: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spinbench.calibration.bench import Bench
+    from spinbench.calibration.measuring.bench import Bench
 
     real, calls = Bench.job_s, []
 
@@ -79,7 +79,7 @@ def test_timings_are_kept_until_the_profile_is_whole(spinbench: CommandLine, mon
 
     monkeypatch.setattr(Bench, "job_s", interrupted)
     # points timed once each say nothing of the machine's pace, so that tables have the timings as they were taken
-    monkeypatch.setattr("spinbench.calibration.measure.VISITS", {})
+    monkeypatch.setattr("spinbench.calibration.measuring.measure.VISITS", {})
     done = measure(spinbench, "layouts=[packed]")
     assert done.code == 2
     assert done.err == "interrupted: the same command goes on from the timings kept in p\n"
@@ -135,7 +135,7 @@ def test_an_estimate_of_models_that_are_here(spinbench: CommandLine) -> None:
 
 
 def test_a_device_of_ones_own(spinbench: CommandLine) -> None:
-    from spinbench.calibration.device import FOLDER
+    from spinbench.calibration.datasheet.device import FOLDER
 
     content = yaml.safe_load((FOLDER / "l4.yaml").read_text())
     Path("mine.yaml").write_text(yaml.safe_dump(content | {"name": "mine"}))

@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from spinbench.cli.hydra_app import compose_points, sweep_points
+from spinbench.cli.config.replay import resolved
+from spinbench.cli.hydra_app.app import compose_points, sweep_points
+from spinbench.cli.hydra_app.override_text import shortest_overrides, with_overrides
+from spinbench.cli.hydra_app.override_value import override_value
 from spinbench.cli.locations import PACKAGE
 from spinbench.cli.main import main
-from spinbench.cli.override_text import shortest_overrides, with_overrides
-from spinbench.cli.override_value import override_value
-from spinbench.cli.recommend_answer import chosen_of
-from spinbench.cli.schema import resolved
+from spinbench.cli.recommend.answer import chosen_of
 from spinbench.sweep.folder import SweepFolder
 from spinbench.workload.load import load_trace
 from spinbench.workload.trace_options import TraceOptions

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spinbench.cli import record_columns
+from spinbench.cli.apps.record import columns as record_columns
 from spinbench.cli.main import main
 from spinbench.metrics.store import read_run
 from spinbench.models.distill.dataset import SelfPlayLine

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinbench.cli.record_work import RecordWork, digest
+from spinbench.cli.record.work import RecordWork, digest
 from spinbench.errors import UserError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from spinbench.cli.engine.ray_replicas import require_room
 from spinbench.cli.main import main
-from spinbench.cli.ray_replicas import require_room
 from spinbench.errors import UserError
 from spinbench.metrics.store import read_run
 from spinbench.report.section import load_sections
@@ -73,7 +73,7 @@ def test_without_ray_it_says_so(spinbench: CommandLine, monkeypatch: pytest.Monk
 @pytest.mark.cluster
 def test_ray_replicas_answer_as_one_server(spinbench: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
-    from spinbench.cli.ray_replicas import RayReplica
+    from spinbench.cli.engine.ray_replicas import RayReplica
     from spinbench.workload.request import Request
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")

@@ -12,9 +12,9 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from spinbench.cli.config.replay import ReplayConfig, parse_config
+from spinbench.cli.engine.simulated import SimulatedEngine
 from spinbench.cli.main import main
-from spinbench.cli.schema import ReplayConfig, parse_config
-from spinbench.cli.simulated_engine import SimulatedEngine
 from spinbench.metrics.store import read_run
 from tests.cli.conftest import CommandLine, TinyModels, tiny_overrides
 

@@ -32,7 +32,7 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder()
-    monkeypatch.setattr("spinbench.cli.sink_config.MlflowSink", made)
+    monkeypatch.setattr("spinbench.cli.config.sink.MlflowSink", made)
     return made
 
 

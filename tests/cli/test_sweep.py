@@ -16,14 +16,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from spinbench.cli.composer import compose_sweep
-from spinbench.cli.hydra_app import sweep_points
-from spinbench.cli.hydra_session import hydra_session, parse_arguments
+from spinbench.cli.config.replay import ReplayConfig, parse_config, resolved
+from spinbench.cli.hydra_app.app import sweep_points
+from spinbench.cli.hydra_app.composer import compose_sweep
+from spinbench.cli.hydra_app.override_text import with_overrides
+from spinbench.cli.hydra_app.session import hydra_session, parse_arguments
 from spinbench.cli.locations import PACKAGE
 from spinbench.cli.main import main
-from spinbench.cli.override_text import with_overrides
-from spinbench.cli.schema import ReplayConfig, parse_config, resolved
-from spinbench.cli.sweep_points import PointKeys
+from spinbench.cli.sweep.points import PointKeys
 from spinbench.errors import UserError
 from spinbench.report.section import load_sections
 from spinbench.sweep.folder import SweepFolder

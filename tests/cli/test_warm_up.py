@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from spinbench.cli import warm_up as module
+from spinbench.cli.engine import warm_up as module
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.runtime.session import live_loop
 from tests.cli.conftest import CommandLine

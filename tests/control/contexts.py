@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.drafter_groups import DrafterGroups
+from spinbench.control.drafting.drafter_groups import DrafterGroups
 
 
 def context(num_requests: int, num_rounds: int = 0, num_drafters: int = 3, rows: Sequence[int] | None = None):

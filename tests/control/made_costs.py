@@ -6,11 +6,11 @@ from typing import get_args
 import numpy as np
 
 from spinbench.control.cost_curve import Curve, RaggedAttention, RectangleAttention
-from spinbench.control.cost_model import CostModel
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job_cost import GapCost, JobCost
-from spinbench.control.layout import LayoutKind
-from spinbench.control.model_cost import DrafterCost, ModelCost
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.costs.job_cost import GapCost, JobCost
+from spinbench.control.costs.model_cost import DrafterCost, ModelCost
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.layout.plan import LayoutKind
 
 MAX_ROWS = 64
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
-from spinbench.control.job import Body, DidNotFit, Job, JobDone
-from spinbench.control.wrapped_body import WrappedBody
+from spinbench.control.jobs.body import Body, JobDone
+from spinbench.control.jobs.job import Job
+from spinbench.control.jobs.result import DidNotFit
+from spinbench.control.jobs.wrapped_body import WrappedBody
 
 
 class ScarceBody(WrappedBody[Body]):

@@ -5,18 +5,9 @@ from collections import deque
 import numpy as np
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import (
-    CatchUpJob,
-    DraftJob,
-    DraftResult,
-    Job,
-    JobDone,
-    KnownTimes,
-    PrefillJob,
-    PrefillResult,
-    VerifyJob,
-    VerifyResult,
-)
+from spinbench.control.jobs.body import JobDone, KnownTimes
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, PrefillJob, VerifyJob
+from spinbench.control.jobs.result import DraftResult, PrefillResult, VerifyResult
 
 EOS = 0
 

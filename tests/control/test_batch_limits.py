@@ -8,14 +8,14 @@ import pytest
 
 from spinbench.control import batch_limits
 from spinbench.control.batch_limits import BatchLimits
-from spinbench.control.draft_length import FixedDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DraftJob, Job, PrefillJob, TokenSpans, VerifyJob
-from spinbench.control.layout import PackedLayout
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, PrefillJob, TokenSpans, VerifyJob
+from spinbench.control.layout.packed import PackedLayout
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.pipeline import MicroBatchPipeline, Pipeline, SerialPipeline
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
 from spinbench.control.text import LiveText
 from spinbench.metrics.identities import check_identities

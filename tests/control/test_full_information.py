@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.drafting.ngram_index import NgramIndex
 from spinbench.control.full_information import FullFeedback
-from spinbench.control.job import CatchUpJob, Job
-from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.jobs.job import CatchUpJob, Job
 from spinbench.workload.acceptance.from_table import streams_from_table
 from tests.control.oracle.known_run import INFOS, STREAMS, TRACE
 from tests.control.scarce_body import ScarceBody

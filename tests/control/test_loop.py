@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.draft_length import FixedDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DraftJob, PrefillJob, VerifyJob
-from spinbench.control.layout import PackedLayout
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.draft_series import MAX_UNSEEN_TOKENS
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, PrefillJob, VerifyJob
+from spinbench.control.layout.packed import PackedLayout
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.request_table import NO_DRAFTER, RequestTable
-from spinbench.control.round import MAX_UNSEEN_TOKENS
 from spinbench.control.text import LiveText
 from spinbench.errors import UserError
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinbench.control.depth import AdaptiveDepth
-from spinbench.control.job import CatchUpJob, DraftJob, TokenSpans, VerifyJob
-from spinbench.control.layout import LayoutPlan
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, TokenSpans, VerifyJob
+from spinbench.control.layout.plan import LayoutPlan
 from spinbench.control.pipeline import MicroBatchPipeline, SerialPipeline, next_to_start, num_parts, share_of_batch
 from spinbench.control.placement import Placement
 from tests.control.contexts import context

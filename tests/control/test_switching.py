@@ -5,10 +5,10 @@ import pytest
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext
-from spinbench.control.draft_length import FixedDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DraftJob, VerifyJob
-from spinbench.control.layout import PackedLayout
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, VerifyJob
+from spinbench.control.layout.packed import PackedLayout
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.request_table import RequestTable

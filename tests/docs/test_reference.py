@@ -8,8 +8,8 @@ from docs.reference.config_page import SCHEMAS
 from docs.reference.pages import FOLDER, PAGES
 from docs.reference.types import parameter_types, section_types
 from docs.reference.yaml_keys import Key, read_config_file
+from spinbench.cli.config.replay import ReplayConfig
 from spinbench.cli.locations import shipped_folder
-from spinbench.cli.schema import ReplayConfig
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -29,7 +29,7 @@ def test_types_and_ranges() -> None:
     assert types["engine.acceptance"] == "table, bootstrap, synthetic"
     assert "engine.graphs" not in types
     assert section_types(ReplayConfig, {"engine": "runtime"})["engine.profile"] == "text or null"
-    tree = parameter_types("spinbench.control.draft_length_tree.TreeDraftLength")
+    tree = parameter_types("spinbench.control.draft_length.tree.TreeDraftLength")
     assert tree == {"branching": "list, not empty (each integer >= 1, <= 16)"}
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 
 from .records import two_request_record
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from spinbench.control.record import RequestRecord, RunRecord
-from spinbench.control.round_record import RoundColumns, RoundRecord
-from spinbench.control.span_record import SpanColumns, SpanRecord
+from spinbench.control.records.round_record import RoundColumns, RoundRecord
+from spinbench.control.records.run_record import RequestRecord, RunRecord
+from spinbench.control.records.span_record import SpanColumns, SpanRecord
 
 
 def request(request_id: str, **changes) -> RequestRecord:

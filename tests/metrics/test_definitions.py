@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.metrics.acceptance import position_rates
 from spinbench.metrics.definitions import METRICS
 from spinbench.metrics.identities import check_identities

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.metrics.identities import IdentityError, check_identities
 
 from .records import request, round_, rounds, span, spans

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.errors import UserError
 from spinbench.metrics import store
 from spinbench.metrics.identities import IdentityError

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.metrics.summary import summarise
 from spinbench.metrics.switching import switch_stalls_ms
 from spinbench.metrics.tables import tables_from_record

@@ -4,8 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from spinbench.control.draft_length_tree import TreeDraftLength
-from spinbench.runtime.law import Sampling
+from spinbench.control.draft_length.tree import TreeDraftLength
+from spinbench.runtime.sampling.law import Sampling
 from tests.runtime import laws, recorded, serving, tiny_models
 
 Check = Callable[[], None]

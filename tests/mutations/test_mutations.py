@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from spinbench.control.draft_ahead import DraftAhead
-from spinbench.control.job import Job, JobDone, TokenSpans, VerifyJob, VerifyResult
-from spinbench.control.ready_drafts import NO_JOB
+from spinbench.control.drafting.ready_drafts import NO_JOB
+from spinbench.control.jobs.body import JobDone
+from spinbench.control.jobs.job import Job, TokenSpans, VerifyJob
+from spinbench.control.jobs.result import VerifyResult
 from spinbench.control.request_table import RequestTable
-from spinbench.control.round import Round
 from spinbench.control.round_closer import RoundCloser
-from spinbench.runtime import model_runner, rejection, sampler, token_tree, verifier
+from spinbench.control.rounds.draft_ahead import DraftAhead
+from spinbench.control.rounds.round import Round
+from spinbench.runtime import token_tree, verifier
 from spinbench.runtime.draft import Draft, ScoredRows, Verdict
-from spinbench.runtime.model_drafter import ModelDrafter
-from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.paged_batch import PagedBatch
+from spinbench.runtime.drafters.model import ModelDrafter
+from spinbench.runtime.forward import model_runner
+from spinbench.runtime.forward.model_runner import ModelRunner
+from spinbench.runtime.forward.paged_batch import PagedBatch
+from spinbench.runtime.forward.tree_batch import TreeNodes
 from spinbench.runtime.proposals import Proposals
-from spinbench.runtime.tree_batch import TreeNodes
+from spinbench.runtime.sampling import rejection, sampler
 from spinbench.runtime.verifier import Verifier
 from tests.mutations.checks import CHECKS, passes
 

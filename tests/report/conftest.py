@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from spinbench.control.record import RunRecord
-from spinbench.control.round_record import RoundColumns
-from spinbench.control.span_record import SpanColumns
+from spinbench.control.records.round_record import RoundColumns
+from spinbench.control.records.run_record import RunRecord
+from spinbench.control.records.span_record import SpanColumns
 from spinbench.report.page import write_report
 from tests.undrawn import undrawn
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from spinbench.control.record import RequestRecord, RunRecord
-from spinbench.control.round_record import RoundColumns, RoundRecord
-from spinbench.control.span_record import SpanColumns, SpanRecord
+from spinbench.control.records.round_record import RoundColumns, RoundRecord
+from spinbench.control.records.run_record import RequestRecord, RunRecord
+from spinbench.control.records.span_record import SpanColumns, SpanRecord
 from spinbench.json_file import write_json
 from spinbench.metrics.store import Kept, write_run
 from spinbench.sweep.folder import POINT_FILE, SweepFolder

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from spinbench.report.cells import comparison_cells, frame_cells, markdown_table
 from spinbench.report.compare import (
     best_fixed,
     comparison_table,
@@ -14,8 +13,9 @@ from spinbench.report.compare import (
     switching_table,
 )
 from spinbench.report.figures.throughput import throughput_plot
-from spinbench.report.load import Load
+from spinbench.report.pages.cells import comparison_cells, frame_cells, markdown_table
 from spinbench.report.section import load_sections
+from spinbench.report.server_load import Load
 
 from .made_runs import write_made_run
 

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spinbench.report.colours import colour_map
 from spinbench.report.factors import Factors, factors_of, staircase, worth
+from spinbench.report.figures.colours import colour_map
 from spinbench.report.figures.heat_map import heat_map_plot
 from spinbench.report.figures.load_curve import load_plot
 from spinbench.report.figures.pareto import DEVICE, USER, number_labels, pareto_plot, pareto_table

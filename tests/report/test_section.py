@@ -8,8 +8,8 @@ import pytest
 from spinbench.control.selector.merged import MERGED
 from spinbench.errors import UserError
 from spinbench.report.figures.acceptance import drafter_rounds
-from spinbench.report.load import Load
 from spinbench.report.section import load_sections
+from spinbench.report.server_load import Load
 
 from .made_runs import made_record, write_made_run
 

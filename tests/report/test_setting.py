@@ -4,8 +4,8 @@ import pytest
 
 from spinbench.report.compare import comparison_table
 from spinbench.report.focus import SHOWN_METHODS, at_few_loads, focus, with_tables
-from spinbench.report.load import Load
 from spinbench.report.section import load_sections
+from spinbench.report.server_load import Load
 
 from .made_runs import write_made_run, write_made_sweep
 

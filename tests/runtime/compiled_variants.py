@@ -12,14 +12,14 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from spinbench.control.job import TokenSpans
+from spinbench.control.jobs.job import TokenSpans
+from spinbench.runtime.forward.kernel_batch import TableSetting, causal_rows
 from spinbench.runtime.kernels import attention_kernel
-from spinbench.runtime.kernels.kernel_batch import TableSetting, causal_rows
 from spinbench.runtime.kernels.kernel_rows import to_device
 from spinbench.runtime.kernels.table_attention import TableAttention
 from spinbench.runtime.kernels.triton_attention import triton_attention
-from spinbench.runtime.kv_pool import KvShape
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.kv.kv_pool import KvShape
+from spinbench.runtime.kv.slot_table import SlotTable
 
 SHAPE, BLOCK_SIZE = KvShape(1, 4, 2, 32), 16
 REAL = JITFunction.run

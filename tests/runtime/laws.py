@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from scipy import stats
 
-from spinbench.control.record import RunRecord
-from spinbench.runtime import rejection
+from spinbench.control.records.run_record import RunRecord
 from spinbench.runtime.draft import Draft, DraftRecorder, ScoredRows, Verdict
-from spinbench.runtime.law import Sampling
+from spinbench.runtime.sampling import rejection
+from spinbench.runtime.sampling.law import Sampling
 from spinbench.workload.request import Request
 from tests.runtime import serving, tiny_models
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.models.tensor_parallel import model_share
-from spinbench.runtime.ranks import Ranks
-from spinbench.runtime.sampler import Sampling
+from spinbench.runtime.process_group import Ranks
+from spinbench.runtime.sampling.sampler import Sampling
 from tests.runtime import serving, tiny_models
 from tests.runtime.scarce_memory import ScarceMemory
 
@@ -78,7 +78,7 @@ def work(folder: str, arguments: list[str]) -> int:
 
 def start(folder: str, arguments: list[str]) -> int:
     """Two of them as `torchrun --standalone` starts them, but that they are forks: what they import is imported once."""
-    for module in ("spinbench.cli.replay_command", "spinbench.cli.live_engine"):
+    for module in ("spinbench.cli.replay.command", "spinbench.cli.engine.live"):
         import_module(module)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=2, run_id="ranks", rdzv_backend="c10d", rdzv_endpoint="localhost:0",

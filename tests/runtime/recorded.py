@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from spinbench.control.draft_length_tree import TreeDraftLength
-from spinbench.control.record import RunRecord
+from spinbench.control.draft_length.tree import TreeDraftLength
+from spinbench.control.records.run_record import RunRecord
 from spinbench.models.distill.dataset import SelfPlayLine
 from spinbench.models.distill.ngram import count_ngrams
 from spinbench.models.load import DrafterModel, TargetModel
-from spinbench.runtime.ngram_columns import ngram_columns
-from spinbench.runtime.teacher_forcing import score_texts
-from spinbench.runtime.written_texts import WrittenTexts
+from spinbench.runtime.recording.ngram_columns import ngram_columns
+from spinbench.runtime.recording.teacher_forcing import score_texts
+from spinbench.runtime.recording.written_texts import WrittenTexts
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.lookup import lookup_columns
 from spinbench.workload.acceptance.ngram_model import NgramModel

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from spinbench.control.job import TokenSpans
+from spinbench.control.jobs.job import TokenSpans
 from spinbench.runtime.job_work import JobWork
 
 KINDS = ("prefill", "catch_up", "draft", "go_on", "verify")

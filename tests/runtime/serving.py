@@ -8,20 +8,23 @@ import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.cost_model import CostModel
-from spinbench.control.draft_length import DraftLength, FixedDraftLength
-from spinbench.control.draft_length_adaptive import AdaptiveDraftLength
-from spinbench.control.draft_length_budget import BudgetDraftLength
-from spinbench.control.draft_length_confident import ConfidentDraftLength
-from spinbench.control.draft_length_goodput import GoodputDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
-from spinbench.control.layout_decomposed import DecomposedLayout
-from spinbench.control.layout_grouped import GroupedLayout
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.draft_length.adaptive import AdaptiveDraftLength
+from spinbench.control.draft_length.budget import BudgetDraftLength
+from spinbench.control.draft_length.confident import ConfidentDraftLength
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.draft_length.goodput import GoodputDraftLength
+from spinbench.control.draft_length.protocol import DraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.layout.decomposed import DecomposedLayout
+from spinbench.control.layout.grouped import GroupedLayout
+from spinbench.control.layout.packed import PackedLayout
+from spinbench.control.layout.padded import PaddedLayout
+from spinbench.control.layout.protocol import VerificationLayout
 from spinbench.control.loop_setting import LoopSetting
 from spinbench.control.pipeline import DraftWhileVerifyPipeline, MicroBatchPipeline, Pipeline, SerialPipeline, Split
 from spinbench.control.placement import Placement, PlacementKind
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
 from spinbench.control.selector.exp3spec import Exp3SpecSelector
@@ -41,10 +44,10 @@ from spinbench.control.selector.ucbspec import UcbSpecSelector
 from spinbench.control.switching import SwitchingKind
 from spinbench.models.load import DrafterModel, TargetModel
 from spinbench.runtime.body import make_body
-from spinbench.runtime.device_clock import DeviceClock
 from spinbench.runtime.graphs.graph_setting import Execution
-from spinbench.runtime.ranks import Ranks
-from spinbench.runtime.sampler import Sampling
+from spinbench.runtime.lanes.device_clock import DeviceClock
+from spinbench.runtime.process_group import Ranks
+from spinbench.runtime.sampling.sampler import Sampling
 from spinbench.runtime.session import live_loop
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.arrivals import ArrivalPattern, ArrivalQueue

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from spinbench.control.confidence import ConfidenceStop
-from spinbench.control.job import DraftJob
-from spinbench.control.record import RunRecord
-from spinbench.runtime import model_drafter as drafter_module
-from spinbench.runtime.confidence import DraftConfidence, top_probability
-from spinbench.runtime.model_drafter import ModelDrafter
-from spinbench.runtime.model_runner import ModelRunner
+from spinbench.control.drafting.confidence import ConfidenceStop
+from spinbench.control.jobs.job import DraftJob
+from spinbench.control.records.run_record import RunRecord
+from spinbench.runtime.drafters import model as drafter_module
+from spinbench.runtime.drafters.model import ModelDrafter
+from spinbench.runtime.forward.model_runner import ModelRunner
+from spinbench.runtime.sampling.confidence import DraftConfidence, top_probability
 from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 

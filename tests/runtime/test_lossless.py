@@ -13,7 +13,7 @@ import torch
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from spinbench.control import batch_limits
-from spinbench.control.draft_length_tree import TreeDraftLength
-from spinbench.control.record import RunRecord
+from spinbench.control.draft_length.tree import TreeDraftLength
+from spinbench.control.records.run_record import RunRecord
 from spinbench.metrics.identities import check_identities
+from spinbench.runtime.forward.model_runner import ModelRunner
 from spinbench.runtime.job_work import JobWork
-from spinbench.runtime.model_runner import ModelRunner
 from spinbench.runtime.out_of_memory import if_it_fits
 from spinbench.runtime.proposals import Proposals
 from spinbench.runtime.token_tree import KvMoves

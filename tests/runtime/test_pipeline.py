@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.metrics.identities import check_identities
 from spinbench.runtime.body import make_body
 from spinbench.runtime.session import live_loop

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from spinbench.metrics.identities import check_identities
-from spinbench.runtime.model_drafter import ModelDrafter
+from spinbench.runtime.drafters.model import ModelDrafter
 from tests.covering import matrix
 from tests.runtime import serving, tiny_models
 

@@ -12,7 +12,7 @@ from spinbench.cli.torchrun import check_processes
 from spinbench.errors import UserError
 from spinbench.metrics.store import read_run
 from spinbench.models.tensor_parallel import check_share
-from spinbench.runtime.kv_pool import KvShape
+from spinbench.runtime.kv.kv_pool import KvShape
 from tests.cli.conftest import TinyModels, tiny, tiny_overrides
 from tests.forked import Forked
 from tests.runtime import rank_worker, serving, tiny_models
@@ -109,8 +109,8 @@ def test_processes_and_shares_are_as_many(monkeypatch, environment: dict[str, st
 
 
 def test_a_wrong_part_is_noticed():
-    from spinbench.control.job import PrefillResult
-    from spinbench.runtime.ranks import require_same
+    from spinbench.control.jobs.result import PrefillResult
+    from spinbench.runtime.process_group import require_same
 
     own, first = (PrefillResult(torch.tensor(tokens).numpy()) for tokens in ([3, 4], [3, 5]))
     require_same(own, own)

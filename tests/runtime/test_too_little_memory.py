@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from spinbench.metrics.identities import check_identities
-from spinbench.runtime.huggingface import Answers, HuggingFaceGenerator
-from spinbench.runtime.kv_pool import KvPool
-from spinbench.runtime.model_runner import ModelRunner
+from spinbench.runtime.forward.model_runner import ModelRunner
+from spinbench.runtime.huggingface.generator import Answers, HuggingFaceGenerator
+from spinbench.runtime.kv.kv_pool import KvPool
 from spinbench.runtime.out_of_memory import TooLittleMemory, too_little_memory
-from spinbench.runtime.ranks import Ranks
-from spinbench.runtime.teacher_forcing import score_texts
+from spinbench.runtime.process_group import Ranks
+from spinbench.runtime.recording.teacher_forcing import score_texts
 from spinbench.workload.request import Request
 from tests.runtime import recorded, serving, test_huggingface, tiny_models
 from tests.runtime.scarce_memory import ScarceMemory

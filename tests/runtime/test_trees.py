@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinbench.control.draft_length_tree import TreeDraftLength
-from spinbench.control.job import TokenSpans, VerifyResult
-from spinbench.control.record import RunRecord
+from spinbench.control.draft_length.tree import TreeDraftLength
+from spinbench.control.jobs.job import TokenSpans
+from spinbench.control.jobs.result import VerifyResult
+from spinbench.control.records.run_record import RunRecord
 from spinbench.runtime.draft import Draft
-from spinbench.runtime.kv_pool import KvPool
+from spinbench.runtime.kv.kv_pool import KvPool
 from spinbench.runtime.proposals import Proposals
 from spinbench.runtime.token_tree import Proposal, merge, tree_rows, walk
 from tests.covering import matrix

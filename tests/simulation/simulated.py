@@ -5,18 +5,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spinbench.control.draft_length import DraftLength, FixedDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import Body, Job
-from spinbench.control.layout import PackedLayout, PaddedLayout, VerificationLayout
-from spinbench.control.layout_decomposed import DecomposedLayout
-from spinbench.control.layout_grouped import GroupedLayout
+from spinbench.control.costs.overlap import Overlap
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.draft_length.protocol import DraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.body import Body
+from spinbench.control.jobs.job import Job
+from spinbench.control.layout.decomposed import DecomposedLayout
+from spinbench.control.layout.grouped import GroupedLayout
+from spinbench.control.layout.packed import PackedLayout
+from spinbench.control.layout.padded import PaddedLayout
+from spinbench.control.layout.protocol import VerificationLayout
 from spinbench.control.loop import ServingLoop
 from spinbench.control.loop_setting import LoopSetting
-from spinbench.control.overlap import Overlap
 from spinbench.control.pipeline import MicroBatchPipeline, Pipeline, SerialPipeline, Split
 from spinbench.control.placement import Placement, PlacementKind
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import Selector, SelectorSetting

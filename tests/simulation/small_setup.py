@@ -11,23 +11,16 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from spinbench.calibration.analytic import analytic_profile
-from spinbench.calibration.device import read_device
-from spinbench.calibration.meta import (
-    DeviceMeta,
-    DrafterMeta,
-    LimitsMeta,
-    ModelMeta,
-    ProfileMeta,
-    RowsMeta,
-    SamplingMeta,
-)
-from spinbench.calibration.plan import ProfileLimits
-from spinbench.calibration.profile_file import Profile, write_profile
+from spinbench.calibration.datasheet.analytic import analytic_profile
+from spinbench.calibration.datasheet.device import read_device
+from spinbench.calibration.profile.device_meta import DeviceMeta
+from spinbench.calibration.profile.meta import DrafterMeta, LimitsMeta, ModelMeta, ProfileMeta, RowsMeta, SamplingMeta
+from spinbench.calibration.profile.plan import ProfileLimits
+from spinbench.calibration.profile.profile_file import Profile, write_profile
+from spinbench.cli.config.replay import ReplayConfig, parse_config
+from spinbench.cli.engine.simulated import SimulatedEngine
 from spinbench.cli.locations import shipped_folder
-from spinbench.cli.schema import ReplayConfig, parse_config
-from spinbench.cli.simulated_engine import SimulatedEngine
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.models.model_shape import llama_shape
 from spinbench.workload.acceptance.table_file import write_table
 from spinbench.workload.acceptance.table_meta import TraceMeta

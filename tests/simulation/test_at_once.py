@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from spinbench.control import round_log, span_log
-from spinbench.control.draft_length import FixedDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.record import RunRecord
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.records import round_log, span_log
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
 from spinbench.control.selector.random import RandomSelector
 from spinbench.control.selector.spin import SpinSelector

@@ -10,16 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.draft_length import FixedDraftLength, MatchOrderDraftLength
-from spinbench.control.draft_length_tree import TreeDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import Body, CatchUpJob, DraftJob, DraftResult, Job, JobDone, VerifyJob, VerifyResult
+from spinbench.control.draft_length.by_match_order import MatchOrderDraftLength
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.draft_length.tree import TreeDraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.body import Body, JobDone
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, VerifyJob
+from spinbench.control.jobs.result import DraftResult, VerifyResult
+from spinbench.control.jobs.wrapped_body import WrappedBody
 from spinbench.control.pipeline import DraftWhileVerifyPipeline
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.selector.merged import MergedSelector
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.random import RandomSelector
-from spinbench.control.wrapped_body import WrappedBody
 from spinbench.errors import UserError
 from spinbench.metrics.identities import check_identities
 from spinbench.metrics.summary import summarise

@@ -14,14 +14,14 @@ import pytest
 
 from spinbench.control import batch_limits
 from spinbench.control.cost_curve import Curve
-from spinbench.control.draft_length_tree import TreeDraftLength
-from spinbench.control.record import RunRecord
-from spinbench.control.round_record import RoundColumns
-from spinbench.control.span_record import SpanColumns
+from spinbench.control.draft_length.tree import TreeDraftLength
+from spinbench.control.records.round_record import RoundColumns
+from spinbench.control.records.run_record import RunRecord
+from spinbench.control.records.span_record import SpanColumns
 from spinbench.metrics.tables import tables_from_record
 from spinbench.metrics.validation import compare_rounds
-from spinbench.runtime import model_drafter as drafter_module
-from spinbench.runtime.model_drafter import ModelDrafter
+from spinbench.runtime.drafters import model as drafter_module
+from spinbench.runtime.drafters.model import ModelDrafter
 from spinbench.simulation.body import JobTimes
 from spinbench.simulation.recorded_times import Diverged, RecordedTimes
 from spinbench.simulation.session import simulated_loop

@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 
 from spinbench.control import batch_limits
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import (
-    Body,
-    CatchUpJob,
-    DidNotFit,
-    DraftJob,
-    Job,
-    JobDone,
-    VerifyJob,
-    VerifyResult,
-)
+from spinbench.control.jobs.body import Body, JobDone
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, VerifyJob
+from spinbench.control.jobs.result import DidNotFit, VerifyResult
 from spinbench.control.loop import ServingLoop
 from spinbench.metrics.identities import check_identities
 from spinbench.workload.acceptance.synthetic import synthetic_streams

@@ -3,7 +3,7 @@
 import pytest
 from simpy import Environment
 
-from spinbench.control.overlap import Overlap
+from spinbench.control.costs.overlap import Overlap
 from spinbench.simulation.overlapping_lanes import OverlappingLanes
 
 SLOW = Overlap(target_alone=1.0, target_beside=1.5, drafter_alone=1.0, drafter_beside=2.0)

@@ -10,12 +10,12 @@ import pytest
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.draft_length_goodput import GoodputDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.overlap import NOT_SLOWED, Overlap
+from spinbench.control.costs.overlap import NOT_SLOWED, Overlap
+from spinbench.control.costs.round_schedule import RoundSchedule
+from spinbench.control.draft_length.goodput import GoodputDraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.pipeline import DraftWhileVerifyPipeline, Pipeline, SerialPipeline
 from spinbench.control.placement import Placement, PlacementKind
-from spinbench.control.round_schedule import RoundSchedule
 from spinbench.control.selector.fixed import FixedSelector
 from spinbench.control.selector.protocol import SelectorSetting
 from tests.control.made_costs import cost_model

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import DraftJob, Job
-from spinbench.control.oracle.regret import decode_time_s
-from spinbench.control.record import RunRecord
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.job import DraftJob, Job
+from spinbench.control.records.run_record import RunRecord
+from spinbench.control.regret import decode_time_s
 from spinbench.control.selector.random import RandomSelector
 from spinbench.errors import UserError
 from spinbench.metrics.identities import check_identities

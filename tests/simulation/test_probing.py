@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from spinbench.control.draft_length import DraftLength
-from spinbench.control.draft_length_adaptive import AdaptiveDraftLength
-from spinbench.control.draft_length_budget import BudgetDraftLength
-from spinbench.control.draft_length_goodput import GoodputDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.probing import PROBE_TOKENS
-from spinbench.control.record import RunRecord
+from spinbench.control.draft_length.adaptive import AdaptiveDraftLength
+from spinbench.control.draft_length.budget import BudgetDraftLength
+from spinbench.control.draft_length.goodput import GoodputDraftLength
+from spinbench.control.draft_length.probing import PROBE_TOKENS
+from spinbench.control.draft_length.protocol import DraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.selector.protocol import SelectorSetting
 from tests.control.made_costs import cost_model
 from tests.simulation.simulated import bernoulli, fixed, requests, simulate

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinbench.control.draft_length import FixedDraftLength
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.layout import PackedLayout
+from spinbench.control.draft_length.fixed import FixedDraftLength
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.layout.packed import PackedLayout
 from spinbench.control.loop_setting import LoopSetting, Progress
 from spinbench.control.placement import Placement, PlacementKind
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.router.least_outstanding_tokens import LeastOutstandingTokensRouter
 from spinbench.control.router.protocol import Router
 from spinbench.control.router.round_robin import RoundRobinRouter

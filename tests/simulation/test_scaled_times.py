@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from spinbench.calibration.expected_times import ExpectingBody
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import Body
+from spinbench.calibration.fitting.expected_times import ExpectingBody
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.body import Body
 from spinbench.metrics.drift import time_factors
 from spinbench.metrics.validation import JobsCompared
 from spinbench.simulation.body import JobTimes

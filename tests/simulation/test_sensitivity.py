@@ -177,7 +177,7 @@ KNOBS: dict[str, Change] = {
 
 INERT: dict[str, tuple[str, Change | None]] = {
     "drafting/by_match_order.min_ngram_confidence": (
-        "for drafters with an n-gram table, which these runs have none of; see tests/control/test_draft_length.py",
+        "for drafters with an n-gram table, which these runs have none of; see tests/control/draft_length/test_draft_length.py",
         Change(0.5),
     ),
     "selector/joint.branch": (
@@ -187,9 +187,9 @@ INERT: dict[str, tuple[str, Change | None]] = {
     "engine/runtime.dtype": ("number format of real models; a simulation's is its profile's", None),
     "engine/runtime.device": ("hardware of real models; a simulation's is its profile's", None),
     "engine/runtime.profile": ("costs that real runs go by; a simulation's are its profile's", None),
-    "engine/runtime.attention": ("kernels of real models (tests/runtime/test_kernels.py)", None),
-    "engine/runtime.graphs": ("how real models are run (tests/runtime/test_graphs.py)", None),
-    "engine/runtime.graph_memory_gb": ("memory of real models' graphs (tests/runtime/test_graphs.py)", None),
+    "engine/runtime.attention": ("kernels of real models (tests/runtime/kernels/test_kernels.py)", None),
+    "engine/runtime.graphs": ("how real models are run (tests/runtime/graphs/test_graphs.py)", None),
+    "engine/runtime.graph_memory_gb": ("memory of real models' graphs (tests/runtime/graphs/test_graphs.py)", None),
     "engine/runtime.tensor_parallel": ("processes of real models (tests/runtime/test_tensor_parallel.py)", None),
     "engine/simulation.lanes": ("takes a profile with a measured overlap (tests/cli/test_simulation.py)", None),
     **{

@@ -7,14 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import Body, CatchUpJob, DraftJob, Job, JobDone, VerifyJob, VerifyResult
-from spinbench.control.record import RunRecord
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.body import Body, JobDone
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, VerifyJob
+from spinbench.control.jobs.result import VerifyResult
+from spinbench.control.jobs.wrapped_body import WrappedBody
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.selector.protocol import Selector, SelectorSetting
 from spinbench.control.selector.random import RandomSelector
 from spinbench.control.selector.round_robin import RoundRobinSelector
 from spinbench.control.selector.spin import SpinSelector
-from spinbench.control.wrapped_body import WrappedBody
 from spinbench.metrics.identities import check_identities
 from spinbench.metrics.summary import summarise
 from spinbench.metrics.tables import tables_from_record

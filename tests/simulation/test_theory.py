@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinbench.control.arrays import FloatArray
-from spinbench.control.cost_model import CostModel
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.record import RunRecord
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.selector.random import RandomSelector
 from spinbench.metrics.identities import check_identities
 from spinbench.workload.acceptance.synthetic import DifficultyClass, LookupLaw, SyntheticLaw, synthetic_streams

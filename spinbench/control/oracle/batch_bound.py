@@ -3,10 +3,10 @@
 import numpy as np
 
 from spinbench.control.arrays import FloatArray
-from spinbench.control.cost_model import CostModel
-from spinbench.control.job_cost import JobCost
-from spinbench.control.layout import LayoutKind
-from spinbench.control.model_cost import ModelCost
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.costs.job_cost import JobCost
+from spinbench.control.costs.model_cost import ModelCost
+from spinbench.control.layout.plan import LayoutKind
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.optimum import Optimum, optimum
 from spinbench.control.oracle.round_cost import RoundCost, draft_table

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.workload.acceptance.drafter_name import models_of
 from spinbench.workload.acceptance.lookup import MAX_ORDER
 from spinbench.workload.acceptance.streams import AcceptanceStreams

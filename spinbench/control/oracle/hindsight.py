@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
-from spinbench.control.drafted_again import mean_drafted_again
+from spinbench.control.drafting.drafted_again import mean_drafted_again
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.round_cost import RoundCost
 from spinbench.control.request_table import NO_DRAFTER

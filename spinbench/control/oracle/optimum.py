@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.cost_model import CostModel
-from spinbench.control.layout import LayoutKind
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.layout.plan import LayoutKind
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.round_cost import RoundCost, exact_round_cost
 from spinbench.control.request_table import NO_DRAFTER

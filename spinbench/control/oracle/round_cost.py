@@ -6,10 +6,10 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray
 from spinbench.control.cost_curve import Amount
-from spinbench.control.cost_model import CostModel
-from spinbench.control.layout import LayoutKind
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.costs.round_schedule import BY_TURNS, RoundSchedule
+from spinbench.control.layout.plan import LayoutKind
 from spinbench.control.oracle.foresight import Foresight
-from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 
 
 @dataclass(frozen=True, eq=False)

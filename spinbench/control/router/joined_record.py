@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from spinbench.control.record import RunRecord
-from spinbench.control.round_record import RoundColumns
-from spinbench.control.span_record import SpanColumns
+from spinbench.control.records.round_record import RoundColumns
+from spinbench.control.records.run_record import RunRecord
+from spinbench.control.records.span_record import SpanColumns
 
 
 def join_records(records: Mapping[int, RunRecord], num_replicas: int, end_s: float) -> RunRecord:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spinbench.control.job import JobDone, PrefillJob, PrefillResult, VerifyJob, VerifyResult
+from spinbench.control.jobs.body import JobDone
+from spinbench.control.jobs.job import PrefillJob, VerifyJob
+from spinbench.control.jobs.result import PrefillResult, VerifyResult
 
 MEMORY_JOBS = 100
 """Jobs of a kind after which an old one counts 1/e: seconds of serving, so that a change of load shows soon."""

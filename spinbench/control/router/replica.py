@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spinbench.control.job import JobDone
+from spinbench.control.jobs.body import JobDone
 from spinbench.control.loop import ServingLoop
 from spinbench.control.request_table import IN_PREFILL
 from spinbench.control.router.inbox import Inbox

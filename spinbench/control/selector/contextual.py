@@ -4,7 +4,7 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext
-from spinbench.control.draft_source import NO_SOURCE
+from spinbench.control.drafting.draft_source import NO_SOURCE
 from spinbench.control.selector.by_outlook import OutlookSelector
 from spinbench.control.selector.look_ahead import Outlook
 from spinbench.control.selector.own_gain import own_gain

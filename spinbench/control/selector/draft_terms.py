@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.drafted_again import job_again_s, log_chance, own_again_s
-from spinbench.control.round_prices import RoundPrices
+from spinbench.control.costs.round_prices import RoundPrices
+from spinbench.control.drafting.drafted_again import job_again_s, log_chance, own_again_s
 
 
 class Spent(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.drafter_groups import Groups
+from spinbench.control.drafting.drafter_groups import Groups
 
 
 class _Fading(NamedTuple):

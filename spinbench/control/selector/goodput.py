@@ -4,7 +4,7 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundOutcome
-from spinbench.control.round_schedule import RoundSchedule
+from spinbench.control.costs.round_schedule import RoundSchedule
 
 PRIOR_ROUNDS = 4.0
 """Weight of plain decoding, in rounds, before a batch size was seen."""

@@ -5,7 +5,7 @@ from pydantic import ConfigDict, validate_call
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.drafting.ngram_index import NgramIndex
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.by_outlook import MemoryRounds, Optimism, OutlookSelector, PaybackRounds
 from spinbench.control.selector.goodput import TokenWorth

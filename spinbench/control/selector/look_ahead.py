@@ -6,12 +6,12 @@ import numpy as np
 
 from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.draft_source import NO_SOURCE, DraftSources
+from spinbench.control.costs.round_prices import RoundPrices
+from spinbench.control.drafting.draft_source import NO_SOURCE, DraftSources
 from spinbench.control.request_table import NO_DRAFTER
-from spinbench.control.round_prices import RoundPrices
-from spinbench.control.round_times import round_times
 from spinbench.control.selector.goodput import RunGoodput
 from spinbench.control.selector.protocol import SelectorSetting
+from spinbench.control.selector.round_times import round_times
 from spinbench.control.selector.survival import SurvivalEstimate
 from spinbench.control.selector.survival_prior import SurvivalPrior
 

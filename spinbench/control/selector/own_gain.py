@@ -3,7 +3,7 @@
 import numpy as np
 
 from spinbench.control.arrays import FloatArray
-from spinbench.control.drafted_again import job_again_s, log_chance, own_again_s
+from spinbench.control.drafting.drafted_again import job_again_s, log_chance, own_again_s
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.look_ahead import Outlook
 

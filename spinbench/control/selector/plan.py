@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
-from spinbench.control.draft_source import NO_SOURCE
-from spinbench.control.round_prices import RoundPrices
+from spinbench.control.costs.round_prices import RoundPrices
+from spinbench.control.drafting.draft_source import NO_SOURCE
 from spinbench.control.selector.draft_terms import DraftTerms
 
 MAX_MODELS = 3

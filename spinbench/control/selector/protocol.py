@@ -7,12 +7,12 @@ import numpy as np
 
 from spinbench.control.arrays import IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.cost_model import CostModel
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.costs.overlap import NOT_SLOWED, Overlap
+from spinbench.control.costs.round_schedule import RoundSchedule
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.oracle.foresight import Foresight
-from spinbench.control.overlap import NOT_SLOWED, Overlap
 from spinbench.control.placement import SHARED, Placement
-from spinbench.control.round_schedule import RoundSchedule
 from spinbench.errors import UserError
 
 

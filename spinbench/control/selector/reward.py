@@ -6,7 +6,7 @@ import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundOutcome
-from spinbench.control.drafter_groups import Groups
+from spinbench.control.drafting.drafter_groups import Groups
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.evidence import Evidence
 from spinbench.control.selector.protocol import SelectorSetting

@@ -6,8 +6,8 @@ import numpy as np
 
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.context import RoundContext, RoundOutcome
-from spinbench.control.draft_source import DraftSources
-from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.drafting.draft_source import DraftSources
+from spinbench.control.drafting.ngram_index import NgramIndex
 from spinbench.control.selector.survival_prior import (
     PRIOR_CHANCES_NGRAM,
     PRIOR_LOG_ODDS_COPY,

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 
 from spinbench.metrics.acceptance import position_rates, with_category
-from spinbench.report.colours import PAPER
+from spinbench.report.figures.colours import PAPER
 from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 from spinbench.report.section import Section
 

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
 from spinbench.metrics.capacity import Capacity
-from spinbench.report.colours import PLAIN, SPIN
+from spinbench.report.figures.colours import PLAIN, SPIN
 from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
 
 LINE = "#2166ac"

@@ -8,8 +8,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from spinbench.report.colours import GRID, INK, PAPER
 from spinbench.report.factors import DRAFT_LENGTH, LAYOUT, METHOD, PIPELINE, Factors
+from spinbench.report.figures.colours import GRID, INK, PAPER
 from spinbench.report.figures.plot import Plot, new_figure, plot_style, set_title
 
 MAX_LOADS = 6

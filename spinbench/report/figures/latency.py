@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from spinbench.metrics.latency import latency_samples
-from spinbench.report.colours import shade_by_setting
+from spinbench.report.figures.colours import shade_by_setting
 from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 from spinbench.report.section import Section
 from spinbench.report.setting import Setting

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from spinbench.report.colours import PAPER, shade_by_setting
+from spinbench.report.figures.colours import PAPER, shade_by_setting
 from spinbench.report.figures.plot import Plot, name_rows, new_figure, plot_style, set_title, write_beside
 from spinbench.report.section import Section
 from spinbench.report.setting import Setting

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from spinbench.report.colours import GRID, INK, PAPER
 from spinbench.report.factors import Factors
+from spinbench.report.figures.colours import GRID, INK, PAPER
 from spinbench.report.figures.plot import Plot, legend_below, new_figure, plot_style, set_title
 
 MAX_NAMED = 8

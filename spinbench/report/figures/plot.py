@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from spinbench.report.colours import GRID, INK, PAPER, SPAN_KINDS
 from spinbench.report.csv_file import write_csv
+from spinbench.report.figures.colours import GRID, INK, PAPER, SPAN_KINDS
 
 WIDTH_IN = 10.0
 DOTS_PER_INCH = 140

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from spinbench.report.colours import PAPER, PLAIN
+from spinbench.report.figures.colours import PAPER, PLAIN
 from spinbench.report.figures.plot import Plot, name_rows, new_figure, plot_style, set_title, write_beside
 
 

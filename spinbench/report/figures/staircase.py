@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from spinbench.report.colours import PAPER, PLAIN
 from spinbench.report.factors import Factors, staircase
+from spinbench.report.figures.colours import PAPER, PLAIN
 from spinbench.report.figures.plot import Plot, name_rows, new_figure, plot_style, set_title, write_beside
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 
-from spinbench.report.colours import INK, PAPER, PLAIN, shade_by_setting
 from spinbench.report.compare import comparison_table, fastest
+from spinbench.report.figures.colours import INK, PAPER, PLAIN, shade_by_setting
 from spinbench.report.figures.plot import Plot, name_rows, new_figure, plot_style, set_title, write_beside
 from spinbench.report.headlines import busy_share
-from spinbench.report.load import Load
 from spinbench.report.section import Section
+from spinbench.report.server_load import Load
 
 
 def throughput_plot(section: Section, colours: dict[str, str]) -> Plot:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from spinbench.metrics.timeline import lane_order
-from spinbench.report.colours import INK, ON_COLOUR, SPAN_KINDS
+from spinbench.report.figures.colours import INK, ON_COLOUR, SPAN_KINDS
 from spinbench.report.figures.plot import Plot, legend_of_kinds, name_rows, new_figure, plot_style, set_title
 from spinbench.report.section import Section
 from spinbench.report.setting import Setting

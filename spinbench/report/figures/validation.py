@@ -11,7 +11,7 @@ from spinbench.metrics.metric import MetricValue
 from spinbench.metrics.store import Run
 from spinbench.metrics.timeline import lane_order
 from spinbench.metrics.validation import DecidedAgain, JobsCompared, request_latency_ms
-from spinbench.report.colours import SPAN_KINDS
+from spinbench.report.figures.colours import SPAN_KINDS
 from spinbench.report.figures.plot import (
     Plot,
     legend_below,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from spinbench.runtime.streams import stream_of
+from spinbench.runtime.lanes.streams import stream_of
 
 WARM_UP_RUNS = 2
 """Runs before a capture: kernels are compiled and libraries take their memory in the first."""

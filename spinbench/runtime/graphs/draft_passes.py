@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 
 from spinbench.control.arrays import IntArray
+from spinbench.runtime.forward.kernel_batch import TableSetting
+from spinbench.runtime.forward.model_runner import ModelRunner
 from spinbench.runtime.graphs.static_choice import RANDOM, StaticChoice, put_random, random_shape
 from spinbench.runtime.graphs.static_ints import Int32Array, StaticInts
 from spinbench.runtime.graphs.static_pass import PassCapacity, StaticPass
-from spinbench.runtime.kernels.kernel_batch import TableSetting
 from spinbench.runtime.kernels.kernel_rows import HostRows
-from spinbench.runtime.model_runner import ModelRunner
 
 LOGIT_ROWS = "logit_rows"
 

@@ -4,20 +4,20 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import FloatArray, IntArray
-from spinbench.control.job import DraftJob, TokenSpans
+from spinbench.control.drafting.token_tree import TreeShape
+from spinbench.control.jobs.job import DraftJob, TokenSpans
 from spinbench.control.text import LiveText
-from spinbench.control.token_tree import TreeShape
-from spinbench.runtime.confidence import DraftConfidence
 from spinbench.runtime.draft import Draft, DraftLaw
+from spinbench.runtime.forward.kernel_batch import TableSetting
+from spinbench.runtime.forward.model_runner import ModelRunner
 from spinbench.runtime.graphs.replay import Replay, Replays
 from spinbench.runtime.graphs.static_choice import StaticChoice
 from spinbench.runtime.graphs.static_draft import LoopCapacity, StaticDraftLoop, loop_inputs
 from spinbench.runtime.graphs.static_pass import row_bucket
 from spinbench.runtime.graphs.static_tree import StaticTreeLoop, TreeLoopCapacity, tree_loop_inputs
-from spinbench.runtime.kernels.kernel_batch import TableSetting
-from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.slot_table import Slots
-from spinbench.runtime.tree_drafter import deepest_first, in_order
+from spinbench.runtime.kv.slot_table import Slots
+from spinbench.runtime.sampling.confidence import DraftConfidence
+from spinbench.runtime.tree_levels import deepest_first, in_order
 from spinbench.runtime.upload import upload
 
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 
 import torch
 
+from spinbench.runtime.forward.kernel_batch import TableSetting
+from spinbench.runtime.forward.model_runner import ModelRunner
 from spinbench.runtime.graphs.draft_replays import DraftReplays
 from spinbench.runtime.graphs.replay import GraphMemory, GraphMode, Replays
 from spinbench.runtime.graphs.static_choice import static_choice
 from spinbench.runtime.graphs.static_forward import ForwardReplays
 from spinbench.runtime.graphs.static_pass import ROW_BUCKETS
 from spinbench.runtime.kernels.dense_attention import dense_attention
-from spinbench.runtime.kernels.kernel_batch import TableSetting
 from spinbench.runtime.kernels.table_attention import TableAttention
-from spinbench.runtime.model_runner import ModelRunner
-from spinbench.runtime.sampler import TokenSampler
-from spinbench.runtime.slot_table import SlotTable
+from spinbench.runtime.kv.slot_table import SlotTable
+from spinbench.runtime.sampling.sampler import TokenSampler
 
 LOG = logging.getLogger(__name__)
 

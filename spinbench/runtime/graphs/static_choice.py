@@ -5,13 +5,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from spinbench.control.job import TokenSpans
+from spinbench.control.jobs.job import TokenSpans
 from spinbench.control.text import LiveText
 from spinbench.runtime.draft import DraftedStep
 from spinbench.runtime.graphs.static_ints import Int32Array, StaticInts
-from spinbench.runtime.noise import noise_keys
-from spinbench.runtime.rejection import RejectionSampler, host_uniforms
-from spinbench.runtime.sampler import Sampler, TokenSampler
+from spinbench.runtime.sampling.noise import noise_keys
+from spinbench.runtime.sampling.rejection import RejectionSampler, host_uniforms
+from spinbench.runtime.sampling.sampler import Sampler, TokenSampler
 
 RANDOM = "random"
 """Name of the static integers that choices are drawn with."""

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import BoolArray, IntArray
-from spinbench.control.job import TokenSpans
-from spinbench.runtime.confidence import top_probability
+from spinbench.control.jobs.job import TokenSpans
+from spinbench.runtime.forward.kernel_batch import TableSetting, block_table, causal_parts, filling
+from spinbench.runtime.forward.model_runner import ModelRunner, span_positions
 from spinbench.runtime.graphs.draft_passes import DraftInputs, DraftPasses
 from spinbench.runtime.graphs.static_choice import StaticChoice
 from spinbench.runtime.graphs.static_ints import Int32Array
 from spinbench.runtime.graphs.static_pass import PassCapacity
-from spinbench.runtime.kernels.kernel_batch import TableSetting, block_table, causal_parts, filling
 from spinbench.runtime.kernels.kernel_rows import HostRows, RowKeys, host_rows, tile_size
-from spinbench.runtime.model_runner import ModelRunner, span_positions
-from spinbench.runtime.slot_table import Slots
+from spinbench.runtime.kv.slot_table import Slots
+from spinbench.runtime.sampling.confidence import top_probability
 
 REQUEST, FIRST_KEY, STOP_KEY = 0, 3, 4
 """Columns of a tile, see `TILE_FIELDS`."""

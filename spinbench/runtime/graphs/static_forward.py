@@ -3,16 +3,16 @@
 import torch
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import TokenSpans
-from spinbench.control.layout import LayoutPlan
+from spinbench.control.jobs.job import TokenSpans
+from spinbench.control.layout.plan import LayoutPlan
+from spinbench.runtime.forward.kernel_batch import RowParts, TableSetting, causal_parts, tree_parts
+from spinbench.runtime.forward.model_runner import ModelRunner, span_positions
+from spinbench.runtime.forward.tree_batch import TreeNodes
 from spinbench.runtime.graphs.replay import Replay, Replays
 from spinbench.runtime.graphs.static_ints import StaticInts
 from spinbench.runtime.graphs.static_pass import PassCapacity, StaticPass, row_bucket
-from spinbench.runtime.kernels.kernel_batch import RowParts, TableSetting, causal_parts, tree_parts
 from spinbench.runtime.kernels.kernel_rows import HostRows
-from spinbench.runtime.model_runner import ModelRunner, span_positions
-from spinbench.runtime.slot_table import Slots
-from spinbench.runtime.tree_batch import TreeNodes
+from spinbench.runtime.kv.slot_table import Slots
 
 PREFIX = "pass"
 

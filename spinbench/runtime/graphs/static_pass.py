@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 
 from spinbench.control.arrays import IntArray
+from spinbench.runtime.forward.kernel_batch import TableSetting
+from spinbench.runtime.forward.paged_batch import PagedBatch, table_batch
 from spinbench.runtime.graphs.static_ints import StaticInts
-from spinbench.runtime.kernels.kernel_batch import TableSetting
 from spinbench.runtime.kernels.kernel_rows import MERGE_FIELDS, TILE_FIELDS, HostRows, KernelRows
 from spinbench.runtime.kernels.table_attention import TableBatch
-from spinbench.runtime.kv_pool import KvPool
-from spinbench.runtime.paged_batch import PagedBatch, table_batch
+from spinbench.runtime.kv.kv_pool import KvPool
 
 ROW_BUCKETS = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256)
 """Rows that a pass is filled up to. A matrix product costs the same for up to 16 rows, and a bit more from there."""

@@ -6,17 +6,17 @@ import numpy as np
 import torch
 
 from spinbench.control.arrays import IntArray
-from spinbench.control.job import TokenSpans
-from spinbench.control.token_tree import TreeShape
-from spinbench.runtime.confidence import top_probability
+from spinbench.control.drafting.token_tree import TreeShape
+from spinbench.control.jobs.job import TokenSpans
+from spinbench.runtime.forward.kernel_batch import TableSetting, causal_parts, tree_parts
+from spinbench.runtime.forward.model_runner import ModelRunner, span_positions
 from spinbench.runtime.graphs.draft_passes import DraftInputs, DraftPasses
 from spinbench.runtime.graphs.static_choice import StaticChoice
 from spinbench.runtime.graphs.static_ints import Int32Array
 from spinbench.runtime.graphs.static_pass import PassCapacity
-from spinbench.runtime.kernels.kernel_batch import TableSetting, causal_parts, tree_parts
-from spinbench.runtime.model_runner import ModelRunner, span_positions
-from spinbench.runtime.slot_table import Slots
-from spinbench.runtime.tree_drafter import level_nodes
+from spinbench.runtime.kv.slot_table import Slots
+from spinbench.runtime.sampling.confidence import top_probability
+from spinbench.runtime.tree_levels import level_nodes
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spinbench.control.cost_model import CostModel
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.job import CatchUpJob, DraftJob, Job, TokenSpans
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.jobs.job import CatchUpJob, DraftJob, Job, TokenSpans
 from spinbench.control.oracle.foresight import Foresight
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
 from spinbench.control.selector.epsilon_greedy import EpsilonGreedySelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.random import RandomSelector

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.oracle.batch_bound import batch_bound
 from spinbench.control.oracle.optimum import oracle
-from spinbench.control.oracle.regret import decode_time_s
+from spinbench.control.regret import decode_time_s
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.workload.acceptance.synthetic import DifficultyClass, LookupLaw, SyntheticLaw, synthetic_streams
 from tests.control.made_costs import cost_model

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from spinbench.control.costs.overlap import NOT_SLOWED, Overlap
+from spinbench.control.costs.round_schedule import RoundSchedule
 from spinbench.control.oracle.hindsight import fixed_settings
 from spinbench.control.oracle.optimum import oracle
-from spinbench.control.oracle.regret import decode_time_s
 from spinbench.control.oracle.round_cost import exact_round_cost
-from spinbench.control.overlap import NOT_SLOWED, Overlap
 from spinbench.control.pipeline import DraftWhileVerifyPipeline
 from spinbench.control.placement import Placement
+from spinbench.control.regret import decode_time_s
 from spinbench.control.request_table import NO_DRAFTER
-from spinbench.control.round_schedule import RoundSchedule
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.synthetic import DifficultyClass, LookupLaw, SyntheticLaw, synthetic_streams

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinbench.control.cost_model import CostModel
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.costs.cost_model import CostModel
+from spinbench.control.costs.overlap import NOT_SLOWED, Overlap
+from spinbench.control.drafting.drafter import DrafterInfo
+from spinbench.control.drafting.ngram_index import NgramIndex
 from spinbench.control.oracle.foresight import Foresight
 from spinbench.control.oracle.hindsight import fixed_settings
 from spinbench.control.oracle.optimum import optimum, oracle
-from spinbench.control.oracle.regret import decode_time_s
 from spinbench.control.oracle.round_cost import exact_round_cost
-from spinbench.control.overlap import NOT_SLOWED, Overlap
 from spinbench.control.placement import Placement
+from spinbench.control.regret import decode_time_s
 from spinbench.control.request_table import NO_DRAFTER
 from spinbench.control.selector.hindsight_costs import hindsight_costs
 from spinbench.control.selector.oracle import OracleSelector

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.selector.exp3spec import Exp3SpecSelector
 from spinbench.control.selector.greedy import GreedySelector
 from spinbench.control.selector.held_choice import HeldChoice

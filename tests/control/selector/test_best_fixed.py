@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.oracle.regret import decode_time_s
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.pipeline import DraftWhileVerifyPipeline, Pipeline, SerialPipeline
 from spinbench.control.placement import Placement, PlacementKind
-from spinbench.control.record import RunRecord
+from spinbench.control.records.run_record import RunRecord
+from spinbench.control.regret import decode_time_s
 from spinbench.control.selector.best_fixed import BestFixedSelector
 from spinbench.control.selector.plain import PlainSelector
 from spinbench.control.selector.protocol import SelectorSetting

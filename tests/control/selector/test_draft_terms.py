@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from spinbench.control.costs.round_prices import DraftPrices, RoundPrices, row_slopes_s
+from spinbench.control.costs.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.control.placement import Placement
-from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
-from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.control.selector.draft_terms import DraftTerms
 
 OWN, TOGETHER = Placement("own_devices"), Placement("drafters_together")

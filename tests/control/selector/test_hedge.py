@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.full_information import FullFeedback, LearnsFromAll
 from spinbench.control.selector.hedge import HedgeSelector
 from spinbench.control.selector.normal_hedge import normal_hedge_weights

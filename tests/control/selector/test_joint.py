@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spinbench.control.drafter import DrafterInfo
-from spinbench.control.overlap import NOT_SLOWED, Overlap
+from spinbench.control.costs.overlap import NOT_SLOWED, Overlap
+from spinbench.control.costs.round_prices import DraftPrices, RoundPrices, row_slopes_s
+from spinbench.control.costs.round_schedule import RoundSchedule
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.placement import Placement, PlacementKind
 from spinbench.control.request_table import NO_DRAFTER
-from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
-from spinbench.control.round_schedule import RoundSchedule
 from spinbench.control.selector.contextual import ContextualSelector
 from spinbench.control.selector.joint import JointSelector
 from spinbench.control.selector.look_ahead import LookAhead, Outlook

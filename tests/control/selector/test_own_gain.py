@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from spinbench.control.costs.round_prices import DraftPrices, RoundPrices, row_slopes_s
+from spinbench.control.costs.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.control.placement import Placement
 from spinbench.control.request_table import NO_DRAFTER
-from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
-from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.control.selector.look_ahead import Outlook
 from spinbench.control.selector.own_gain import own_gain
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinbench.control.overlap import Overlap
+from spinbench.control.costs.overlap import Overlap
+from spinbench.control.costs.round_prices import DraftPrices, RoundPrices, row_slopes_s
+from spinbench.control.costs.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.control.placement import Placement
-from spinbench.control.round_prices import DraftPrices, RoundPrices, row_slopes_s
-from spinbench.control.round_schedule import BY_TURNS, RoundSchedule
 from spinbench.control.selector.plan import BatchChoice, Plan
 
 SIDE_BY_SIDE = RoundSchedule(Placement("own_devices"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.reward import MAX_NEW_ROUNDS, GoodputEstimate
 from tests.control.contexts import outcome

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spinbench.control.draft_source import DraftSources
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.draft_source import DraftSources
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.selector.survival import NUM_CELLS, SurvivalEstimate
 from spinbench.control.selector.survival_prior import SurvivalPrior
 from spinbench.workload.acceptance.agreement import MAX_AGREED

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.control.selector.protocol import SelectorSetting
 from spinbench.control.selector.thompson import ThompsonSelector
 from tests.control.contexts import context, outcome

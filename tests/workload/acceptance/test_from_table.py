@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.drafting.ngram_index import NgramIndex
 from spinbench.errors import UserError
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.streams import AcceptanceStreams

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinbench.control.ngram_index import NgramIndex
+from spinbench.control.drafting.ngram_index import NgramIndex
 from spinbench.workload.acceptance.agreement import MAX_AGREED, NOTHING_TO_COMPARE, agreement
 from spinbench.workload.acceptance.lookup import MAX_ORDER, lookup_columns
 

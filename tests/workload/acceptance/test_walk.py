@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spinbench.control.drafter import DrafterInfo
+from spinbench.control.drafting.drafter import DrafterInfo
 from spinbench.workload.acceptance.from_table import streams_from_table
 from spinbench.workload.acceptance.walk import walk
 from tests.workload.acceptance.made_table import made_table, request

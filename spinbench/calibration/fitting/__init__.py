@@ -1,0 +1,1 @@
+"""From timings to a cost model, and how well it predicts."""

@@ -1,0 +1,1 @@
+"""A profile: what is timed, and the folder that it is kept in."""

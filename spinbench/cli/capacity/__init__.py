@@ -1,0 +1,1 @@
+"""`spinbench capacity`: the largest request rate that keeps the limits."""

@@ -1,0 +1,1 @@
+"""What configs must be, section by section, and what their keys name."""

@@ -1,0 +1,1 @@
+"""`spinbench distill`: drafters for a target."""

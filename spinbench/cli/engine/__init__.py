@@ -1,0 +1,1 @@
+"""The three engines that serve a trace: ours, the simulator, Hugging Face."""

@@ -1,0 +1,1 @@
+"""`spinbench profile`: measuring, and what a profile says of itself."""

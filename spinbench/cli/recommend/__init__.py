@@ -1,0 +1,1 @@
+"""`spinbench recommend`: question, search, answer."""

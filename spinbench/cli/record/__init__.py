@@ -1,0 +1,1 @@
+"""`spinbench record`: the stages of a recording."""

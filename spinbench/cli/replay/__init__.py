@@ -1,0 +1,1 @@
+"""`spinbench replay`: one run."""

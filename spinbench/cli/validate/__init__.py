@@ -1,0 +1,1 @@
+"""`spinbench validate`: both engines on the same requests."""

@@ -1,0 +1,1 @@
+"""Verification layouts: one file each, and the plans that they make."""

@@ -1,0 +1,1 @@
+"""Two sides of runs: how they differ, and whether it is more than noise."""

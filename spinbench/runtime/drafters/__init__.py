@@ -1,0 +1,1 @@
+"""Where drafts come from on real models: one file each."""

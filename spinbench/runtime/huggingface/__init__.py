@@ -1,0 +1,1 @@
+"""Hugging Face's own generation, as a peer that we did not write."""

@@ -1,0 +1,1 @@
+"""What runs jobs side by side, and when they began and ended."""

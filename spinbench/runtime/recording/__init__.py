@@ -1,0 +1,1 @@
+"""What drafters would have done along texts that the target wrote."""

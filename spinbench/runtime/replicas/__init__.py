@@ -1,0 +1,1 @@
+"""One trace over several replicas of the target."""
