@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from spinbench.cli.apps.capacity import runs as capacity_runs
+from spinbench.cli.capacity import runs as capacity_runs
 from spinbench.cli.capacity.config import replay_config
 from spinbench.cli.main import main
 from spinbench.metrics.capacity import Load

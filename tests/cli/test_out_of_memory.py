@@ -14,10 +14,10 @@ from spinbench.calibration.fitting.fit import fit_cost_model
 from spinbench.calibration.measuring import measure as measure_module
 from spinbench.calibration.measuring.bench import Bench
 from spinbench.calibration.profile.profile_file import read_profile
-from spinbench.cli.apps.distill import command as distill_command
-from spinbench.cli.apps.profile import command as profile_command
+from spinbench.cli.distill import command as distill_command
 from spinbench.cli.engine import live as live_engine
 from spinbench.cli.engine.assemble import Assembly
+from spinbench.cli.profile import command as profile_command
 from spinbench.control.costs.profiled_range import BeyondProfile
 from spinbench.metrics.store import read_run
 from spinbench.runtime.forward.model_runner import ModelRunner

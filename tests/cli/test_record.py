@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spinbench.cli.apps.record import columns as record_columns
 from spinbench.cli.main import main
+from spinbench.cli.record import columns as record_columns
 from spinbench.metrics.store import read_run
 from spinbench.models.distill.dataset import SelfPlayLine
 from spinbench.models.distill.ngram import count_ngrams

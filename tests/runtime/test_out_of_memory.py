@@ -77,7 +77,7 @@ def test_no_text_differs(selector, depth, placement, sampling, jobs_before_more,
 
 
 MOST_RUNS = 5
-"""How many requests share a draft depends on the clock, and jobs of one are never refused."""
+"""How many requests share a job depends on the clock, and small ones are never refused."""
 
 
 @pytest.mark.parametrize(
@@ -122,11 +122,15 @@ def test_batches_are_as_large_as_fits(depth, placement, monkeypatch):
         return real(self, token_ids, *rest)
 
     monkeypatch.setattr(ModelRunner, "run", run)
-    record = _serve(
-        monkeypatch, selector="round_robin", draft_length=5, max_num_seqs=8, depth=depth, placement=placement
-    )
-    assert serving.outputs(record) == _plain("greedy")
-    assert record.spans.kind.count("out_of_memory") > 0
+    decisions = {"draft_length": 5, "max_num_seqs": 8, "depth": depth, "placement": placement}
+    refused = 0
+    for _ in range(MOST_RUNS):
+        record = _serve(monkeypatch, selector="round_robin", **decisions)
+        assert serving.outputs(record) == _plain("greedy")
+        refused += record.spans.kind.count("out_of_memory")
+        if refused:
+            break
+    assert refused
     assert max(largest) > most / 2
 
 

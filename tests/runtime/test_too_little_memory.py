@@ -16,7 +16,8 @@ from spinbench.runtime.out_of_memory import TooLittleMemory, too_little_memory
 from spinbench.runtime.process_group import Ranks
 from spinbench.runtime.recording.teacher_forcing import score_texts
 from spinbench.workload.request import Request
-from tests.runtime import recorded, serving, test_huggingface, tiny_models
+from tests.runtime import recorded, serving, tiny_models
+from tests.runtime.huggingface import test_generator
 from tests.runtime.scarce_memory import ScarceMemory
 
 TORCHS_WORDS = (
@@ -103,8 +104,8 @@ def _scarce_generate(patch: pytest.MonkeyPatch, fits: Callable[[Sequence[Request
 
 def test_generate_answers_in_batches_that_fit(monkeypatch):
     _scarce_generate(monkeypatch, lambda requests: len(requests) <= 3)
-    record = test_huggingface.served(8, arrivals="all_at_once")[1]
-    test_huggingface.assert_same_answers(record)
+    record = test_generator.served(8, arrivals="all_at_once")[1]
+    test_generator.assert_same_answers(record)
     spans = [(span.kind, len(span.request_ids)) for span in record.spans]
     assert spans == [("out_of_memory", 8), ("out_of_memory", 4), *[("generate", 2)] * 4]
 
@@ -112,11 +113,11 @@ def test_generate_answers_in_batches_that_fit(monkeypatch):
 def test_what_generate_cannot_answer_alone_is_given_up(monkeypatch, caplog):
     _scarce_generate(monkeypatch, lambda requests: "r2" not in [request.id for request in requests])
     with caplog.at_level(logging.WARNING):
-        record = test_huggingface.served(4)[1]
-    check_identities(record, [request.id for request in test_huggingface.TRACE])
+        record = test_generator.served(4)[1]
+    check_identities(record, [request.id for request in test_generator.TRACE])
     reasons = {request.request_id: request.finish_reason for request in record.requests}
     assert [name for name, reason in reasons.items() if reason == "out_of_memory"] == ["r2"]
-    expected = serving.outputs(test_huggingface.ours())
+    expected = serving.outputs(test_generator.ours())
     assert serving.outputs(record) == expected | {"r2": ()}
     assert "request 'r2' is given up: Hugging Face's generate is out of memory with it alone" in caplog.text
 

@@ -11,8 +11,7 @@ from spinbench.report.figures.selection import NO_DRAFTER, drafter_shares, selec
 from spinbench.report.figures.timeline import NUM_ROUNDS, first_rounds, timeline_plot
 from spinbench.report.section import load_sections
 from spinbench.report.server_load import Load
-
-from .made_runs import DRAFTERS, made_record, write_made_run
+from tests.report.made_runs import DRAFTERS, made_record, write_made_run
 
 
 @pytest.fixture(scope="session")

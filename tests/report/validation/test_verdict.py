@@ -14,8 +14,7 @@ from spinbench.report.validation.verdict import (
     limit,
     read_verdict,
 )
-
-from .made_runs import write_made_run
+from tests.report.made_runs import write_made_run
 
 ROWS = [
     # load, metric, kind, real, noise, simulated, error

@@ -13,6 +13,7 @@ from spinbench.control.jobs.job import DraftJob, TokenSpans
 from spinbench.control.records.run_record import RunRecord
 from spinbench.control.text import LiveText
 from spinbench.runtime.drafters.model import ModelDrafter
+from spinbench.runtime.forward import kernel_batch
 from spinbench.runtime.forward.tree_batch import TreeNodes
 from spinbench.runtime.graphs import replay as replay_module
 from spinbench.runtime.graphs import static_pass
@@ -22,7 +23,7 @@ from spinbench.runtime.graphs.replay import GraphMemory, Replays
 from spinbench.runtime.graphs.static_forward import ForwardReplays
 from spinbench.runtime.graphs.static_ints import StaticInts
 from spinbench.runtime.graphs.static_pass import in_steps_of_four, power_of_two, row_bucket
-from spinbench.runtime.kernels import kernel_batch, kernel_rows
+from spinbench.runtime.kernels import kernel_rows
 from spinbench.runtime.kernels.table_attention import TableAttention
 from spinbench.runtime.kv.slot_table import SlotTable
 from spinbench.runtime.sampling.sampler import make_sampler
