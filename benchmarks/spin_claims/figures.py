@@ -130,7 +130,7 @@ def _open_parameters(table: pd.DataFrame) -> Figure:
     ratios = open_ratios(table)
     full = float(homogeneous(table, "mix").loc["pipeline"])
     names = list(dict.fromkeys(ratios["parameter"]))
-    figure, (axes,) = _new(9.5, 7.2, 1, f"What moves the whole ratio most: {', '.join(names[:4])}")
+    figure, (axes,) = _new(9.5, 7.2, 1, f"What moves SPIN's gain most: {', '.join(names[:4])}")
     for place, name in enumerate(names):
         values = ratios[ratios["parameter"] == name]
         low, high = min(values["ratio"].min(), full), max(values["ratio"].max(), full)

@@ -50,6 +50,14 @@ OPEN: dict[str, list[list[str]]] = {
     "engine": [[f"engine.profile={profile}"] for profile in DATASHEETS.values()],
 }  # fmt: skip
 """Open parameters, and values other than the default of `experiment=ablation`; each alone."""
+SHOWN = {
+    "engine": "times of jobs",
+    "B_j": "requests a drafter may have (B_j)",
+    "g per request": "estimate for each request",
+    "rounds that others' g counts for": "weight of others' rounds in it",
+    "depth": "micro-batches",
+}
+"""What pages and figures call those whose name here, and in the folders of runs, says little."""
 OF_BASELINE = ("K", "engine")
 """Those that homogeneous speculative decoding has as well: the ratio is to it at the same value."""
 
