@@ -8,8 +8,8 @@ import numpy as np
 from spinbench.control.arrays import BoolArray, FloatArray, IntArray
 from spinbench.control.drafting.ngram_index import NgramIndex
 from spinbench.control.jobs.job import TokenSpans
-from spinbench.workload.acceptance.agreement import MAX_AGREED, NOTHING_TO_COMPARE, agreed_run
-from spinbench.workload.acceptance.ngram_model import NO_TOKEN, NgramModel, contexts_before
+from spinbench.workload.acceptance.agreement import MAX_AGREED, NOTHING_TO_COMPARE
+from spinbench.workload.acceptance.ngram_model import NO_TOKEN, NgramModel
 from spinbench.workload.acceptance.probability import decode_probability
 from spinbench.workload.request import Request
 
@@ -102,8 +102,8 @@ class LiveText:
         found = np.flatnonzero([bool(copy) for copy in copies])
         if self._ngrams is None or not len(found):
             return agreed
-        said, _ = self._ngrams.draft(self.context_ends(rows[found], self._ngrams.context_tokens), MAX_AGREED)
-        agreed[found] = agreed_run(said, np.array([copies[place] for place in found.tolist()]))
+        contexts = self.context_ends(rows[found], self._ngrams.context_tokens)
+        agreed[found] = self._ngrams.agreed(contexts, np.array([copies[place] for place in found.tolist()]))
         return agreed
 
     def newest_token_ids(self, rows: IntArray, num_output_tokens: IntArray) -> IntArray:
@@ -124,20 +124,30 @@ class LiveText:
         shape = len(rows), width
         if self._ngrams is None:
             return np.zeros(shape), np.zeros(shape, np.bool_)
-        contexts = np.full((*shape, self._ngrams.context_tokens), NO_TOKEN)
-        tokens = np.full(shape, NO_TOKEN)
-        for place, (row, first) in enumerate(zip(rows.tolist(), num_output_tokens.tolist(), strict=True)):
-            text, start = self._token_ids[row], self.num_prompt_tokens[row] + first
-            stop = min(start + width, len(text))
-            contexts[place, : stop - start] = contexts_before(text, start, stop, self._ngrams.context_tokens)
-            tokens[place, : stop - start] = text[start:stop]
+        starts = [
+            self.num_prompt_tokens[row] + first for row, first in zip(rows.tolist(), num_output_tokens, strict=True)
+        ]
+        tokens = self._windows(rows, starts, width)
+        contexts = self._contexts(rows, starts, width, self._ngrams.context_tokens)
         said, code = self._ngrams.predict(contexts.reshape(-1, self._ngrams.context_tokens))
         return decode_probability(code).reshape(shape), said.reshape(shape) == tokens
 
     def context_ends(self, rows: IntArray, count: int) -> IntArray:
         """The newest `count` tokens of each context, int [requests, count]; `NO_TOKEN` before its first one."""
-        ends = zip(rows.tolist(), (self._num_tokens[row] for row in rows.tolist()), strict=True)
-        return np.stack([contexts_before(self._token_ids[row], end, end + 1, count)[0] for row, end in ends])
+        return self._contexts(rows, [self._num_tokens[row] for row in rows.tolist()], 1, count)[:, 0]
+
+    def _contexts(self, rows: IntArray, starts: Sequence[int], width: int, count: int) -> IntArray:
+        """The `count` tokens in front of each of `width` positions from `starts` on, int [requests, width, count]."""
+        before = self._windows(rows, [start - count for start in starts], count + width - 1)
+        return np.lib.stride_tricks.sliding_window_view(before, count, axis=1)
+
+    def _windows(self, rows: IntArray, starts: Sequence[int], width: int) -> IntArray:
+        """The `width` tokens from each of `starts` on, int [requests, width]; `NO_TOKEN` outside the text."""
+        tokens = np.full((len(rows), width), NO_TOKEN)
+        for place, (row, start) in enumerate(zip(rows.tolist(), starts, strict=True)):
+            text, first = self._token_ids[row], max(0, -start)
+            tokens[place, first : len(text) - start] = text[start + first : start + width]
+        return tokens
 
     def prompt_token_ids(self, row: int) -> tuple[int, ...]:
         """As given."""

@@ -1,6 +1,7 @@
 """An n-gram table: the token that most often followed the newest tokens in texts of the target, and how surely."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -57,16 +58,26 @@ class NgramModel:
         A context's newest token is its last; those before a text's first one are `NO_TOKEN`. Where nothing is known the
         token is 0 and the code that of no confidence.
         """
-        token_id = np.zeros(len(contexts), np.int64)
-        best = np.full(len(contexts), LOWEST)
-        for group, key in zip(self.groups, context_keys(contexts, self.context_tokens), strict=True):
-            if len(group.key):
-                place = np.minimum(np.searchsorted(group.key, key), len(group.key) - 1)
-                code = group.confidence[place]
-                better = (group.key[place] == key) & (code <= best)
-                token_id = np.where(better, group.token_id[place], token_id)
-                best = np.where(better, code, best)
-        return token_id, best
+        shape = len(self.groups), len(contexts)
+        keys = np.array(context_keys(contexts, self.context_tokens), np.uint64).reshape(shape)
+        known, token_id, confidence = self._all_contexts
+        keys = (keys | _length_bits(np.arange(len(self.groups)))[:, None])[::-1]
+        place = np.searchsorted(known, keys)
+        code = np.where(known[place] == keys, confidence[place], LOWEST + 1)
+        # of equally sure ones the first has the longest context
+        surest = code.argmin(0), np.arange(len(contexts))
+        code = code[surest]
+        return np.where(code > LOWEST, 0, token_id[place[surest]]), np.minimum(code, LOWEST)
+
+    @cached_property
+    def _all_contexts(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Key, token and confidence of all contexts, sorted by length and key, and one that no key is behind."""
+        keys = [group.key | _length_bits(np.array(length)) for length, group in enumerate(self.groups)]
+        return (
+            np.concatenate([*keys, np.array([np.iinfo(np.uint64).max], np.uint64)]),
+            np.concatenate([*(group.token_id for group in self.groups), [0]]).astype(np.int64),
+            np.concatenate([*(group.confidence for group in self.groups), [0]]).astype(np.int64),
+        )
 
     def draft(self, contexts: IntArray, num_tokens: int) -> tuple[IntArray, IntArray]:
         """Its next `num_tokens` tokens and the codes of their confidences, [n, num_tokens] each."""
@@ -76,6 +87,24 @@ class NgramModel:
             tokens[:, step], code[:, step] = self.predict(contexts)
             contexts = np.concatenate((contexts[:, 1:], tokens[:, step : step + 1]), 1)
         return tokens, code
+
+    def agreed(self, contexts: IntArray, token_ids: IntArray) -> IntArray:
+        """How many of `token_ids` [n, tokens], from the first one on, it would draft as well, [n]."""
+        agreed = np.zeros(len(contexts), np.int64)
+        going_on = np.arange(len(contexts))
+        for step in range(token_ids.shape[1]):
+            said, _ = self.predict(contexts)
+            same = said == token_ids[going_on, step]
+            going_on, contexts = going_on[same], np.concatenate((contexts[same, 1:], said[same, None]), 1)
+            if not len(going_on):
+                break
+            agreed[going_on] += 1
+        return agreed
+
+
+def _length_bits(length: IntArray) -> npt.NDArray[np.uint64]:
+    """Above the key of a context, so that contexts of all lengths are in one order."""
+    return length.astype(np.uint64) << np.uint64(32)
 
 
 def context_keys(contexts: IntArray, context_tokens: int) -> list[npt.NDArray[np.uint32]]:
