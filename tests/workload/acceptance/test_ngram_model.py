@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from spinbench.models.distill.dataset import SelfPlayLine
 from spinbench.models.distill.ngram import count_ngrams
-from spinbench.workload.acceptance.ngram_model import NO_TOKEN, NgramModel, contexts_before
+from spinbench.workload.acceptance.agreement import agreed_run
+from spinbench.workload.acceptance.ngram_model import NO_TOKEN, NgramModel, context_keys, contexts_before
 from spinbench.workload.acceptance.probability import LOWEST, decode_probability, encode_probability
 
 
@@ -49,6 +50,31 @@ def test_prompts_are_contexts_but_no_followers():
     model = table([1, 2, 3, 4], prompt=3)
     assert says(model, 1, 2, 3)[0] == 4
     assert says(model, 1)[1] == coded(0.0)
+
+
+TEXTS = st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=12), min_size=1, max_size=4)
+
+
+@given(TEXTS, st.lists(st.lists(st.integers(NO_TOKEN, 4), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_of_the_contexts_that_it_knows_the_surest_decides(texts, contexts):
+    """Length by length, as one would look them up by hand; the longer one at a tie."""
+    model = table(*texts)
+    token, code = model.predict(np.array(contexts))
+    keys = context_keys(np.array(contexts), 3)
+    for place in range(len(contexts)):
+        best = LOWEST, 0, 0
+        for length, group in enumerate(model.groups):
+            for at in np.flatnonzero(group.key == keys[length][place]):
+                best = min(best, (int(group.confidence[at]), -length, int(group.token_id[at])))
+        assert (code[place], token[place]) == (best[0], best[2])
+
+
+@given(TEXTS, st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_agreed_are_the_tokens_that_its_draft_begins_with(texts, drafts):
+    model = table(*texts)
+    contexts = np.array([draft[:3] for draft in drafts])
+    said, _ = model.draft(contexts, 4)
+    assert model.agreed(contexts, np.array(drafts)).tolist() == agreed_run(said, np.array(drafts)).tolist()
 
 
 def test_a_draft_feeds_itself():
