@@ -9,7 +9,7 @@ from spinbench.cli.config.device_choice import choose_device, with_known_dtype
 from spinbench.cli.config.replay import HuggingFaceSection, ReplayConfig
 from spinbench.cli.engine.assemble import load_prompts, num_threads
 from spinbench.cli.engine.decisions import drafter_infos, loop_setting, require_single
-from spinbench.cli.engine.live import model_facts, text_decoder
+from spinbench.cli.engine.live_facts import model_facts, text_decoder
 from spinbench.cli.engine.model_shelf import ModelShelf
 from spinbench.cli.engine.session import OnProgress, Session, WrapBody
 from spinbench.cli.hardware import device_hardware

@@ -1,9 +1,7 @@
 """engine=runtime: real models, loaded once per command and warmed up before each run."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,31 +11,22 @@ from spinbench.cli.config.device_choice import choose_device
 from spinbench.cli.config.replay import ReplayConfig, RuntimeSection
 from spinbench.cli.engine.assemble import Assembly, assemble, num_threads, runtime_section, sampling
 from spinbench.cli.engine.decisions import check_decisions, drafter_infos
-from spinbench.cli.engine.execution import attention_kind, execution_of, graph_mode
+from spinbench.cli.engine.execution import execution_of
+from spinbench.cli.engine.live_facts import LESS, live_facts, text_decoder
 from spinbench.cli.engine.model_shelf import ModelShelf, macs_of
+from spinbench.cli.engine.ray_replicas import ray_session
 from spinbench.cli.engine.run_costs import cost_warnings, run_costs
 from spinbench.cli.engine.session import OnProgress, Session, WrapBody
 from spinbench.cli.engine.warm_up import warm_up
-from spinbench.cli.hardware import device_hardware
 from spinbench.cli.progress import show_stage
 from spinbench.cli.torchrun import check_processes
 from spinbench.control.loop import ServingLoop
-from spinbench.dotted_name import is_dotted_name
 from spinbench.errors import UserError
-from spinbench.models.load import DrafterModel, TargetModel, macs_per_token
-from spinbench.models.ngram_file import packaged_ngrams
-from spinbench.models.packed_drafter import packaged_drafters
-from spinbench.runtime.kv.kv_pool import KvShape
 from spinbench.runtime.out_of_memory import TooLittleMemory, too_little_memory
 from spinbench.runtime.process_group import Ranks
 from spinbench.runtime.session import live_loop
 from spinbench.sweep.launcher.ray_cluster import import_ray
-from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
-from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.arrivals import ArrivalQueue
-
-LESS = "take smaller or fewer models, or lower kv.gpu_memory_utilization, kv.num_blocks or scheduler.max_num_seqs"
-"""What leaves more memory."""
 
 
 class LiveEngine:
@@ -62,9 +51,6 @@ class LiveEngine:
     def session(self, config: ReplayConfig) -> Iterator[Session]:
         """A warm session; torch has the configured threads while inside. Raises UserError, KeyboardInterrupt."""
         if config.replicas > 1:
-            # imported on demand: it imports this module
-            from spinbench.cli.engine.ray_replicas import ray_session
-
             with ray_session(config) as session:
                 yield session
             return
@@ -141,59 +127,3 @@ def _session(config: ReplayConfig, assembly: Assembly) -> Session:
         facts=live_facts(config, assembly),
         writes=assembly.ranks is None or assembly.ranks.is_first,
     )
-
-
-def live_facts(config: ReplayConfig, assembly: Assembly) -> dict[str, Any]:
-    """Entries of meta.json that follow from the models and the machine that they are on."""
-    return {
-        "dtype": assembly.engine.dtype,
-        "models": model_facts(assembly.target, [(info.name, model) for info, model in assembly.drafters]),
-        # with how the models are run on it: the simulator's entry has other keys as well
-        "hardware": {
-            **device_hardware(assembly.target.model.device),
-            "attention": attention_kind(assembly.engine),
-            "graphs": graph_mode(assembly.engine),
-            "tensor_parallel": assembly.engine.tensor_parallel,
-        },
-    }
-
-
-def model_facts(
-    target: TargetModel, drafters: Iterable[tuple[str, DrafterModel | NgramModel | None]]
-) -> dict[str, Any]:
-    """`models` of meta.json, from drafters by their names in the run: a model behind a lookup is one of its own."""
-    return {
-        "target": {
-            "name": target.name,
-            "kind": target.kind,
-            "sha256": target.weights_sha256,
-            "macs_per_token": macs_per_token(target.model),
-            "kv_bytes_per_token": KvShape.of(target.model.config).bytes_per_token(target.model.dtype),
-        },
-        "drafters": [
-            {
-                "name": name,
-                "kind": _drafter_kind(name),
-                "sha256": model.weights_sha256,
-                "macs_per_token": model.macs_per_token,
-            }
-            for name, model in drafters
-            if model is not None
-        ],
-    }
-
-
-def text_decoder(target: TargetModel) -> Callable[[Sequence[int]], str] | None:
-    """Output token ids to text; None where there is no tokenizer."""
-    tokenizer = target.tokenizer
-    return None if tokenizer is None else lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True))
-
-
-def _drafter_kind(name: str) -> str:
-    """Where a drafter comes from: packaged, path, python or hub."""
-    name = name.removesuffix(LOOKUP_SUFFIX)
-    if name in (*packaged_drafters(), *packaged_ngrams()):
-        return "packaged"
-    if Path(name).expanduser().exists():
-        return "path"
-    return "python" if is_dotted_name(name) else "hub"
