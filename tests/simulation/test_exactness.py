@@ -448,14 +448,21 @@ def test_draft_lengths_that_learn_are_the_same(policy, selector, max_num_seqs, k
     assert len(set(real.rounds.num_speculative_tokens.tolist())) > 1
 
 
+MOST_RUNS = 5
+"""How many requests are served together when the blocks run out depends on the clock."""
+
+
 @pytest.mark.parametrize("selector", ["random", "joint"])
 def test_preemption_is_simulated_too(selector):
     decisions = {"selector": selector, "max_num_seqs": 8, "num_kv_blocks": 20}
-    real = _serve(**decisions)
-    simulated = _simulate(_times_of(real), **decisions)
-    assert sum(request.num_preemptions for request in real.requests) > 0
-    assert [r.num_preemptions for r in simulated.requests] == [r.num_preemptions for r in real.requests]
-    _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
+    for _ in range(MOST_RUNS):
+        real = _serve(**decisions)
+        simulated = _simulate(_times_of(real), **decisions)
+        assert [r.num_preemptions for r in simulated.requests] == [r.num_preemptions for r in real.requests]
+        _assert_same_rounds(simulated.rounds, real.rounds, COUNTS)
+        if sum(request.num_preemptions for request in real.requests) > 0:
+            return
+    pytest.fail(f"no request was preempted in {MOST_RUNS} runs")
 
 
 def _of_each_request(rounds: RoundColumns) -> dict[str, list[tuple]]:
