@@ -96,7 +96,9 @@ def main() -> None:
     print(text)
     if options.out:
         seeds = f"{options.seeds} seeds x {options.num_prompts} requests"
-        write_page(options.out, table, ranked, text, seeds)
+        batches = " ".join(str(batch) for batch in options.batches)
+        given = f"--seeds {options.seeds} --batches {batches} --num-prompts {options.num_prompts}"
+        write_page(options.out, table, ranked, text, seeds, f"python -m benchmarks.regret {given} --out reports/regret")
 
 
 if __name__ == "__main__":

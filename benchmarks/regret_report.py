@@ -36,7 +36,7 @@ answer. "best fixed" is the drafter with the least regret over all seeds, which 
 "best_fixed" know the texts and choose by an estimate of what rounds cost.
 
 ```sh
-python -m benchmarks.regret --out reports/regret
+{command}
 ```
 
 Seconds of regret a request, with the band over the seeds:
@@ -45,13 +45,14 @@ Seconds of regret a request, with the band over the seeds:
 """
 
 
-def write_page(out: Path, table: pd.DataFrame, ranked: pd.DataFrame, text: str, seeds: str) -> None:
-    """Leave README.md, regret.png and regret.csv in `out`; `text` is the ranking, `seeds` says of what."""
+def write_page(out: Path, table: pd.DataFrame, ranked: pd.DataFrame, text: str, seeds: str, command: str) -> None:
+    """Leave README.md, regret.png and regret.csv in `out`; `text` is the ranking of `seeds`, by `command`."""
     drawn = plot(table, ranked)
     drawn.save(out)
     page = PAGE.format(
-        title=drawn.title, alt=drawn.alt, caption=drawn.caption, seeds=seeds, k=MAX_NUM_SPECULATIVE_TOKENS, table=text
-    )
+        title=drawn.title, alt=drawn.alt, caption=drawn.caption, seeds=seeds, k=MAX_NUM_SPECULATIVE_TOKENS,
+        command=command, table=text,
+    )  # fmt: skip
     (out / "README.md").write_text(page, encoding="utf-8")
 
 

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from benchmarks.spin_claims.sweeps import OF_BASELINE, OPEN, SHOWN, STEPS, open_folder
+from benchmarks.spin_claims.sweeps import OF_BASELINE, OPEN, STEPS, open_folder
 
 NAMES = {"alpaca": "Alpaca-like", "cp": "CP-like", "mix": "mix"}
 PAPER_STEPS = {"homogeneous": 1.0, "selection": 1.45, "decomposition": 1.81, "pipeline": 1.99}
@@ -83,14 +83,7 @@ def open_ratios(table: pd.DataFrame) -> pd.DataFrame:
             own = of(table, f"{folder}/baseline").set_index("seed")["tokens_per_s"] if name in OF_BASELINE else base
             ours = of(table, folder).set_index("seed")["tokens_per_s"]
             shown = ", ".join(_value(part) for part in value if not part.startswith("~"))
-            rows.append(
-                {
-                    "parameter": SHOWN.get(name, name),
-                    "value": shown,
-                    "ratio": (ours / own).mean(),
-                    "tokens_per_s": ours.mean(),
-                }
-            )
+            rows.append({"parameter": name, "value": shown, "ratio": (ours / own).mean(), "tokens_per_s": ours.mean()})
     ratios = pd.DataFrame(rows)
     full = float(homogeneous(table, "mix").loc["pipeline"])
     reach = (ratios["ratio"] - full).abs().groupby(ratios["parameter"]).transform("max")

@@ -38,27 +38,19 @@ OPEN: dict[str, list[list[str]]] = {
     "rounds per slot": [[f"selector.rounds_per_slot={rounds}"] for rounds in (1, 2, 8, 16)],
     "slots per epoch": [[f"selector.slots_per_epoch={slots}"] for slots in (2, 4, 16, 32)],
     "exploring slots": [[f"selector.exploring_slots={slots}"] for slots in (0, 2, 4)],
-    "B_j": [[f"selector.capacity={places}"] for places in ("3", "4", "null")],
+    "requests a drafter may have (B_j)": [[f"selector.capacity={places}"] for places in ("3", "4", "null")],
     "KV of the next drafter": [["switching=on_demand"]],
-    "g per request": [["selector.per_request=false"]],
-    "rounds that others' g counts for": [[f"selector.prior_rounds={rounds}"] for rounds in (0, 1, 16)],
+    "estimate for each request": [["selector.per_request=false"]],
+    "weight of others' rounds in it": [[f"selector.prior_rounds={rounds}"] for rounds in (0, 1, 16)],
     "reward": [["selector=spin_round_goodput"], ["selector=spin_round_goodput", "selector.capacity=null"]],
     "width of pieces": [[f"verification.width={width}"] for width in (16, 64, 128, "null")],
     "layout": [[f"verification={layout}", "~verification.width"] for layout in ("packed", "grouped", "padded")],
-    "depth": [[f"pipeline.depth={depth}"] for depth in (1, 2, 3, 4)],
+    "micro-batches": [[f"pipeline.depth={depth}"] for depth in (1, 2, 3, 4)],
     "split of micro-batches": [["pipeline.split=by_length"], ["pipeline.split=round_robin"]],
-    "engine": [[f"engine.profile={profile}"] for profile in DATASHEETS.values()],
+    "times of jobs": [[f"engine.profile={profile}"] for profile in DATASHEETS.values()],
 }  # fmt: skip
 """Open parameters, and values other than the default of `experiment=ablation`; each alone."""
-SHOWN = {
-    "engine": "times of jobs",
-    "B_j": "requests a drafter may have (B_j)",
-    "g per request": "estimate for each request",
-    "rounds that others' g counts for": "weight of others' rounds in it",
-    "depth": "micro-batches",
-}
-"""What pages and figures call those whose name here, and in the folders of runs, says little."""
-OF_BASELINE = ("K", "engine")
+OF_BASELINE = ("K", "times of jobs")
 """Those that homogeneous speculative decoding has as well: the ratio is to it at the same value."""
 
 

@@ -124,22 +124,18 @@ class LiveText:
         shape = len(rows), width
         if self._ngrams is None:
             return np.zeros(shape), np.zeros(shape, np.bool_)
-        starts = [
-            self.num_prompt_tokens[row] + first for row, first in zip(rows.tolist(), num_output_tokens, strict=True)
-        ]
-        tokens = self._windows(rows, starts, width)
-        contexts = self._contexts(rows, starts, width, self._ngrams.context_tokens)
-        said, code = self._ngrams.predict(contexts.reshape(-1, self._ngrams.context_tokens))
-        return decode_probability(code).reshape(shape), said.reshape(shape) == tokens
+        count = self._ngrams.context_tokens
+        places = zip(rows.tolist(), num_output_tokens.tolist(), strict=True)
+        tokens = self._windows(
+            rows, [self.num_prompt_tokens[row] + first - count for row, first in places], count + width
+        )
+        contexts = np.lib.stride_tricks.sliding_window_view(tokens[:, :-1], count, axis=1)
+        said, code = self._ngrams.predict(contexts.reshape(-1, count))
+        return decode_probability(code).reshape(shape), said.reshape(shape) == tokens[:, count:]
 
     def context_ends(self, rows: IntArray, count: int) -> IntArray:
         """The newest `count` tokens of each context, int [requests, count]; `NO_TOKEN` before its first one."""
-        return self._contexts(rows, [self._num_tokens[row] for row in rows.tolist()], 1, count)[:, 0]
-
-    def _contexts(self, rows: IntArray, starts: Sequence[int], width: int, count: int) -> IntArray:
-        """The `count` tokens in front of each of `width` positions from `starts` on, int [requests, width, count]."""
-        before = self._windows(rows, [start - count for start in starts], count + width - 1)
-        return np.lib.stride_tricks.sliding_window_view(before, count, axis=1)
+        return self._windows(rows, [self._num_tokens[row] - count for row in rows.tolist()], count)
 
     def _windows(self, rows: IntArray, starts: Sequence[int], width: int) -> IntArray:
         """The `width` tokens from each of `starts` on, int [requests, width]; `NO_TOKEN` outside the text."""

@@ -29,6 +29,9 @@ from spinbench.runtime.sampling.sampler import Sampling
 from spinbench.workload.acceptance.ngram_model import NgramModel
 from spinbench.workload.request import Request, Trace
 
+LESS = "take smaller or fewer models, or lower kv.gpu_memory_utilization, kv.num_blocks or scheduler.max_num_seqs"
+"""What leaves more memory."""
+
 
 @dataclass(frozen=True)
 class Assembly:

@@ -9,10 +9,10 @@ from spinbench.calibration.measuring.bench import Bench
 from spinbench.calibration.profile.meta import ProfileMeta
 from spinbench.cli.config.device_choice import choose_device
 from spinbench.cli.config.replay import ReplayConfig, RuntimeSection
-from spinbench.cli.engine.assemble import Assembly, assemble, num_threads, runtime_section, sampling
+from spinbench.cli.engine.assemble import LESS, Assembly, assemble, num_threads, runtime_section, sampling
 from spinbench.cli.engine.decisions import check_decisions, drafter_infos
 from spinbench.cli.engine.execution import execution_of
-from spinbench.cli.engine.live_facts import LESS, live_facts, text_decoder
+from spinbench.cli.engine.live_facts import live_facts, text_decoder
 from spinbench.cli.engine.model_shelf import ModelShelf, macs_of
 from spinbench.cli.engine.ray_replicas import ray_session
 from spinbench.cli.engine.run_costs import cost_warnings, run_costs

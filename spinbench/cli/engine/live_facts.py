@@ -16,9 +16,6 @@ from spinbench.runtime.kv.kv_pool import KvShape
 from spinbench.workload.acceptance.drafter_name import LOOKUP_SUFFIX
 from spinbench.workload.acceptance.ngram_model import NgramModel
 
-LESS = "take smaller or fewer models, or lower kv.gpu_memory_utilization, kv.num_blocks or scheduler.max_num_seqs"
-"""What leaves more memory."""
-
 
 def live_facts(config: ReplayConfig, assembly: Assembly) -> dict[str, Any]:
     """Entries of meta.json that follow from the models and the machine that they are on."""

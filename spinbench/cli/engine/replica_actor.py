@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from spinbench.cli.config.replay import ReplayConfig, parse_config
-from spinbench.cli.engine.assemble import Assembly, assemble, runtime_section
-from spinbench.cli.engine.live_facts import LESS, live_facts, text_decoder
+from spinbench.cli.engine.assemble import LESS, Assembly, assemble, runtime_section
+from spinbench.cli.engine.live_facts import live_facts, text_decoder
 from spinbench.cli.engine.model_shelf import ModelShelf
 from spinbench.cli.engine.warm_up import warm_up
 from spinbench.control.records.run_record import RunRecord
