@@ -52,6 +52,11 @@ class PaceCheck:
         self._share = {kind: sum(share for (of, _), share in shares.items() if of == kind) for kind in by_kind}
         self._timed: set[JobPoint] = set()
 
+    @property
+    def has_jobs(self) -> bool:
+        """Whether the profile holds any of the jobs to time."""
+        return bool(self._groups)
+
     def run(self, bench: Bench, seconds: float) -> JobsCompared:
         """Jobs for about `seconds`, each beside its mean in the profile; goes on where the last call stopped.
 

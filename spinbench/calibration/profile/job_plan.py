@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spinbench.calibration.profile.meta import DrafterMeta
 from spinbench.calibration.profile.plan import FIT, ROLES, SHORTEST_PIECE_TOKENS, ProfileLimits, spread
 from spinbench.calibration.profile.point import JobPoint, Role
+from spinbench.control.arrays import FloatArray, IntArray
 from spinbench.control.jobs.draft_series import MAX_UNSEEN_TOKENS
 from spinbench.control.jobs.lane_name import TARGET_LANE
 from spinbench.control.layout.plan import LayoutKind
+
+if TYPE_CHECKING:
+    from scipy.stats import qmc
 
 SHORTEST_CONTEXT_TOKENS = 8
 VERIFY_JOBS = {"fit": 16, "held_out": 12}
@@ -85,48 +90,56 @@ def _once(groups: Sequence[JobGroup]) -> list[JobGroup]:
 
 
 class _Draw:
-    """Draws jobs of one role."""
+    """Draws jobs of one role: at random, but spread over what there may be, since there are few of each.
+
+    Requests of one kind of job, lane and batch size are points of a Halton sequence (Halton 1960), scrambled: the first
+    few of them already are short and long, and no length, K or lookup is among the fitted ones by bad luck only.
+    """
 
     def __init__(self, role: Role, limits: ProfileLimits, rng: np.random.Generator) -> None:
         self._role: Role = role
         self._limits = limits
         self._rng = rng
+        self._points: "dict[tuple[str, str, int], qmc.Halton]" = {}
         shares = (0.0, 1.0, 0.5, 0.25, 0.12) if role == FIT else (0.0, 0.75, 0.35)
         self._batches = spread(limits.max_num_seqs, shares)
 
     def prefill(self, place: int) -> JobPoint:
         """Whole contexts, as many as fit in a batch of tokens."""
         stops: list[int] = []
-        for stop in self._contexts(self._batch(place), 2):
+        for stop in self._contexts(self._requests(place, "prefill")[0], 2).tolist():
             if not stops or sum(stops) + stop <= self._limits.max_num_batched_tokens:
                 stops.append(min(stop, self._limits.max_num_batched_tokens))
         return JobPoint("prefill", TARGET_LANE, "", self._role, (0,) * len(stops), tuple(stops), (), ())
 
     def step(self, place: int, layout: LayoutKind) -> JobPoint:
         """A step of plain decoding."""
-        step = _step(self._role, layout, self._contexts(self._batch(place), 1))
+        step = _step(self._role, layout, _ints(self._contexts(self._requests(place, "step", layout)[0], 1)))
         return replace(step, layout_tokens=self._layout_tokens(layout))
 
     def catch_up(self, place: int, drafter: DrafterMeta) -> JobPoint:
-        """Some requests from their first token on, others from the middle."""
+        """Some requests from their first token on, others from any further one: a drafter that has been there before."""
         least = MAX_UNSEEN_TOKENS  # of fewer tokens nobody makes a job
-        stops = self._contexts(self._batch(place), least + 1)
-        starts = [0 if self._rng.random() < 0.5 else int(self._rng.integers(1, stop - least + 1)) for stop in stops]
-        kept = np.cumsum(np.subtract(stops, starts)) <= self._limits.max_rows
+        context, missing, new, _ = self._requests(place, "catch_up", drafter.name)
+        stops = self._contexts(context, least + 1)
+        missing_tokens = np.where(new < 0.5, stops, _between(missing, least, stops))
+        kept = np.cumsum(missing_tokens) <= self._limits.max_rows
         kept[0] = True
         count = int(kept.sum())
-        return JobPoint("catch_up", drafter.name, "", self._role, tuple(starts[:count]), tuple(stops[:count]), (), ())
+        starts = _ints((stops - missing_tokens)[:count])
+        return JobPoint("catch_up", drafter.name, "", self._role, starts, _ints(stops[:count]), (), ())
 
     def round(self, place: int, drafter: DrafterMeta, layout: LayoutKind) -> tuple[JobPoint, JobPoint]:
         """A draft and the verification of what it drafted; in every second round each request has its own K."""
-        batch, lengths = self._batch(place), (1, self._limits.max_num_speculative_tokens + 1)
-        stops = np.array(self._contexts(batch, 4))
-        drafted = self._rng.integers(*lengths, batch)
+        context, length, by_lookup, _ = self._requests(place, f"round {layout}", drafter.name)
+        batch = len(context)
+        stops = self._contexts(context, 4)
+        drafted = 1 + (length * self._limits.max_num_speculative_tokens).astype(int)
         if place % 2:
             drafted = np.full(batch, drafted[0])
         copied = np.full(batch, drafter.kind == "prompt_lookup")
         if drafter.kind in ("lookup_then_model", "lookup_then_ngram"):
-            copied = self._rng.random(batch) < 0.5
+            copied = by_lookup < 0.5
         # what has no KV cache takes nothing in
         starts = stops - np.where(copied | (drafter.model is None), 0, self._rng.integers(1, 3, batch))
         draft = JobPoint(
@@ -144,15 +157,26 @@ class _Draw:
             return 0
         return int(np.exp(self._rng.uniform(np.log(SHORTEST_PIECE_TOKENS), np.log(self._limits.max_context_tokens))))
 
-    def _batch(self, place: int) -> int:
-        return self._batches[place % len(self._batches)]
+    def _requests(self, place: int, kind: str, lane: str = "") -> FloatArray:
+        """[4, requests]: the next batch's points in the unit cube."""
+        from scipy.stats import qmc  # imported where it is needed: it takes a second
 
-    def _contexts(self, count: int, at_least: int) -> list[int]:
+        count = self._batches[place % len(self._batches)]
+        points = self._points.get((kind, lane, count))
+        if points is None:
+            points = self._points[kind, lane, count] = qmc.Halton(4, rng=self._rng)
+        return points.random(count).T
+
+    def _contexts(self, at: FloatArray, at_least: int) -> IntArray:
         """Context lengths, evenly spread in their logarithm, with room for a draft behind each."""
         longest = self._limits.max_context_tokens - self._limits.max_num_speculative_tokens
         shortest = min(max(at_least, SHORTEST_CONTEXT_TOKENS), longest)
-        logs = self._rng.uniform(np.log(shortest), np.log(longest), count)
-        return [max(at_least, int(value)) for value in np.exp(logs)]
+        return np.maximum(at_least, _between(at, shortest, np.full(len(at), longest)))
+
+
+def _between(at: FloatArray, least: int, most: IntArray) -> IntArray:
+    """From `least` (`at` 0) to `most` (`at` 1), evenly in the logarithm."""
+    return (least * (most / least) ** at).astype(np.int64)
 
 
 def _step(role: Role, layout: LayoutKind, stops: Sequence[int]) -> JobPoint:

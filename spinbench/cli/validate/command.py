@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from spinbench.cli.hydra_app.app import Point
 from spinbench.cli.out_folder import require_empty
 from spinbench.cli.replay.command import print_saved, save, serve
 from spinbench.cli.replay.provenance import CodeFacts, command_line
-from spinbench.cli.validate.paced_runs import PacedRuns
+from spinbench.cli.validate.paced_runs import PacedRun, PacedRuns
 from spinbench.errors import UserError
 from spinbench.metrics.store import SUMMARY_FILE, Run, read_run
 from spinbench.report.figures.validation import LoadResult
@@ -94,20 +95,37 @@ class Validate:
         """Leave runs and report in the point's folder. Raises UserError, and Interrupted on Ctrl-C."""
         config = parse_config(point.config, ValidateConfig)
         capacity_rps = self._capacity_rps(_replay(point, "simulation", point.folder, None))
-        results = [self._at_load(point, config, load, load * capacity_rps) for load in config.loads]
+        rates_rps = {load: load * capacity_rps for load in config.loads}
+        simulated = {
+            load: self._run(_replay(point, "simulation", point.folder / "simulation" / _name(load), rate_rps))
+            for load, rate_rps in rates_rps.items()
+        }
+        real = self._real_runs(point, config, rates_rps, simulated.values())
+        results = [
+            self._compared(point, load, rate_rps, simulated[load], real[load]) for load, rate_rps in rates_rps.items()
+        ]
         scores = _job_scores(self._simulated.profile(config.simulation))
         page = write_validation(point.folder, results, scores, capacity_rps, command_line("validate", point.overrides))
         Console().print(f"report in {escape(str(page))}", highlight=False, soft_wrap=True)
 
-    def _at_load(self, point: Point, config: ValidateConfig, load: float, rate_rps: float) -> LoadResult:
-        name = f"load-{load:g}"
-        simulated = self._run(_replay(point, "simulation", point.folder / "simulation" / name, rate_rps))
-        replays = [
-            _replay(point, "runtime", point.folder / "runtime" / name / f"repeat-{repeat}", rate_rps)
-            for repeat in range(config.repeats)
-        ]
-        paced = self._paced_runs(config, replays[0].config, simulated)
-        both = [paced.run(replay.point.folder, partial(self._run, replay)) for replay in replays]
+    def _real_runs(
+        self, point: Point, config: ValidateConfig, rates_rps: Mapping[float, float], simulated: Iterable[Run]
+    ) -> dict[float, list[PacedRun]]:
+        """The runs of each load. The loads take turns: a machine that changes its pace for minutes changes it for all
+        of them, and shows in what the repeats of each differ by.
+        """
+        real: dict[float, list[PacedRun]] = {load: [] for load in rates_rps}
+        paced = self._paced_runs(point, config, simulated)
+        for repeat in range(config.repeats):
+            for load, rate_rps in rates_rps.items():
+                folder = point.folder / "runtime" / _name(load) / f"repeat-{repeat}"
+                replay = _replay(point, "runtime", folder, rate_rps)
+                real[load].append(paced.run(folder, partial(self._run, replay)))
+        return real
+
+    def _compared(
+        self, point: Point, load: float, rate_rps: float, simulated: Run, both: Sequence[PacedRun]
+    ) -> LoadResult:
         real, paces = [run for run, _ in both], [jobs for _, jobs in both]
         exact = _replay(point, "simulation", point.folder, rate_rps)
         at_pace = [self._simulated.rescaled(exact.config, jobs) for jobs in paces] if all(paces) else []
@@ -118,13 +136,20 @@ class Validate:
             load, rate_rps, real, simulated, again, rescaled, [job for jobs in paces for job in jobs], at_pace
         )
 
-    def _paced_runs(self, config: ValidateConfig, replay: ReplayConfig, simulated: Run) -> PacedRuns:
-        """What makes the real runs: the jobs that the simulated one has are those to check the pace by."""
+    def _paced_runs(self, point: Point, config: ValidateConfig, simulated: Iterable[Run]) -> PacedRuns:
+        """What makes the real runs: the jobs that the simulated ones have are those to check the pace by."""
+        replay = _replay(point, "runtime", point.folder, None).config
         profile = self._simulated.profile(config.simulation)
-        spans, shares = simulated.spans, defaultdict[tuple[str, str], float](float)
-        for kind, lane, seconds in zip(spans["kind"], spans["lane"], spans["end_s"] - spans["start_s"], strict=True):
-            shares[kind, lane] += seconds
+        shares = defaultdict[tuple[str, str], float](float)
+        for spans in (run.spans for run in simulated):
+            for kind, lane, seconds in zip(spans["kind"], spans["lane"], spans["end_s"] - spans["start_s"], strict=True):
+                shares[kind, lane] += seconds
         check = PaceCheck(profile, config.models.drafters, shares)
+        if config.pace_check_s and not check.has_jobs:
+            raise UserError(
+                f"{profile.source}: was measured by an older version, on other jobs than those that would be timed again; "
+                "profile anew, or set pace_check_s=0"
+            )
         return PacedRuns(check, config.pace_check_s, lambda: self._live.bench(replay, profile.meta))
 
     def _run(self, replay: _Replay) -> Run:
@@ -165,6 +190,10 @@ def _job_scores(profile: Profile) -> pd.DataFrame:
             "floor %": [score.floor_percent for score in scores],
         }
     )
+
+
+def _name(load: float) -> str:
+    return f"load-{load:g}"
 
 
 def _replay(point: Point, engine: str, folder: Path, rate_rps: float | None) -> _Replay:

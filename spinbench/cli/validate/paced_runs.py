@@ -13,9 +13,12 @@ from spinbench.metrics.validation import JobsCompared
 
 FILE = "pace-{}.csv"
 
+PacedRun = tuple[Run, list[JobsCompared]]
+"""A run and the checks around it; none where it was there from before checks were made."""
+
 
 class PacedRuns:
-    """Makes runs of one load. What was checked after a run serves as the check before the next one, too."""
+    """Makes runs, one behind the other. What was checked after a run serves as the check before the next one, too."""
 
     def __init__(
         self, check: PaceCheck, seconds: float, make_bench: Callable[[], AbstractContextManager[Bench]]
@@ -26,8 +29,8 @@ class PacedRuns:
         self._make_bench = make_bench
         self._latest: JobsCompared | None = None
 
-    def run(self, folder: Path, make_run: Callable[[], Run]) -> tuple[Run, list[JobsCompared]]:
-        """The run in `folder` and the checks around it; none where `make_run` finds it there from before checks."""
+    def run(self, folder: Path, make_run: Callable[[], Run]) -> PacedRun:
+        """The run in `folder`, which `make_run` makes or finds there."""
         path = folder.with_name(FILE.format(folder.name))
         if (folder / SUMMARY_FILE).is_file() or not self._seconds:
             run, kept = make_run(), read_pace(path)
