@@ -231,6 +231,11 @@ def test_a_validation_holds_both_engines_against_each_other(
     for figure in ("latencies", "timelines"):
         assert f"figures/{figure}.png" in page
         assert (folder / "figures" / f"{figure}.png").is_file()
+    ended_ns = {
+        run.parent: run.stat().st_mtime_ns for run in sorted((folder / "runtime").glob("load-*/repeat-*/summary.json"))
+    }
+    in_order = [f"{run.parent.name}/{run.name}" for run in sorted(ended_ns, key=lambda run: ended_ns[run])]
+    assert in_order == [f"load-{load}/repeat-{repeat}" for repeat in (0, 1) for load in ("0.5", "2")]  # in turns
     # gone on with: nothing is run again, the page is made anew
     before = (folder / "runtime" / "load-2" / "repeat-1" / "summary.json").stat().st_mtime_ns
     assert spinbench(*command).code == 0

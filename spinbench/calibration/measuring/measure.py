@@ -22,7 +22,7 @@ from spinbench.runtime.out_of_memory import TooLittleMemory
 FEW_REPEATS = 4
 SLOW_POINT_S = 1.5
 """A point that took this long in all is not repeated more than `FEW_REPEATS` times, before all have had theirs."""
-UNSURE_POINT_S = 10.0
+UNSURE_POINT_S = 25.0
 """Of a point that took this long in all one has to believe what one has."""
 SHORT_PASS_S = 0.01
 """A pass shorter than this is timed several times in a row, at most `MOST_PER_VISIT`."""

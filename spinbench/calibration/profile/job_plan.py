@@ -21,9 +21,9 @@ SHORTEST_CONTEXT_TOKENS = 8
 VERIFY_JOBS = {"fit": 16, "held_out": 12}
 """Per layout."""
 DRAFT_JOBS = {"fit": 12, "held_out": 8}
-"""Per drafter."""
+"""Per drafter; and catch-ups per model."""
 OTHER_JOBS = {"fit": 8, "held_out": 6}
-"""Prefills; plain steps per layout; catch-ups per model."""
+"""Prefills; plain steps per layout."""
 FLUSH_CONTEXT_TOKENS = 32
 
 
@@ -51,7 +51,7 @@ def job_groups(drafters: Sequence[DrafterMeta], layouts: Sequence[LayoutKind], l
                 rounds = [draw.round(place, drafter, layout) for place in range(VERIFY_JOBS[role])]
                 groups += [JobGroup((verify,), (draft,)) for draft, verify in rounds]
         apart = _different_models(drafters)
-        for place in places:
+        for place in range(DRAFT_JOBS[role]):
             # a model behind a lookup is the model itself where it catches up
             catch_ups = [draw.catch_up(place, drafter) for drafter in apart[0] if drafter.model is not None]
             groups.append(JobGroup(tuple(catch_ups), flush))
@@ -100,29 +100,29 @@ class _Draw:
         self._role: Role = role
         self._limits = limits
         self._rng = rng
-        self._points: "dict[tuple[str, str, int], qmc.Halton]" = {}
+        self._points: dict[tuple[str, str, int], qmc.Halton] = {}
         shares = (0.0, 1.0, 0.5, 0.25, 0.12) if role == FIT else (0.0, 0.75, 0.35)
         self._batches = spread(limits.max_num_seqs, shares)
 
     def prefill(self, place: int) -> JobPoint:
         """Whole contexts, as many as fit in a batch of tokens."""
         stops: list[int] = []
-        for stop in self._contexts(self._requests(place, "prefill")[0], 2).tolist():
+        for stop in self._contexts(self._requests(place, "prefill")[1], 2).tolist():
             if not stops or sum(stops) + stop <= self._limits.max_num_batched_tokens:
                 stops.append(min(stop, self._limits.max_num_batched_tokens))
         return JobPoint("prefill", TARGET_LANE, "", self._role, (0,) * len(stops), tuple(stops), (), ())
 
     def step(self, place: int, layout: LayoutKind) -> JobPoint:
         """A step of plain decoding."""
-        step = _step(self._role, layout, _ints(self._contexts(self._requests(place, "step", layout)[0], 1)))
+        step = _step(self._role, layout, _ints(self._contexts(self._requests(place, "step", layout)[1], 1)))
         return replace(step, layout_tokens=self._layout_tokens(layout))
 
     def catch_up(self, place: int, drafter: DrafterMeta) -> JobPoint:
-        """Some requests from their first token on, others from any further one: a drafter that has been there before."""
+        """Some requests from their first token on, others from a further one: of a drafter that was there before."""
         least = MAX_UNSEEN_TOKENS  # of fewer tokens nobody makes a job
-        context, missing, new, _ = self._requests(place, "catch_up", drafter.name)
+        is_new, context, missing = self._requests(place, "catch_up", drafter.name)
         stops = self._contexts(context, least + 1)
-        missing_tokens = np.where(new < 0.5, stops, _between(missing, least, stops))
+        missing_tokens = np.where(is_new < 0.5, stops, _between(missing, least, stops))
         kept = np.cumsum(missing_tokens) <= self._limits.max_rows
         kept[0] = True
         count = int(kept.sum())
@@ -131,7 +131,7 @@ class _Draw:
 
     def round(self, place: int, drafter: DrafterMeta, layout: LayoutKind) -> tuple[JobPoint, JobPoint]:
         """A draft and the verification of what it drafted; in every second round each request has its own K."""
-        context, length, by_lookup, _ = self._requests(place, f"round {layout}", drafter.name)
+        is_copied, context, length = self._requests(place, f"round {layout}", drafter.name)
         batch = len(context)
         stops = self._contexts(context, 4)
         drafted = 1 + (length * self._limits.max_num_speculative_tokens).astype(int)
@@ -139,7 +139,7 @@ class _Draw:
             drafted = np.full(batch, drafted[0])
         copied = np.full(batch, drafter.kind == "prompt_lookup")
         if drafter.kind in ("lookup_then_model", "lookup_then_ngram"):
-            copied = by_lookup < 0.5
+            copied = is_copied < 0.5
         # what has no KV cache takes nothing in
         starts = stops - np.where(copied | (drafter.model is None), 0, self._rng.integers(1, 3, batch))
         draft = JobPoint(
@@ -158,13 +158,13 @@ class _Draw:
         return int(np.exp(self._rng.uniform(np.log(SHORTEST_PIECE_TOKENS), np.log(self._limits.max_context_tokens))))
 
     def _requests(self, place: int, kind: str, lane: str = "") -> FloatArray:
-        """[4, requests]: the next batch's points in the unit cube."""
+        """[3, requests]: the next batch's points in the unit cube. By the first one half differs from the other."""
         from scipy.stats import qmc  # imported where it is needed: it takes a second
 
         count = self._batches[place % len(self._batches)]
         points = self._points.get((kind, lane, count))
         if points is None:
-            points = self._points[kind, lane, count] = qmc.Halton(4, rng=self._rng)
+            points = self._points[kind, lane, count] = qmc.Halton(3, rng=self._rng)
         return points.random(count).T
 
     def _contexts(self, at: FloatArray, at_least: int) -> IntArray:

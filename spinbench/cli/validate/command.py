@@ -142,13 +142,15 @@ class Validate:
         profile = self._simulated.profile(config.simulation)
         shares = defaultdict[tuple[str, str], float](float)
         for spans in (run.spans for run in simulated):
-            for kind, lane, seconds in zip(spans["kind"], spans["lane"], spans["end_s"] - spans["start_s"], strict=True):
+            for kind, lane, seconds in zip(
+                spans["kind"], spans["lane"], spans["end_s"] - spans["start_s"], strict=True
+            ):
                 shares[kind, lane] += seconds
         check = PaceCheck(profile, config.models.drafters, shares)
         if config.pace_check_s and not check.has_jobs:
             raise UserError(
-                f"{profile.source}: was measured by an older version, on other jobs than those that would be timed again; "
-                "profile anew, or set pace_check_s=0"
+                f"{profile.source}: was measured by another version, on other jobs than those that would be timed "
+                "again; profile anew, or set pace_check_s=0"
             )
         return PacedRuns(check, config.pace_check_s, lambda: self._live.bench(replay, profile.meta))
 

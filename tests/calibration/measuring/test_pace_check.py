@@ -57,7 +57,9 @@ def test_verifications_of_drafts_that_nobody_makes_are_left_out(bench: Bench) ->
 
 
 def test_a_profile_of_other_jobs_has_none_to_check(bench: Bench) -> None:
-    assert not PaceCheck(made_profile(), NAMES, {("verify", "another"): 1.0}).run(bench, 1.0).kind
+    check = PaceCheck(made_profile(), NAMES, {("verify", "another"): 1.0})
+    assert not check.has_jobs
+    assert not check.run(bench, 1.0).kind
 
 
 def test_what_was_found_is_kept(tmp_path: Path) -> None:
