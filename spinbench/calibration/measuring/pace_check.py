@@ -30,6 +30,7 @@ class PaceCheck:
     def __init__(self, profile: Profile, drafters: Iterable[str], shares: Mapping[tuple[str, str], float]) -> None:
         """`drafters` that there are to time; `shares` of time, in any unit, of the kinds and lanes that matter."""
         self._mean_s = {point: timing.mean_s for point, timing in profile.tables.jobs}
+        self._source = profile.source
         meta = profile.meta
         # the profile's own, in its order: by them it drew its jobs
         layouts: list[LayoutKind] = [*dict.fromkeys(job.layout for job in self._mean_s if job.layout)]
@@ -52,25 +53,25 @@ class PaceCheck:
         self._share = {kind: sum(share for (of, _), share in shares.items() if of == kind) for kind in by_kind}
         self._timed: set[JobPoint] = set()
 
-    @property
-    def has_jobs(self) -> bool:
-        """Whether the profile holds any of the jobs to time."""
-        return bool(self._groups)
-
     def run(self, bench: Bench, seconds: float) -> JobsCompared:
         """Jobs for about `seconds`, each beside its mean in the profile; goes on where the last call stopped.
 
-        Every kind is there at least once.
+        Every kind is there at least once. Raises UserError if the profile has none of the jobs.
         """
+        if not self._groups:
+            raise UserError(
+                f"{self._source}: was measured by another version, on other jobs than those that would be timed again; "
+                "profile anew, or set pace_check_s=0"
+            )
         rows: list[tuple[str, str, float, float]] = []
         bench.begin()
         spent_s = dict.fromkeys(self._groups, 0.0)
-        while spent_s and (0.0 in spent_s.values() or sum(spent_s.values()) < seconds):
+        while 0.0 in spent_s.values() or sum(spent_s.values()) < seconds:
             kind = min(spent_s, key=lambda kind: spent_s[kind] / self._share[kind])
             start_s = time.perf_counter()
             rows += self._visit(bench, next(self._groups[kind]))
             spent_s[kind] += time.perf_counter() - start_s
-        kinds, lanes, real_s, expected_s = zip(*rows, strict=True) if rows else ((), (), (), ())
+        kinds, lanes, real_s, expected_s = zip(*rows, strict=True)
         return JobsCompared(kinds, lanes, np.array(real_s), np.array(expected_s))
 
     def _visit(self, bench: Bench, group: JobGroup) -> Iterator[tuple[str, str, float, float]]:

@@ -147,11 +147,6 @@ class Validate:
             ):
                 shares[kind, lane] += seconds
         check = PaceCheck(profile, config.models.drafters, shares)
-        if config.pace_check_s and not check.has_jobs:
-            raise UserError(
-                f"{profile.source}: was measured by another version, on other jobs than those that would be timed "
-                "again; profile anew, or set pace_check_s=0"
-            )
         return PacedRuns(check, config.pace_check_s, lambda: self._live.bench(replay, profile.meta))
 
     def _run(self, replay: _Replay) -> Run:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from spinbench.errors import UserError
 from spinbench.metrics.drift import rescaled_errors
-from spinbench.metrics.validation import RoundsCompared, job_errors, request_errors, validation_table
+from spinbench.metrics.validation import job_errors, request_errors, validation_table
 from spinbench.report.csv_file import write_csv
 from spinbench.report.figures.validation import LoadResult, cdf_plot, timelines_plot
 from spinbench.report.pages.cells import frame_cells, text_columns
@@ -21,6 +21,7 @@ from spinbench.report.validation.verdict import (
     JUDGED,
     SCORES_FILE,
     VALIDATION_FILE,
+    decision_lines,
     headlines,
     is_judged,
     is_within,
@@ -90,7 +91,11 @@ def write_validation(
     rescaled = _rescaled(results, tables)
     simulated = results[0].simulated
     exactness = AGAIN + (NEAR_TIES if simulated.meta["dtype"] == "bfloat16" else "")
-    decided = [_decided(result, again.rounds) for result in results for again in result.decided_again]
+    decided = [
+        line
+        for result in results
+        for line in decision_lines(result.load, [again.rounds for again in result.decided_again])
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / VALIDATION_FILE, everything)
@@ -209,15 +214,6 @@ def _jobs_headline(scores: pd.DataFrame) -> str:
         f"own doubt explains {worst['floor %']:.1f} %)"
     )
     return text + ("" if worst["MAPE %"] <= JOB_LIMIT_PERCENT else f", above the {JOB_LIMIT_PERCENT:g} % aimed at")
-
-
-def _decided(result: LoadResult, again: RoundsCompared) -> str:
-    equal = f"load {result.load:g}: {again.num_equal} of {again.num_parts} (round, request) pairs equal"
-    if again.first_difference is None:
-        return equal
-    if again.num_equal == 0:
-        return f"load {result.load:g}: the two part ways: {again.first_difference}"
-    return f"{equal}; first difference: {again.first_difference}"
 
 
 def _load_part(result: LoadResult, table: pd.DataFrame, errors: pd.DataFrame) -> Part:

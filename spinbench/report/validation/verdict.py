@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from spinbench.errors import UserError
+from spinbench.metrics.validation import RoundsCompared
 from spinbench.report.pages.cells import Cell
 
 VALIDATION_FILE = "validation.csv"
@@ -53,6 +54,24 @@ def limit(metric: str, noise: float) -> float:
 def is_within(metric: str, noise: float, error: float) -> bool:
     """Whether the error of a judged metric is one that it may have."""
     return abs(error) <= limit(metric, noise)
+
+
+def decision_lines(load: float, rounds: Sequence[RoundsCompared]) -> list[str]:
+    """Of real runs at a load whose decisions were made again: a line for those that agree, one for each other."""
+    agreeing = [run.num_parts for run in rounds if run.first_difference is None]
+    lines: list[str] = []
+    if agreeing:
+        lines.append(f"load {load:g}: {_equal(sum(agreeing), sum(agreeing))}, in {len(agreeing)} of {len(rounds)} runs")
+    for run in rounds:
+        if run.first_difference is None:
+            continue
+        how_far = f"{_equal(run.num_equal, run.num_parts)}; first difference" if run.num_equal else "the two part ways"
+        lines.append(f"load {load:g}: {how_far}: {run.first_difference}")
+    return lines
+
+
+def _equal(count: int, of: int) -> str:
+    return f"{count:,} of {of:,} (round, request) pairs equal"
 
 
 def headlines(table: pd.DataFrame) -> list[str]:

@@ -58,8 +58,8 @@ def test_verifications_of_drafts_that_nobody_makes_are_left_out(bench: Bench) ->
 
 def test_a_profile_of_other_jobs_has_none_to_check(bench: Bench) -> None:
     check = PaceCheck(made_profile(), NAMES, {("verify", "another"): 1.0})
-    assert not check.has_jobs
-    assert not check.run(bench, 1.0).kind
+    with pytest.raises(UserError, match=r"measured by another version, .* profile anew"):
+        check.run(bench, 1.0)
 
 
 def test_what_was_found_is_kept(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from spinbench.errors import UserError
+from spinbench.metrics.validation import RoundsCompared
 from spinbench.report.page import write_report
 from spinbench.report.validation.verdict import (
     VALIDATION_FILE,
+    decision_lines,
     find_validation,
     headlines,
     is_judged,
@@ -81,3 +83,16 @@ def test_no_validation_a_damaged_one_and_a_foreign_file_are_refused(validation: 
     (validation / VALIDATION_FILE).write_bytes(b"")
     with pytest.raises(UserError, match="cannot be read"):
         read_verdict(validation)
+
+
+def test_runs_whose_decisions_were_the_same_share_a_line() -> None:
+    same, other = RoundsCompared(700, 700, None), RoundsCompared(500, 500, None)
+    differs, lost = RoundsCompared(300, 120, "drafter of round 40"), RoundsCompared(0, 0, "job 97 is draft here")
+    assert decision_lines(0.7, [same, other]) == [
+        "load 0.7: 1,200 of 1,200 (round, request) pairs equal, in 2 of 2 runs"
+    ]
+    assert decision_lines(1.0, [same, differs, lost]) == [
+        "load 1: 700 of 700 (round, request) pairs equal, in 1 of 3 runs",
+        "load 1: 120 of 300 (round, request) pairs equal; first difference: drafter of round 40",
+        "load 1: the two part ways: job 97 is draft here",
+    ]
