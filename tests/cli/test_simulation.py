@@ -200,6 +200,7 @@ def test_a_validation_holds_both_engines_against_each_other(
     monkeypatch.chdir(prepared)
     given = _without(tiny_overrides(spinbench.models, prepared), *ENGINE)
     folder = spinbench.folder / "validation"
+    (folder / "simulation").mkdir(parents=True)  # as if interrupted in its first simulation
     command = [
         "validate", *given, "runtime.dtype=float64", "runtime.num_threads=1", "simulation.profile=profile",
         "simulation.source=table", "loads=[0.5,2]", "repeats=2", "pace_check_s=0.1", f"hydra.run.dir={folder}",

@@ -158,7 +158,7 @@ class _Draw:
         return int(np.exp(self._rng.uniform(np.log(SHORTEST_PIECE_TOKENS), np.log(self._limits.max_context_tokens))))
 
     def _requests(self, place: int, kind: str, lane: str = "") -> FloatArray:
-        """[3, requests]: the next batch's points in the unit cube. By the first one half differs from the other."""
+        """[3, requests]: the next batch's points in the unit cube; the first number is for choices between two."""
         from scipy.stats import qmc  # imported where it is needed: it takes a second
 
         count = self._batches[place % len(self._batches)]
@@ -171,10 +171,10 @@ class _Draw:
         """Context lengths, evenly spread in their logarithm, with room for a draft behind each."""
         longest = self._limits.max_context_tokens - self._limits.max_num_speculative_tokens
         shortest = min(max(at_least, SHORTEST_CONTEXT_TOKENS), longest)
-        return np.maximum(at_least, _between(at, shortest, np.full(len(at), longest)))
+        return np.maximum(at_least, _between(at, shortest, longest))
 
 
-def _between(at: FloatArray, least: int, most: IntArray) -> IntArray:
+def _between(at: FloatArray, least: int, most: IntArray | int) -> IntArray:
     """From `least` (`at` 0) to `most` (`at` 1), evenly in the logarithm."""
     return (least * (most / least) ** at).astype(np.int64)
 

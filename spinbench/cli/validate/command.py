@@ -75,7 +75,7 @@ class Validate:
         config = parse_config(point.config, ValidateConfig)
         if len(set(config.loads)) < len(config.loads):
             raise UserError(f"loads are {config.loads}; each can be there once")
-        if not (point.folder / ENGINES[0]).is_dir():  # an interrupted validation goes on
+        if not any((point.folder / engine).is_dir() for engine in ENGINES):  # an interrupted validation goes on
             require_empty(point.folder)
         self._simulated.check(_replay(point, "simulation", point.folder, None).config)
         profiled = self._simulated.profile(config.simulation).meta.dtype
